@@ -1,0 +1,4 @@
+"""RadOcc: rendering-assisted distillation for 3D occupancy on MMEngine."""
+from radocc_plugin.version import __version__
+
+__all__ = ['__version__']

@@ -1,0 +1,99 @@
+"""Calibrated cameras of a batch and projection into them.
+
+B batch, N cameras, P points.
+"""
+from dataclasses import dataclass
+from typing import Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radocc_plugin.geometry.frames import invert, transform_points
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Raw (un-augmented) cameras of a batch, as the renderer needs them.
+
+    Args:
+        cam2img: Pinhole intrinsics of the raw image in pixels, shape (B, N,
+            3, 3); pixel centres lie at integer + 0.5.
+        cam2ego: Camera to key-ego frame, shape (B, N, 4, 4).
+        bda_mat: Key-ego to augmented-ego frame (flips, rotation, scale),
+            shape (B, 4, 4); identity where there is no augmentation.
+        image_size: Height and width of the raw image in pixels.
+    """
+    cam2img: Tensor
+    cam2ego: Tensor
+    bda_mat: Tensor
+    image_size: Tuple[int, int]
+
+    def __post_init__(self) -> None:
+        lead = self.cam2img.shape[:-2]
+        expected = dict(
+            cam2img=(*lead, 3, 3),
+            cam2ego=(*lead, 4, 4),
+            bda_mat=(*lead[:1], 4, 4))
+        for name, shape in expected.items():
+            got = tuple(getattr(self, name).shape)
+            if len(lead) != 2 or got != tuple(shape):
+                raise ValueError(
+                    f'{name} takes shape {tuple(shape)} with (B, N) leading '
+                    f'cam2img, got {got}')
+
+    @classmethod
+    def from_data_samples(cls, data_samples: Sequence,
+                          device=None) -> 'Cameras':
+        """Cameras from the metainfo of data samples, float32.
+
+        Each sample needs ``cam2img`` (N, 3, 3), ``cam2ego`` (N, 4, 4) and
+        ``ori_shape`` (H, W) in its metainfo; ``bda_mat`` (4, 4) is optional.
+
+        Raises:
+            ValueError: If a field is missing, or image sizes differ.
+        """
+        for sample in data_samples:
+            for name in ('cam2img', 'cam2ego', 'ori_shape'):
+                if name not in sample.metainfo:
+                    raise ValueError(
+                        f'data_samples lack the metainfo {name!r}; add it to '
+                        'meta_keys of the packing transform (have '
+                        f'{sorted(sample.metainfo)})')
+        sizes = {tuple(s.metainfo['ori_shape'][:2]) for s in data_samples}
+        if len(sizes) != 1:
+            raise ValueError('ori_shape must be the same in the whole batch, '
+                             f'got {sorted(sizes)}')
+
+        def stack(name: str) -> Tensor:
+            values = [
+                np.asarray(s.metainfo.get(name, np.eye(4)), np.float32)
+                for s in data_samples
+            ]
+            return torch.as_tensor(np.stack(values), device=device)
+
+        return cls(
+            stack('cam2img'), stack('cam2ego'), stack('bda_mat'), sizes.pop())
+
+    @property
+    def cam2aug_ego(self) -> Tensor:
+        """Camera to augmented-ego frame, shape (B, N, 4, 4)."""
+        return self.bda_mat[:, None] @ self.cam2ego
+
+    def project(self, points: Tensor) -> Tuple[Tensor, Tensor]:
+        """Pixels and depths of augmented-ego points in every camera.
+
+        Args:
+            points: Points, shape (B, P, 3), metres.
+
+        Returns:
+            Pixel coordinates (u, v) of the raw image, shape (B, N, P, 2), and
+            projection depth in metres, shape (B, N, P). Points behind a
+            camera have depth <= 0 and meaningless pixels.
+        """
+        ego2cam = invert(self.cam2aug_ego)
+        in_camera = transform_points(
+            ego2cam, points[:, None].expand(-1, ego2cam.shape[1], -1, -1))
+        depth = in_camera[..., 2]
+        homogeneous = in_camera @ self.cam2img.transpose(-1, -2)
+        return homogeneous[..., :2] / depth[..., None], depth

@@ -1,0 +1,29 @@
+"""Rigid and affine transforms; a matrix ``a2b`` takes points of a to b."""
+import torch
+from torch import Tensor
+
+
+def transform_points(a2b: Tensor, points: Tensor) -> Tensor:
+    """Points of frame a in frame b.
+
+    Args:
+        a2b: Homogeneous transforms, shape (..., 4, 4).
+        points: Points, shape (..., P, 3), same leading dimensions.
+
+    Returns:
+        Points in frame b, shape (..., P, 3).
+    """
+    return points @ a2b[..., :3, :3].transpose(-1, -2) + a2b[..., None, :3, 3]
+
+
+def to_homogeneous(matrix: Tensor) -> Tensor:
+    """A (..., 3, 3) matrix as the linear part of a (..., 4, 4) one."""
+    out = matrix.new_zeros(*matrix.shape[:-2], 4, 4)
+    out[..., :3, :3] = matrix
+    out[..., 3, 3] = 1
+    return out
+
+
+def invert(a2b: Tensor) -> Tensor:
+    """``b2a``, inverted in float64 and returned in the dtype of ``a2b``."""
+    return torch.linalg.inv(a2b.double()).to(a2b.dtype)

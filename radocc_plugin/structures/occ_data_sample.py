@@ -1,0 +1,52 @@
+"""What a sample knows besides its network inputs."""
+from typing import Optional
+
+import torch
+from mmengine.structures import BaseDataElement
+
+
+class OccData(BaseDataElement):
+    """An occupancy volume: labels and visibility masks, shape (X, Y, Z) each.
+
+    Fields: ``semantics`` (uint8, Occ3D classes, 17 free), ``mask_camera`` and
+    ``mask_lidar`` (bool, optional).
+    """
+
+    def set_field(self,
+                  value,
+                  name: str,
+                  dtype=None,
+                  field_type: str = 'data') -> None:
+        """Sets a field after checking that it fits the volume."""
+        if field_type == 'data' and isinstance(value, torch.Tensor):
+            if value.dim() != 3:
+                raise ValueError(f'{name} takes a volume (X, Y, Z), got shape '
+                                 f'{tuple(value.shape)}')
+            for other, volume in self.items():
+                if volume.shape != value.shape:
+                    raise ValueError(
+                        f'{name} has shape {tuple(value.shape)} but {other} '
+                        f'has {tuple(volume.shape)}')
+        super().set_field(value, name, dtype=dtype, field_type=field_type)
+
+
+class OccDataSample(BaseDataElement):
+    """Labels, predictions and calibration of one keyframe.
+
+    Data fields, each optional:
+        gt_occ (OccData): Ground truth in the augmented-ego frame.
+        pred_occ (OccData): Prediction; ``semantics`` only.
+        gt_depth (Tensor): LiDAR depth seen by each augmented image in metres,
+            0 where there is no return, shape (N, H, W).
+        segments (Tensor): Segment ids of each *raw* image at some resolution,
+            0 = no segment, shape (N, h, w).
+
+    Metainfo: ``token``, ``scene_name``, ``cam_names``, ``img_path``,
+    ``lidar_path``, ``cam2img`` (N, 3, 3) and ``ori_shape`` (H, W) of the raw
+    images, ``cam2ego`` (N, 4, 4), ``img_aug_mat`` (N, 4, 4; raw pixel to
+    augmented pixel), ``img_shape`` (H, W) of the network input, ``bda_mat``
+    (4, 4), ``ego2global`` (4, 4), ``lidar2ego`` (4, 4).
+    """
+
+    gt_occ: Optional[OccData]
+    pred_occ: Optional[OccData]
