@@ -1,0 +1,73 @@
+"""Info files: one pickle a split, mmdet3d's v2 layout plus occupancy.
+
+The fields of a sample are described in ``info_converter``.
+"""
+import os
+import pickle
+from typing import Callable
+
+INFO_VERSION = 'radocc-1.0'
+
+# What pickles of containers and numpy values refer to; old and new numpy.
+_ALLOWED = {('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
+            ('collections', 'OrderedDict')}
+for _core in ('numpy.core', 'numpy._core'):
+    _ALLOWED |= {(f'{_core}.multiarray', '_reconstruct'),
+                 (f'{_core}.multiarray', 'scalar'),
+                 (f'{_core}.numeric', '_frombuffer')}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles containers and numpy values; runs no code of the file."""
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(
+                f'it holds {module}.{name}; info files take plain containers '
+                'and numpy values only')
+        return super().find_class(module, name)
+
+
+def load_infos(path: str) -> dict:
+    """Reads an info file safely.
+
+    Args:
+        path: Pickle written by :func:`save_infos`, or by mmdet3d >= 1.1.
+
+    Returns:
+        ``dict(metainfo=dict, data_list=list of dict)``.
+
+    Raises:
+        ValueError: If the file is missing, is no such pickle, or holds
+            anything but plain containers and numpy values.
+    """
+    try:
+        with open(path, 'rb') as file:
+            infos = _PlainUnpickler(file).load()
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise ValueError(f'cannot read info file {path}: {error}; '
+                         'tools/create_data.py writes it') from error
+    if not isinstance(infos, dict) or 'data_list' not in infos:
+        raise ValueError(
+            f'info file {path} takes dict(metainfo=..., data_list=[...]), got '
+            f'{sorted(infos) if isinstance(infos, dict) else type(infos)}; '
+            'write it again with tools/create_data.py')
+    return infos
+
+
+def save_infos(infos: dict, path: str) -> None:
+    """Writes an info file; a reader never sees half of it."""
+    write_atomically(path, lambda file: pickle.dump(infos, file, protocol=4))
+
+
+def write_atomically(path: str, write: Callable) -> None:
+    """Calls ``write(binary file)`` and moves the result to ``path``."""
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    unfinished = f'{path}.{os.getpid()}.tmp'
+    try:
+        with open(unfinished, 'wb') as file:
+            write(file)
+        os.replace(unfinished, path)
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)

@@ -1,0 +1,157 @@
+"""Camera images: loading and the image augmentation of BEVDet."""
+from typing import Sequence, Tuple
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from radocc_plugin.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadMultiViewImages(BaseTransform):
+    """Reads the images of all cameras with Pillow.
+
+    Adds ``img`` (N RGB ``PIL.Image``), ``ori_shape`` and ``img_shape`` (H, W)
+    and the identity as ``img_aug_mat`` (N, 4, 4).
+
+    Raises:
+        ValueError: If an image cannot be read, or the cameras of a sample
+            have images of different sizes; names the file.
+    """
+
+    def transform(self, results: dict) -> dict:
+        images = [_load_rgb(path) for path in results['img_path']]
+        for image, path in zip(images, results['img_path']):
+            if image.size != images[0].size:
+                raise ValueError(
+                    f'image {path} has width and height {image.size}, the '
+                    f'first camera has {images[0].size}; all must agree')
+        width, height = images[0].size
+        results['img'] = images
+        results['ori_shape'] = results['img_shape'] = (height, width)
+        results['img_aug_mat'] = np.tile(np.eye(4), (len(images), 1, 1))
+        return results
+
+
+def _load_rgb(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert('RGB')
+    except OSError as error:
+        raise ValueError(f'cannot read image {path}: {error}') from error
+
+
+@TRANSFORMS.register_module()
+class AugmentMultiViewImages(BaseTransform):
+    """Resizes, crops, flips and rotates each image with draws of its own.
+
+    The recipe of BEVDet: scale to the input width times a random factor, crop
+    to ``input_size`` with the *lower* edge kept, mirror, rotate about the
+    centre. With the default ranges nothing is random: that is test time.
+
+    Writes ``img_aug_mat`` (N, 4, 4), which takes (u, v, depth, 1) of the raw
+    image to the network input: linear part in ``[:2, :2]``, translation in
+    ``[:2, 3]``. BEVDet's matrices scale by the drawn factor; ours by the
+    ratio of the integer sizes, which is what happened to the image.
+
+    Args:
+        input_size: Height and width of the network input in pixels.
+        resize: Range added to the factor ``input width / raw width``.
+        crop_height: Range of the part cut off at the bottom, in [0, 1).
+        flip_prob: Probability to mirror an image.
+        rotate: Range of angles in degrees, counter-clockwise.
+    """
+
+    def __init__(self,
+                 input_size: Tuple[int, int],
+                 resize: Tuple[float, float] = (0., 0.),
+                 crop_height: Tuple[float, float] = (0., 0.),
+                 flip_prob: float = 0.,
+                 rotate: Tuple[float, float] = (0., 0.)) -> None:
+        if len(input_size) != 2 or min(input_size) < 1:
+            raise ValueError('input_size takes (height, width) in pixels, got '
+                             f'{input_size}')
+        self.input_size = tuple(input_size)
+        self.resize = resize
+        self.crop_height = crop_height
+        self.flip_prob = flip_prob
+        self.rotate = rotate
+
+    def transform(self, results: dict) -> dict:
+        draws = [self._draw(results['ori_shape']) for _ in results['img']]
+        results['img'] = [
+            augment_image(image, *draw)
+            for image, draw in zip(results['img'], draws)
+        ]
+        results['img_aug_mat'] = np.stack([
+            image_augmentation_matrix(results['ori_shape'], *draw)
+            for draw in draws
+        ])
+        results['img_shape'] = self.input_size
+        return results
+
+    def _draw(self, ori_shape: Tuple[int, int]) -> tuple:
+        """Random ``size, crop, flip, angle`` of one image."""
+        (raw_height, raw_width), (height, width) = ori_shape, self.input_size
+        factor = width / raw_width + np.random.uniform(*self.resize)
+        # the product of a quotient may fall just below the integer it means
+        size = (int(raw_width * factor + 1e-6), int(raw_height * factor +
+                                                    1e-6))
+        kept = 1 - np.random.uniform(*self.crop_height)
+        top = int(kept * size[1]) - height
+        left = int(np.random.uniform(0, max(0, size[0] - width)))
+        flip = np.random.rand() < self.flip_prob
+        angle = np.random.uniform(*self.rotate)
+        return size, (left, top, left + width, top + height), flip, angle
+
+
+def augment_image(image: Image.Image, size: Tuple[int, int],
+                  crop: Tuple[int, int, int, int], flip: bool,
+                  angle: float) -> Image.Image:
+    """The image resized, cropped, mirrored and rotated, in this order.
+
+    Args:
+        image: Raw image.
+        size: Width and height after resizing (bicubic), pixels.
+        crop: Left, upper, right and lower border in the resized image; what
+            lies outside of it is black.
+        flip: Whether to mirror left and right.
+        angle: Degrees, counter-clockwise about the centre (nearest pixel).
+
+    Returns:
+        Image of the size of the crop.
+    """
+    image = image.resize(size, Image.BICUBIC).crop(crop)
+    if flip:
+        image = image.transpose(Image.FLIP_LEFT_RIGHT)
+    return image.rotate(angle) if angle else image
+
+
+def image_augmentation_matrix(ori_shape: Sequence[int], size: Tuple[int, int],
+                              crop: Tuple[int, int, int, int], flip: bool,
+                              angle: float) -> np.ndarray:
+    """What :func:`augment_image` does to pixel coordinates.
+
+    Args:
+        ori_shape: Height and width of the raw image in pixels.
+        size, crop, flip, angle: As in :func:`augment_image`.
+
+    Returns:
+        Raw pixel (u, v, depth, 1) to augmented pixel, shape (4, 4).
+    """
+    width, height = crop[2] - crop[0], crop[3] - crop[1]
+    resize_and_crop = np.eye(4)
+    resize_and_crop[0, 0] = size[0] / ori_shape[1]
+    resize_and_crop[1, 1] = size[1] / ori_shape[0]
+    resize_and_crop[:2, 3] = -crop[0], -crop[1]
+    mirror = np.eye(4)
+    if flip:
+        mirror[0, 0], mirror[0, 3] = -1, width
+    # the image's v axis points down, hence the sign of the sine
+    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[cosine, sine], [-sine, cosine]]
+    centre = np.array([width, height]) / 2
+    rotation[:2, 3] = centre - rotation[:2, :2] @ centre
+    return rotation @ mirror @ resize_and_crop

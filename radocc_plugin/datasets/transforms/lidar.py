@@ -1,0 +1,140 @@
+"""LiDAR: sweeps in the key ego frame, depth maps seen by the cameras."""
+from typing import Tuple
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from radocc_plugin.datasets.transforms.bev import check_before_bda
+from radocc_plugin.geometry import Cameras
+from radocc_plugin.registry import TRANSFORMS
+
+_FILE_COLUMNS = 5  # x, y, z, intensity, ring
+
+
+@TRANSFORMS.register_module()
+class LoadLidarPoints(BaseTransform):
+    """Reads the keyframe's sweep and past ones into the key ego frame.
+
+    Adds ``points``, float64, shape (P, 5): x, y, z in metres, intensity in
+    [0, 255], seconds before the keyframe (0 for the keyframe's own sweep).
+
+    Args:
+        num_sweeps: Past sweeps to add, newest first. A sample near the start
+            of its scene has fewer and gets those.
+        close_radius: Points whose |x| and |y| in the sensor frame are both
+            below it are dropped, metres: returns from the ego vehicle.
+
+    Raises:
+        ValueError: If a file is missing, empty, or not a whole number of
+            points; names the file.
+    """
+
+    def __init__(self, num_sweeps: int = 0, close_radius: float = 1.) -> None:
+        self.num_sweeps = num_sweeps
+        self.close_radius = close_radius
+
+    def transform(self, results: dict) -> dict:
+        check_before_bda(results, self)
+        key = dict(
+            lidar_path=results['lidar_path'],
+            lidar2ego=results['lidar2ego'],
+            lag=0.)
+        sweeps = [key, *results['lidar_sweeps'][:self.num_sweeps]]
+        results['points'] = np.concatenate([self._load(s) for s in sweeps])
+        return results
+
+    def _load(self, sweep: dict) -> np.ndarray:
+        points = read_lidar_file(sweep['lidar_path']).astype(np.float64)
+        close = (np.abs(points[:, :2]) < self.close_radius).all(1)
+        points = points[~close]
+        lidar2ego = sweep['lidar2ego']
+        points[:, :3] = points[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
+        points[:, 4] = sweep['lag']
+        return points
+
+
+def read_lidar_file(path: str) -> np.ndarray:
+    """Points of a nuScenes ``.pcd.bin`` file.
+
+    Returns:
+        float32, shape (P, 5): x, y, z in the sensor frame (m), intensity,
+        ring.
+
+    Raises:
+        ValueError: If the file is missing, empty or truncated.
+    """
+    try:
+        values = np.fromfile(path, np.float32)
+    except OSError as error:
+        raise ValueError(f'cannot read LiDAR file {path}: {error}') from error
+    if values.size == 0 or values.size % _FILE_COLUMNS:
+        raise ValueError(
+            f'LiDAR file {path} takes {_FILE_COLUMNS} float32 a point, got '
+            f'{values.size} values')
+    return values.reshape(-1, _FILE_COLUMNS)
+
+
+@TRANSFORMS.register_module()
+class PointsToDepthMaps(BaseTransform):
+    """Depth of the keyframe's LiDAR returns in each augmented image.
+
+    Adds ``gt_depth``, float32, shape (N, H, W): projection depth in metres of
+    the nearest return in a pixel, 0 where there is none. Past sweeps are left
+    out: what moved would leave a trail.
+
+    Args:
+        depth_range: Depths in ``[near, far)`` metres are kept.
+        pixel_centre: Coordinate of the first pixel's centre. 0.5 fills the
+            pixel a return falls into (our convention); published BEVDet
+            rounds coordinates, which is 0.
+    """
+
+    def __init__(self,
+                 depth_range: Tuple[float, float] = (1., 60.),
+                 pixel_centre: float = 0.5) -> None:
+        near, far = depth_range
+        if not 0 < near < far:
+            raise ValueError('depth_range takes 0 < near < far in metres, got '
+                             f'{depth_range}')
+        self.depth_range = (near, far)
+        self.pixel_centre = pixel_centre
+
+    def transform(self, results: dict) -> dict:
+        if 'points' not in results:
+            raise ValueError('PointsToDepthMaps needs points; put '
+                             'LoadLidarPoints before it in the pipeline')
+        points = results['points']
+        pixels, depths = _project(points[points[:, 4] == 0, :3], results)
+        augmentation = results['img_aug_mat']
+        pixels = pixels @ augmentation[:, :2, :2].transpose(
+            0, 2, 1) + augmentation[:, None, :2, 3]
+        results['gt_depth'] = np.stack([
+            self._draw(*view, results['img_shape'])
+            for view in zip(pixels, depths)
+        ])
+        return results
+
+    def _draw(self, pixels: np.ndarray, depths: np.ndarray,
+              shape: Tuple[int, int]) -> np.ndarray:
+        near, far = self.depth_range
+        kept = (depths >= near) & (depths < far)
+        pixels, depths = pixels[kept], depths[kept]
+        columns, rows = np.floor(pixels + 0.5 - self.pixel_centre).astype(int).T
+        kept = (columns >= 0) & (columns < shape[1]) & (rows >= 0) & (
+            rows < shape[0])
+        depth_map = np.full(shape, np.inf)
+        np.minimum.at(depth_map, (rows[kept], columns[kept]), depths[kept])
+        return np.where(np.isinf(depth_map), 0, depth_map).astype(np.float32)
+
+
+def _project(points: np.ndarray,
+             results: dict) -> Tuple[np.ndarray, np.ndarray]:
+    """Raw pixels (N, P, 2) and depths (N, P) of augmented-ego points."""
+    matrices = [
+        torch.from_numpy(results[name])[None]
+        for name in ('cam2img', 'cam2ego', 'bda_mat')
+    ]
+    cameras = Cameras(*matrices, image_size=results['ori_shape'])
+    pixels, depths = cameras.project(torch.from_numpy(points)[None])
+    return pixels[0].numpy(), depths[0].numpy()
