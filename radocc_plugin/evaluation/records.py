@@ -1,0 +1,247 @@
+"""Result records: one JSON file an evaluated run, enough to repeat it.
+
+``tools/reproduce_table.py`` makes tables of them. Fields of a record:
+
+    name        label of the table row, e.g. 'BEVDetOcc + RadOcc'
+    role        'teacher', 'baseline' or 'radocc'
+    family      runs to compare with each other: same student, same schedule
+    metrics     mIoU, IoU and per_class (Occ3D order), percent; null = absent
+    mask        voxels that were counted: 'camera', 'lidar' or 'none'
+    seed        seed of the training
+    data        dataset, version, split, num_samples (evaluated)
+    config      file (name only) and hash
+    training    epochs, iterations, batch_size (a GPU), gpus, seconds_per_step
+    versions    python, torch, mmengine, mmcv, mmdet, radocc_plugin
+    git         commit and dirty (uncommitted changes), null outside git
+    checkpoint  file name
+    date        of writing, UTC, ISO 8601
+"""
+import hashlib
+import json
+import math
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Union
+
+from radocc_plugin.fileio import write_atomically
+from radocc_plugin.occ3d import CLASSES, FREE
+
+ROLES = ('teacher', 'baseline', 'radocc')
+PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'radocc_plugin')
+
+# Keys that say where or how a config runs, not what it computes.
+RUNTIME_KEYS = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level',
+                'log_processor', 'visualizer', 'vis_backends', 'randomness',
+                'env_cfg', 'custom_imports', 'data_root')
+
+# field -> type, in the order of the file
+_FIELDS: Dict[str, Any] = dict(
+    name=str,
+    role=str,
+    family=str,
+    metrics=dict,
+    mask=str,
+    seed=int,
+    data=dict,
+    config=dict,
+    training=dict,
+    versions=dict,
+    git=dict,
+    checkpoint=str,
+    date=str)
+_SUBFIELDS = dict(
+    metrics=('mIoU', 'IoU', 'per_class'),
+    data=('dataset', 'version', 'split', 'num_samples'),
+    config=('file', 'hash'),
+    training=('epochs', 'iterations', 'batch_size', 'gpus',
+              'seconds_per_step'),
+    git=('commit', 'dirty'))
+
+
+def make_record(*,
+                name: str,
+                role: str,
+                family: str,
+                metrics: Mapping[str, float],
+                mask: str,
+                seed: int,
+                dataset: str,
+                version: str,
+                split: str,
+                num_samples: int,
+                config: Mapping,
+                config_file: Union[str, Path],
+                checkpoint: Union[str, Path],
+                epochs: Optional[int] = None,
+                iterations: Optional[int] = None,
+                batch_size: Optional[int] = None,
+                gpus: int = 0,
+                seconds_per_step: Optional[float] = None) -> dict:
+    """Collects what is known about an evaluated run.
+
+    Args:
+        name, role, family, mask, seed: See the legend of this module.
+        metrics: What the evaluator returned; the keys ``mIoU``, ``IoU`` and
+            ``IoU_<class>`` are looked up with or without a prefix 'occ/'.
+        dataset, version, split, num_samples: The evaluated data.
+        config: The resolved config, as ``Config.to_dict()`` gives it.
+        config_file, checkpoint: Only their names are kept.
+        epochs, iterations: Length of the training.
+        batch_size, gpus: Samples a device, and number of GPUs (0 = CPU).
+        seconds_per_step: Mean time of a training iteration.
+
+    Raises:
+        ValueError: If ``role`` is unknown or a metric is missing.
+    """
+
+    def metric(key: str) -> Optional[float]:
+        value = metrics.get(f'occ/{key}', metrics.get(key))
+        if value is None:
+            raise ValueError(f'metrics lack {key}; got {sorted(metrics)}')
+        return None if math.isnan(value) else float(value)
+
+    record = dict(
+        name=name,
+        role=role,
+        family=family,
+        metrics=dict(
+            mIoU=metric('mIoU'),
+            IoU=metric('IoU'),
+            per_class={c: metric(f'IoU_{c}')
+                       for c in CLASSES[:FREE]}),
+        mask=mask,
+        seed=seed,
+        data=dict(
+            dataset=dataset,
+            version=version,
+            split=split,
+            num_samples=num_samples),
+        config=dict(file=Path(config_file).name, hash=config_hash(config)),
+        training=dict(
+            epochs=epochs,
+            iterations=iterations,
+            batch_size=batch_size,
+            gpus=gpus,
+            seconds_per_step=seconds_per_step),
+        versions=_versions(),
+        git=_git_state(),
+        checkpoint=Path(checkpoint).name,
+        date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    _check(record, 'record')
+    return record
+
+
+def config_hash(config: Mapping) -> str:
+    """Short hash of what a config computes.
+
+    Two runs of one config that differ in work folder, data folder, seed,
+    launcher or logging (``RUNTIME_KEYS``, at any depth) have the same hash.
+    """
+
+    def strip(value):
+        if isinstance(value, Mapping):
+            return {
+                str(k): strip(v)
+                for k, v in value.items() if k not in RUNTIME_KEYS
+            }
+        if isinstance(value, (list, tuple)):
+            return [strip(v) for v in value]
+        return value
+
+    text = json.dumps(strip(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def write_record(path: Union[str, Path], record: dict) -> None:
+    """Writes a record as JSON, atomically.
+
+    Raises:
+        ValueError: If a field is missing or has another type.
+    """
+    _check(record, str(path))
+    write_atomically(path, json.dumps(record, indent=2, allow_nan=False))
+
+
+def read_records(paths: Iterable[Union[str, Path]]) -> List[dict]:
+    """Reads record files.
+
+    Raises:
+        ValueError: Naming the file, and the field if one is missing or wrong.
+    """
+    records = []
+    for path in paths:
+        try:
+            record = json.loads(Path(path).read_text())
+        except OSError as error:
+            raise ValueError(f'{path}: cannot be read ({error})') from error
+        except ValueError as error:
+            raise ValueError(f'{path}: no valid JSON ({error})') from error
+        if not isinstance(record, dict):
+            raise ValueError(f'{path}: a record is a JSON object, got '
+                             f'{type(record).__name__}')
+        _check(record, str(path))
+        records.append(record)
+    return records
+
+
+def _check(record: dict, where: str) -> None:
+    for field, kind in _FIELDS.items():
+        if field not in record:
+            raise ValueError(f'{where}: field {field!r} is missing')
+        if not isinstance(record[field], kind):
+            raise ValueError(f'{where}: field {field!r} takes '
+                             f'{kind.__name__}, got {record[field]!r}')
+    for field, names in _SUBFIELDS.items():
+        for name in names:
+            if name not in record[field]:
+                raise ValueError(f"{where}: field '{field}.{name}' is missing")
+    if record['role'] not in ROLES:
+        raise ValueError(f"{where}: field 'role' takes one of {ROLES}, got "
+                         f'{record["role"]!r}')
+    metrics = record['metrics']
+    if not isinstance(metrics['per_class'], dict):
+        raise ValueError(f"{where}: field 'metrics.per_class' takes dict, got "
+                         f"{metrics['per_class']!r}")
+    for name in CLASSES[:FREE]:
+        if name not in metrics['per_class']:
+            raise ValueError(
+                f"{where}: field 'metrics.per_class.{name}' is missing")
+    values = dict(metrics['per_class'], mIoU=metrics['mIoU'],
+                  IoU=metrics['IoU'])
+    for name, value in values.items():
+        if value is not None and not isinstance(value, (int, float)):
+            raise ValueError(f"{where}: field 'metrics.{name}' takes a number "
+                             f'or null, got {value!r}')
+
+
+def _versions() -> Dict[str, Optional[str]]:
+    versions = dict(python=platform.python_version())
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _git_state() -> dict:
+    """Commit of the checkout this package runs from."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(('git', *args),
+                              cwd=Path(__file__).parent,
+                              capture_output=True,
+                              check=True,
+                              text=True).stdout.strip()
+
+    try:
+        # an installed copy may lie inside someone else's repository
+        git('ls-files', '--error-unmatch', Path(__file__).name)
+        return dict(
+            commit=git('rev-parse', 'HEAD'),
+            dirty=bool(git('status', '--porcelain', '-uno')))
+    except (OSError, subprocess.CalledProcessError):
+        return dict(commit=None, dirty=None)

@@ -1,0 +1,187 @@
+import math
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.evaluator import Evaluator
+
+from radocc_plugin.evaluation import OccMetric, confusion_matrix, scores
+from radocc_plugin.occ3d import CLASSES
+from radocc_plugin.registry import METRICS
+from radocc_plugin.structures import OccData, OccDataSample
+
+SHARED = Path(
+    os.environ.get('RADOCC_SHARED',
+                   Path(__file__).resolve().parents[3] / 'shared'))
+GOLDEN = SHARED / 'data' / 'golden'
+
+
+def random_sample(seed, shape=(6, 5, 4), classes=18):
+    rng = torch.Generator().manual_seed(seed)
+
+    def draw(high):
+        return torch.randint(high, shape, generator=rng, dtype=torch.uint8)
+
+    return OccDataSample(
+        gt_occ=OccData(
+            semantics=draw(classes),
+            mask_camera=draw(2).bool(),
+            mask_lidar=draw(2).bool()),
+        pred_occ=OccData(semantics=draw(classes)))
+
+
+def evaluate(samples, metric, size=None):
+    evaluator = Evaluator(metric)
+    for sample in samples:
+        evaluator.process([sample])
+    return evaluator.evaluate(size or len(samples))
+
+
+def reference(samples, mask):
+    """The definition, voxel set by voxel set."""
+    gt = np.stack([s.gt_occ.semantics.numpy() for s in samples])
+    pred = np.stack([s.pred_occ.semantics.numpy() for s in samples])
+    keep = np.ones(gt.shape, bool)
+    if mask != 'none':
+        keep = np.stack(
+            [s.gt_occ.get(f'mask_{mask}').numpy() for s in samples])
+    gt, pred = gt[keep], pred[keep]
+    ious = []
+    for c in range(17):
+        union = ((gt == c) | (pred == c)).sum()
+        hits = ((gt == c) & (pred == c)).sum()
+        ious.append(100 * hits / union if union else np.nan)
+    return np.nanmean(ious), ious
+
+
+@pytest.mark.parametrize('mask', ['camera', 'lidar', 'none'])
+def test_metric_equals_the_definition_on_the_masked_voxels(mask):
+    samples = [random_sample(s) for s in range(3)]
+    got = evaluate(samples, METRICS.build(
+        dict(type='radocc_plugin.OccMetric', mask=mask)))
+    miou, ious = reference(samples, mask)
+    assert got['occ/mIoU'] == pytest.approx(miou)
+    for name, iou in zip(CLASSES, ious):
+        assert got[f'occ/IoU_{name}'] == pytest.approx(iou)
+
+
+def test_iou_is_occupied_against_free():
+    target = torch.tensor([17, 17, 0, 4, 4])
+    prediction = torch.tensor([17, 3, 17, 4, 5])
+    # occupied in both: 2 voxels, in either: 4
+    assert scores(confusion_matrix(target, prediction))['IoU'] == 50
+
+
+def test_absent_class_is_nan_and_left_out_of_the_mean():
+    target = torch.tensor([4, 4, 16, 17])
+    result = scores(confusion_matrix(target, target.clone()))
+    assert result['mIoU'] == 100
+    assert math.isnan(result['IoU_bus'])
+
+
+def test_repeated_evaluation_starts_anew():
+    metric = OccMetric()
+    evaluate([random_sample(0)], metric)
+    again = evaluate([random_sample(1)], metric)
+    fresh = evaluate([random_sample(1)], OccMetric())
+    assert again == pytest.approx(fresh, nan_ok=True)
+
+
+def test_results_do_not_hold_volumes():
+    metric = OccMetric()
+    metric.process(None, [random_sample(0).to_dict()])
+    assert [r.shape for r in metric.results] == [(18, 18)]
+
+
+def test_log_shows_every_class_and_the_mask(monkeypatch):
+    lines = []
+    monkeypatch.setattr('radocc_plugin.evaluation.occ_metric.print_log',
+                        lambda message, logger: lines.append(message))
+    evaluate([random_sample(0)], OccMetric(mask='lidar'))
+    text, = lines
+    assert 'mask: lidar' in text
+    assert all(name in text for name in CLASSES[:17])
+
+
+def _rank(rank, init_file, out):
+    dist.init_process_group(
+        'gloo', init_method=f'file://{init_file}', rank=rank, world_size=2)
+    # three samples on two ranks: the sampler repeats sample 0 as padding
+    metric = OccMetric()
+    seeds = ([0, 2], [1, 0])[rank]
+    metric.process(None, [random_sample(s).to_dict() for s in seeds])
+    torch.save(metric.evaluate(3), f'{out}.{rank}')
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_padding_equal_one_rank(tmp_path):
+    mp.spawn(_rank, (tmp_path / 'init', tmp_path / 'out'), nprocs=2)
+    want = evaluate([random_sample(s) for s in range(3)], OccMetric())
+    for rank in range(2):
+        assert torch.load(tmp_path / f'out.{rank}') == pytest.approx(
+            want, nan_ok=True)
+
+
+def test_unknown_mask_is_an_error():
+    with pytest.raises(ValueError, match="mask takes one of .* got 'radar'"):
+        OccMetric(mask='radar')
+
+
+def test_missing_field_names_it_and_the_sample():
+    sample = random_sample(0)
+    sample.set_metainfo(dict(token='t0'))
+    del sample.gt_occ.mask_lidar
+    with pytest.raises(ValueError, match='gt_occ.mask_lidar of sample t0'):
+        evaluate([sample], OccMetric(mask='lidar'))
+
+
+@pytest.mark.parametrize('prediction,message', [
+    (torch.zeros(3), 'prediction has shape'),
+    (torch.full((2, ), 18), 'prediction takes labels 0..17, got 18'),
+])
+def test_wrong_prediction_is_an_error(prediction, message):
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(torch.zeros(2, dtype=torch.uint8), prediction)
+
+
+def test_unlabelled_voxels_are_not_counted():
+    target = torch.tensor([255, 4], dtype=torch.uint8)
+    assert confusion_matrix(target, torch.tensor([0, 4])).sum() == 1
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f'{GOLDEN} is not there')
+@pytest.mark.parametrize('mask', ['camera', 'lidar', 'none'])
+@pytest.mark.parametrize('variant', ['structured', 'random', 'missing'])
+def test_golden_metric_miou(monkeypatch, variant, mask):
+    monkeypatch.syspath_prepend(str(GOLDEN))
+    golden = pytest.importorskip('golden')
+    monkeypatch.delitem(sys.modules, 'golden')
+    case = golden.load_case(str(GOLDEN / 'metric_miou.json'))
+    truth = case.input('random_gt' if variant == 'random' else 'gt')
+    if variant == 'random':
+        prediction = case.input('random_pred')
+    else:
+        prediction = torch.where(
+            case.input('noise') < 0.2, case.input('noise_label'),
+            truth.roll(1, dims=1))
+    if variant == 'structured':
+        truth = truth.masked_fill(case.input('ignore'), 255)
+    if variant == 'missing':
+        for volume in (truth, prediction):
+            volume[(volume == 5) | (volume == 9)] = 17
+
+    counted = None if mask == 'none' else case.input(f'mask_{mask}')
+    confusion = confusion_matrix(truth, prediction, counted)
+    golden.compare(case, f'{variant}/{mask}/hist', confusion.int())
+    result = scores(confusion)
+    want = case.expected(f'{variant}/{mask}/iou')[:17] * 100
+    got = np.array([result[f'IoU_{c}'] for c in CLASSES[:17]])
+    # the fixture stores NaN as -1
+    np.testing.assert_allclose(np.where(np.isnan(got), -100, got), want)
+    assert result['mIoU'] == pytest.approx(
+        case.expected(f'{variant}/{mask}/miou')[0])
