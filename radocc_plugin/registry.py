@@ -12,6 +12,8 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
 
+from radocc_plugin import compat
+
 SCOPE = 'radocc_plugin'
 
 
@@ -31,3 +33,5 @@ DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')
 TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets')
 METRICS = _child('metric', ROOT_METRICS, 'evaluation')
 HOOKS = _child('hook', ROOT_HOOKS, 'evaluation')
+
+compat.apply()

@@ -1,0 +1,79 @@
+"""The frozen teacher, invisible to optimizers, checkpoints and DDP."""
+from typing import Optional, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
+from torch import Tensor, nn
+
+from radocc_plugin.distillation.tap import build_tap
+from radocc_plugin.registry import MODELS
+
+
+class FrozenTeacher:
+    """Builds, loads and runs a teacher; deliberately not an ``nn.Module``.
+
+    It is built at its first use, so that testing never needs it.
+
+    Args:
+        model: Config of the model, or the path of a config file whose
+            ``model`` is taken.
+        checkpoint: Its weights; every key must match. None keeps the weights
+            of the build (``init_cfg``).
+        tap: Where its occupancy logits come from; None if it brings its own.
+    """
+
+    def __init__(self,
+                 model: Union[dict, str],
+                 checkpoint: Optional[str] = None,
+                 tap: Optional[dict] = None) -> None:
+        self.config = model
+        self.checkpoint = checkpoint
+        self.tap_config = tap
+        self._model: Optional[nn.Module] = None
+
+    def __deepcopy__(self, memo) -> 'FrozenTeacher':
+        # An EMA copy of the student shares the teacher.
+        return self
+
+    def model(self, device: torch.device) -> nn.Module:
+        """The model in eval mode without gradients, on a device."""
+        if self._model is None:
+            self._model = self._build()
+        return self._model.to(device)
+
+    def occ_logits(self, inputs: dict, data_samples: list,
+                   device: torch.device) -> Tensor:
+        """Its occupancy logits for a batch, (B, X, Y, Z, C), no gradient."""
+        model = self.model(device)
+        tap = build_tap(self.tap_config, model, 'teacher.tap')
+        with torch.no_grad(), tap.record(model) as outputs:
+            model(inputs, data_samples, mode='tensor')
+        return tap.logits(outputs)
+
+    def _build(self) -> nn.Module:
+        config = self.config
+        if isinstance(config, str):
+            config = Config.fromfile(config).model
+        # The random weights of the build must not shift the student's draws.
+        with torch.random.fork_rng():
+            model = MODELS.build(config)
+            if self.checkpoint is None:
+                model.init_weights()
+        if self.checkpoint is not None:
+            self._load(model, self.checkpoint)
+        return model.eval().requires_grad_(False)
+
+    @staticmethod
+    def _load(model: nn.Module, filename: str) -> None:
+        state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
+        state = state.get('state_dict', state)
+        missing = sorted(model.state_dict().keys() - state.keys())
+        unexpected = sorted(state.keys() - model.state_dict().keys())
+        if missing or unexpected:
+            raise ValueError(
+                f'{filename} does not fit the teacher '
+                f'{type(model).__name__}: missing {missing[:5]} '
+                f'({len(missing)}), unexpected {unexpected[:5]} '
+                f'({len(unexpected)})')
+        load_state_dict(model, state, strict=True)
