@@ -139,8 +139,8 @@ class RenderedSemanticConsistency(BaseModule):
         self.temperature = temperature
         self.min_rays = min_rays
 
-    def forward(self, student: Render, teacher: Render, segments: Tensor,
-                **kwargs) -> dict:
+    def forward(self, student: Render, teacher: Render,
+                segments: Optional[Tensor], **kwargs) -> dict:
         """Loss dict with ``loss_rsc_affinity`` and ``loss_rsc_kl``.
 
         Args:
@@ -148,7 +148,15 @@ class RenderedSemanticConsistency(BaseModule):
             teacher: Render of the teacher at the same rays.
             segments: Label maps at the render size, 0 = no segment,
                 (B, N, h, w).
+
+        Raises:
+            ValueError: If there are no segments.
         """
+        if segments is None:
+            raise ValueError(
+                'RenderedSemanticConsistency needs data_sample.segments: add '
+                'radocc_plugin.LoadSegments to the pipeline and make the maps '
+                'with tools/generate_segments.py')
         rays = student.geometry.rays
         label = rays.gather_maps(segments).long()
         image = rays.sample * segments.shape[1] + rays.camera
