@@ -2,9 +2,9 @@
 
 The fields of a sample are described in ``info_converter``.
 """
-import os
 import pickle
-from typing import Callable
+
+from radocc_plugin.fileio import write_atomically
 
 INFO_VERSION = 'radocc-1.0'
 
@@ -57,17 +57,4 @@ def load_infos(path: str) -> dict:
 
 def save_infos(infos: dict, path: str) -> None:
     """Writes an info file; a reader never sees half of it."""
-    write_atomically(path, lambda file: pickle.dump(infos, file, protocol=4))
-
-
-def write_atomically(path: str, write: Callable) -> None:
-    """Calls ``write(binary file)`` and moves the result to ``path``."""
-    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    unfinished = f'{path}.{os.getpid()}.tmp'
-    try:
-        with open(unfinished, 'wb') as file:
-            write(file)
-        os.replace(unfinished, path)
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+    write_atomically(path, pickle.dumps(infos, protocol=4))

@@ -2,15 +2,16 @@
 import os.path as osp
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Optional, Tuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from PIL import Image
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.transforms.bev import check_before_bda
 from radocc_plugin.registry import TRANSFORMS
+from radocc_plugin.segments import read_label_map, segment_path
 
 _FIELDS = ('semantics', 'mask_lidar', 'mask_camera')
 
@@ -73,7 +74,7 @@ class LoadSegments(BaseTransform):
 
     Args:
         segments_root: Folder of the maps, relative to the data root.
-        size: Height and width (h, w) to which maps are reduced, by taking the
+        size: Height and width (h, w) to which maps are resized, by taking the
             id at each new pixel's centre; None keeps them.
 
     Raises:
@@ -89,29 +90,15 @@ class LoadSegments(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         data_root = results['data_root']
-        maps = []
-        for image_path in results['img_path']:
-            relative = osp.splitext(osp.relpath(image_path, data_root))[0]
-            maps.append(
-                self._load(
-                    osp.join(data_root, self.segments_root,
-                             f'{relative}.png')))
-        results['segments'] = np.stack(maps)
+        root = osp.join(data_root, self.segments_root)
+        results['segments'] = np.stack([
+            self._load(segment_path(root, osp.relpath(image_path, data_root)))
+            for image_path in results['img_path']
+        ])
         return results
 
-    def _load(self, path: str) -> np.ndarray:
-        if not osp.isfile(path):
-            raise ValueError(
-                f'segments {path} are missing; write them with '
-                '`python tools/generate_segments.py`')
-        try:
-            with Image.open(path) as image:
-                segments = np.asarray(image, np.int32)
-        except OSError as error:
-            raise ValueError(f'cannot read segments {path}: {error}') from error
-        if segments.ndim != 2:
-            raise ValueError(f'segments {path} take a map of one channel, got '
-                             f'shape {segments.shape}')
+    def _load(self, path: Path) -> np.ndarray:
+        segments = read_label_map(path)
         if self.size is None:
             return segments
         rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int)

@@ -10,6 +10,8 @@ from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import TRANSFORMS
 
 _FILE_COLUMNS = 5  # x, y, z, intensity, ring
+# The nuScenes car around its LiDAR (x right, y ahead): x0, y0, x1, y1.
+EGO_VEHICLE = (-1., -2., 1., 2.4)
 
 
 @TRANSFORMS.register_module()
@@ -22,17 +24,21 @@ class LoadLidarPoints(BaseTransform):
     Args:
         num_sweeps: Past sweeps to add, newest first. A sample near the start
             of its scene has fewer and gets those.
-        close_radius: Points whose |x| and |y| in the sensor frame are both
-            below it are dropped, metres: returns from the ego vehicle.
+        ego_vehicle: Points inside (x0, y0, x1, y1) of the sensor frame are
+            dropped, metres: returns from the car itself.
 
     Raises:
         ValueError: If a file is missing, empty, or not a whole number of
             points; names the file.
     """
 
-    def __init__(self, num_sweeps: int = 0, close_radius: float = 1.) -> None:
+    def __init__(
+        self,
+        num_sweeps: int = 0,
+        ego_vehicle: Tuple[float, float, float, float] = EGO_VEHICLE
+    ) -> None:
         self.num_sweeps = num_sweeps
-        self.close_radius = close_radius
+        self.ego_vehicle = ego_vehicle
 
     def transform(self, results: dict) -> dict:
         check_before_bda(results, self)
@@ -46,8 +52,7 @@ class LoadLidarPoints(BaseTransform):
 
     def _load(self, sweep: dict) -> np.ndarray:
         points = read_lidar_file(sweep['lidar_path']).astype(np.float64)
-        close = (np.abs(points[:, :2]) < self.close_radius).all(1)
-        points = points[~close]
+        points = drop_ego_vehicle(points, self.ego_vehicle)
         lidar2ego = sweep['lidar2ego']
         points[:, :3] = points[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
         points[:, 4] = sweep['lag']
@@ -73,6 +78,14 @@ def read_lidar_file(path: str) -> np.ndarray:
             f'LiDAR file {path} takes {_FILE_COLUMNS} float32 a point, got '
             f'{values.size} values')
     return values.reshape(-1, _FILE_COLUMNS)
+
+
+def drop_ego_vehicle(
+    points: np.ndarray,
+    box: Tuple[float, float, float, float] = EGO_VEHICLE) -> np.ndarray:
+    """Sensor-frame points (P, 3 or more) outside ``box``, at any height."""
+    inside = (points[:, :2] > box[:2]) & (points[:, :2] < box[2:])
+    return points[~inside.all(1)]
 
 
 @TRANSFORMS.register_module()

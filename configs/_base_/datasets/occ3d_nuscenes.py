@@ -1,0 +1,65 @@
+# Occ3D-nuScenes: six 900x1600 cameras, LiDAR, segments.
+#   python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \
+#       --version v1.0-trainval
+dataset_type = 'radocc_plugin.Occ3DNuScenesDataset'
+data_root = 'data/nuscenes'
+input_size = (256, 704)  # height, width
+
+load_images = dict(type='radocc_plugin.LoadMultiViewImages')
+load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=9)
+load_occ = dict(type='radocc_plugin.LoadOcc3D')
+augment_bev = dict(
+    type='radocc_plugin.AugmentBEV', flip_x_prob=0.5, flip_y_prob=0.5)
+depth_maps = dict(
+    type='radocc_plugin.PointsToDepthMaps', depth_range=(1.0, 60.0))
+load_segments = dict(type='radocc_plugin.LoadSegments', size=(225, 400))
+pack = dict(type='radocc_plugin.PackOccInputs')
+
+train_pipeline = [
+    load_images,
+    dict(
+        type='radocc_plugin.AugmentMultiViewImages',
+        input_size=input_size,
+        resize=(-0.06, 0.11),
+        flip_prob=0.5,
+        rotate=(-5.4, 5.4)),
+    load_points,
+    load_occ,
+    augment_bev,
+    depth_maps,
+    load_segments,
+    pack,
+]
+test_pipeline = [
+    load_images,
+    dict(type='radocc_plugin.AugmentMultiViewImages', input_size=input_size),
+    load_points,
+    load_occ,
+    pack,
+]
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='radocc_infos_train.pkl',
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='radocc_infos_val.pkl',
+        pipeline=test_pipeline,
+        test_mode=True))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='radocc_plugin.OccMetric', mask='camera')
+test_evaluator = val_evaluator

@@ -1,0 +1,42 @@
+# The synthetic nuScenes world: six 225x400 cameras, small network input.
+#   python tools/create_synthetic_nuscenes.py --out-dir data/synthetic
+#   python tools/create_data.py occ3d-nuscenes --root-path data/synthetic \
+#       --version v1.0-synthetic
+_base_ = './occ3d_nuscenes.py'
+data_root = 'data/synthetic'
+input_size = (96, 256)
+load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=0)
+
+train_pipeline = [
+    _base_.load_images,
+    dict(
+        type='radocc_plugin.AugmentMultiViewImages',
+        input_size=input_size,
+        resize=(-0.08, 0.16),
+        flip_prob=0.5,
+        rotate=(-5.4, 5.4)),
+    load_points,
+    _base_.load_occ,
+    _base_.augment_bev,
+    _base_.depth_maps,
+    _base_.load_segments,
+    _base_.pack,
+]
+test_pipeline = [
+    _base_.load_images,
+    dict(type='radocc_plugin.AugmentMultiViewImages', input_size=input_size),
+    load_points,
+    _base_.load_occ,
+    _base_.pack,
+]
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=2,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(
+    num_workers=2,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader

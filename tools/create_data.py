@@ -1,0 +1,56 @@
+"""Writes info files that our datasets read.
+
+    python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \\
+        --version v1.0-trainval
+    python tools/create_data.py keyframe \\
+        --root-path ../shared/data/nuscenes_frame --out-dir work_dirs/keyframe
+"""
+import argparse
+import sys
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True)
+
+    nuscenes = commands.add_parser(
+        'occ3d-nuscenes', help='nuScenes tables and Occ3D labels')
+    nuscenes.add_argument(
+        '--root-path', required=True, help='data root, e.g. data/nuscenes')
+    nuscenes.add_argument(
+        '--version',
+        required=True,
+        help='v1.0-trainval, v1.0-mini, v1.0-synthetic ...')
+    nuscenes.add_argument(
+        '--out-dir', help='folder of the info files (default: the data root)')
+
+    keyframe = commands.add_parser(
+        'keyframe', help='a single keyframe; labels are made from its sweep')
+    keyframe.add_argument(
+        '--root-path', required=True, help='folder of the keyframe')
+    keyframe.add_argument(
+        '--out-dir', required=True, help='the data root to make')
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    try:
+        if args.command == 'keyframe':
+            from radocc_plugin.datasets.keyframe import convert_keyframe
+            written = [convert_keyframe(args.root_path, args.out_dir)]
+        else:
+            # the devkit's import takes seconds, --help should not
+            from radocc_plugin.datasets.info_converter import convert_nuscenes
+            written = convert_nuscenes(args.root_path, args.version,
+                                       args.out_dir)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
+    for path in written:
+        print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+    main()
