@@ -35,16 +35,23 @@ class Rays:
         return len(self.origins)
 
     def gather_maps(self, maps: Tensor) -> Tensor:
-        """Value of per-camera maps at each ray: (B, N, h, w) -> (R,).
+        """Value of per-image maps at each ray, nearest neighbour.
 
-        Raises:
-            ValueError: If the maps are not at the render size.
+        Args:
+            maps: Maps that cover the raw images at any resolution, such as
+                segments or depth, (B, N, h, w).
+
+        Returns:
+            Values, (R,).
         """
-        if maps.dim() != 4 or tuple(maps.shape[2:]) != self.render_size:
-            raise ValueError(f'maps take shape (B, N, {self.render_size[0]}, '
-                             f'{self.render_size[1]}), got '
+        if maps.dim() != 4:
+            raise ValueError('maps take shape (B, N, h, w), got '
                              f'{tuple(maps.shape)}')
-        return maps.flatten(2)[self.sample, self.camera, self.pixel]
+        height, width = self.render_size
+        row = torch.div(self.pixel, width, rounding_mode='floor')
+        row = ((row + 0.5) * maps.shape[2] / height).long()
+        column = ((self.pixel % width + 0.5) * maps.shape[3] / width).long()
+        return maps[self.sample, self.camera, row, column]
 
 
 def pixel_centres(image_size: Tuple[int, int],

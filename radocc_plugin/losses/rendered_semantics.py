@@ -146,8 +146,8 @@ class RenderedSemanticConsistency(BaseModule):
         Args:
             student: Render of the student.
             teacher: Render of the teacher at the same rays.
-            segments: Label maps at the render size, 0 = no segment,
-                (B, N, h, w).
+            segments: Label maps of the raw images at any resolution, 0 = no
+                segment, (B, N, h, w).
 
         Raises:
             ValueError: If there are no segments.

@@ -61,14 +61,16 @@ def test_drawn_rays_are_distinct_repeatable_and_capped():
     assert keys[0].tolist() == keys[1].tolist() != keys[2].tolist()
 
 
-def test_maps_are_read_at_the_pixel_of_the_ray():
+@pytest.mark.parametrize('scale', [1, 3])
+def test_maps_are_read_at_the_pixel_of_the_ray(scale):
     cameras = rig()
     rays = camera_rays(cameras, (3, 4), 10, torch.Generator().manual_seed(0))
     maps = torch.arange(2 * 2 * 12).view(2, 2, 3, 4)
+    maps = maps.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     expected = (rays.sample * 2 + rays.camera) * 12 + rays.pixel
     assert rays.gather_maps(maps).tolist() == expected.tolist()
     with pytest.raises(ValueError, match='maps'):
-        rays.gather_maps(maps[..., :2])
+        rays.gather_maps(maps[0])
 
 
 def test_missing_calibration_is_named():

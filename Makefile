@@ -1,0 +1,29 @@
+# make quickstart   set up, train teacher, baseline and RadOcc student on the synthetic world, print the table
+# make keyframe     run the real nuScenes keyframe through every stage
+# make test         set up and run the tests
+PY := .venv/bin/python
+OUT ?= work_dirs/quickstart
+RADOCC_SHARED ?= ../shared
+
+.PHONY: setup quickstart keyframe test lint doctor clean
+
+setup:
+	@bash tools/setup_env.sh
+
+doctor: setup
+	@$(PY) -m radocc_plugin.doctor
+
+quickstart: setup
+	@$(PY) tools/quickstart.py --work-dir $(OUT) --shared $(RADOCC_SHARED)
+
+keyframe: setup
+	@$(PY) tools/quickstart.py --work-dir $(OUT) --shared $(RADOCC_SHARED) --only keyframe
+
+test: setup
+	@$(PY) -m pytest -n 2 -q
+
+lint: setup
+	@$(PY) -m ruff check .
+
+clean:
+	rm -rf work_dirs data/synthetic

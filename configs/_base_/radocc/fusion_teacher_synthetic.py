@@ -1,0 +1,18 @@
+# RadOcc with the tiny LiDAR-camera teacher of the synthetic world.
+radocc = dict(
+    teacher=dict(
+        model='projects/OccTeacher/configs/'
+        'occ-teacher-fusion_tiny_1xb2-8e_synthetic.py',
+        checkpoint='work_dirs/quickstart/teacher/latest.pth'),
+    renderer=dict(
+        type='radocc_plugin.OccRenderer',
+        point_cloud_range=(-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
+        render_size=(28, 50),
+        max_rays=6000),
+    losses=dict(
+        depth=dict(
+            type='radocc_plugin.RenderedDepthConsistency', loss_weight=1.0),
+        semantics=dict(
+            type='radocc_plugin.RenderedSemanticConsistency',
+            loss_weight=1.0,
+            kl_weight=1.0)))

@@ -1,0 +1,102 @@
+"""Evaluates a checkpoint and writes a result record.
+
+    python tools/test.py CONFIG CHECKPOINT [--record FILE]
+
+A config of RadOcc evaluates its student: teacher and renderer are not built.
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# The folder above holds `projects`, in a clone and in an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.dist import get_world_size, is_main_process  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+from mmengine.runner.checkpoint import CheckpointLoader  # noqa: E402
+
+from radocc_plugin.evaluation import make_record, write_record  # noqa: E402
+from radocc_plugin.evaluation.training_log import (  # noqa: E402
+    seconds_per_step)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='where logs go')
+    parser.add_argument(
+        '--record', help='result record; default WORK_DIR/record.json')
+    parser.add_argument('--name', help='label of the row; default the config')
+    parser.add_argument(
+        '--role',
+        choices=['teacher', 'baseline', 'radocc'],
+        help='role in the table; default radocc for a distiller, else '
+        'baseline')
+    parser.add_argument(
+        '--family',
+        help='rows to compare with each other; default the config of the '
+        'student')
+    parser.add_argument(
+        '--train-dir', help='work dir of the training, for its step time')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    stem = Path(args.config).stem
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = os.path.join('work_dirs', stem)
+    config.load_from = args.checkpoint
+
+    runner = Runner.from_cfg(config)
+    metrics = runner.test()
+    if not is_main_process():
+        return
+    distilled = 'RadOccDistiller' in config.model.type
+    dataset = runner.test_dataloader.dataset
+    # What the training wrote into its checkpoint; a published file has less.
+    trained = CheckpointLoader.load_checkpoint(
+        args.checkpoint, map_location='cpu').get('meta', {})
+    record = make_record(
+        name=args.name or stem,
+        role=args.role or ('radocc' if distilled else 'baseline'),
+        family=args.family or stem.replace('radocc_', '', 1),
+        metrics=metrics,
+        mask=config.test_evaluator.mask,
+        seed=trained.get('seed', runner.seed),
+        dataset=dataset.metainfo['dataset'],
+        version=dataset.metainfo['version'],
+        split=Path(config.test_dataloader.dataset.ann_file).stem,
+        num_samples=len(dataset),
+        config=config.to_dict(),
+        config_file=args.config,
+        checkpoint=args.checkpoint,
+        epochs=trained.get('epoch'),
+        iterations=trained.get('iter'),
+        batch_size=config.train_dataloader.batch_size,
+        gpus=get_world_size() if config.launcher != 'none' else 0,
+        seconds_per_step=seconds_per_step(args.train_dir or config.work_dir))
+    path = args.record or os.path.join(config.work_dir, 'record.json')
+    write_record(path, record)
+    print(f'Result record: {path}')
+
+
+if __name__ == '__main__':
+    main()

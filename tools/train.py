@@ -1,0 +1,79 @@
+"""Trains a model from a config: student, teacher or RadOcc distillation.
+
+    python tools/train.py CONFIG [--work-dir DIR] [--resume]
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# The folder above holds `projects`, in a clone and in an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from the latest checkpoint of the work dir, or from one')
+    parser.add_argument(
+        '--seed', type=int, help='seed; overrides randomness.seed')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings, e.g. optim_wrapper.optimizer.lr=1e-4')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    # torch.distributed.launch passes one of the two spellings.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    if args.seed is not None:
+        config.randomness = dict(config.get('randomness', {}), seed=args.seed)
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    if args.amp:
+        config.optim_wrapper.type = 'AmpOptimWrapper'
+        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+            raise ValueError(f'{args.config} has no auto_scale_lr.'
+                             'base_batch_size, which --auto-scale-lr needs')
+        config.auto_scale_lr.enable = True
+    if args.resume == 'auto':
+        config.resume, config.load_from = True, None
+    elif args.resume is not None:
+        config.resume, config.load_from = True, args.resume
+    Runner.from_cfg(config).train()
+
+
+if __name__ == '__main__':
+    main()
