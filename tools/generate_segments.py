@@ -17,10 +17,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.fileio import load
 from rich.progress import (BarColumn, MofNCompleteColumn, Progress,
                            TextColumn, TimeElapsedColumn, TimeRemainingColumn)
 
+from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.segments import (SEGMENTERS, ensure_manifest, segment_path,
                                     write_label_map)
 
@@ -69,13 +69,7 @@ def image_paths(ann_files):
     """Every camera image of the info files once, sorted."""
     paths = set()
     for ann_file in ann_files:
-        if not Path(ann_file).is_file():
-            raise ValueError(f'--ann-file {ann_file}: no such file')
-        infos = load(ann_file)
-        if 'data_list' not in infos:
-            raise ValueError(f'--ann-file {ann_file}: takes an info pickle '
-                             'with data_list, made by tools/create_data.py')
-        for info in infos['data_list']:
+        for info in load_infos(ann_file)['data_list']:
             paths.update(cam['img_path'] for cam in info['images'].values())
     return sorted(paths)
 

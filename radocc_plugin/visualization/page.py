@@ -1,0 +1,46 @@
+"""A page of pictures and text, laid out in pixels from the top left."""
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+DPI = 100
+INK = '#232832'
+
+
+class Page:
+    """White page of ``width`` x ``height`` pixels.
+
+    Pictures keep their pixels. The Agg canvas is used directly, so neither a
+    display nor matplotlib's global state is touched.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure((width / DPI, height / DPI), dpi=DPI,
+                             facecolor='white')
+        self._canvas = FigureCanvasAgg(self.figure)
+
+    def paste(self, picture: np.ndarray, x: int, y: int) -> None:
+        """Puts an RGB uint8 picture with its upper left corner at (x, y)."""
+        self.figure.figimage(
+            picture, x, self.height - y - picture.shape[0], origin='upper')
+
+    def write(self, text: str, x: float, y: float, size: float = 10,
+              **kwargs) -> None:
+        """Writes text; ``kwargs`` go to matplotlib's text (ha, va, ...)."""
+        self.figure.text(
+            x / self.width,
+            1 - y / self.height,
+            text,
+            **dict(dict(fontsize=size, color=INK, va='center'), **kwargs))
+
+    def axes(self, x: float, y: float, width: float, height: float):
+        """Matplotlib axes with their upper left corner at (x, y)."""
+        return self.figure.add_axes(
+            (x / self.width, 1 - (y + height) / self.height,
+             width / self.width, height / self.height))
+
+    def to_array(self) -> np.ndarray:
+        """The page as RGB, shape (height, width, 3), uint8."""
+        self._canvas.draw()
+        return np.array(self._canvas.buffer_rgba())[..., :3].copy()
