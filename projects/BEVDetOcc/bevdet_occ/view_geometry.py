@@ -1,0 +1,113 @@
+"""Calibration of the network's input images, and points lifted from them.
+
+B batch, N cameras, D depth bins, H W feature map.
+"""
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radocc_plugin.geometry import to_homogeneous, transform_points
+
+SHAPES = dict(
+    cam2img=(3, 3), cam2ego=(4, 4), img_aug_mat=(4, 4), bda_mat=(4, 4))
+
+
+@dataclass(frozen=True)
+class ViewGeometry:
+    """Cameras and augmentations of a batch, as ``docs/conventions.md`` says.
+
+    Args:
+        cam2img: Intrinsics of the raw images, shape (B, N, 3, 3).
+        cam2ego: Camera to key ego, shape (B, N, 4, 4).
+        img_aug_mat: Raw to augmented pixel, as BEVDet's ``post_rot`` and
+            ``post_tran``: acts on (u, v, depth, 1), shape (B, N, 4, 4).
+        bda_mat: Key ego to augmented ego, shape (B, 4, 4).
+    """
+    cam2img: Tensor
+    cam2ego: Tensor
+    img_aug_mat: Tensor
+    bda_mat: Tensor
+
+    @classmethod
+    def from_data_samples(cls, data_samples: Sequence,
+                          device=None) -> 'ViewGeometry':
+        """Geometry from the metainfo of data samples, float64.
+
+        Raises:
+            ValueError: If a matrix is missing or has a wrong shape.
+        """
+        return cls(**{
+            name: _stack(data_samples, name).to(device)
+            for name in SHAPES
+        })
+
+    def augmented_cam2img(self) -> Tensor:
+        """Projection of a camera onto its augmented image, (B, N, 3, 3)."""
+        pixel_map = self.img_aug_mat[..., [0, 1, 3]][..., [0, 1, 3], :]
+        return pixel_map @ self.cam2img
+
+    def cam2augmented_ego(self) -> Tensor:
+        """Camera to augmented ego, shape (B, N, 4, 4)."""
+        return self.bda_mat[:, None] @ self.cam2ego
+
+    def lift(self, frustum: Tensor) -> Tensor:
+        """Points of a frustum in the augmented-ego frame.
+
+        Args:
+            frustum: Augmented pixels and depths (u, v, d), shape (D, H, W, 3).
+
+        Returns:
+            Points in metres, shape (B, N, D, H, W, 3), dtype of ``frustum``.
+        """
+        cam2ego = self.cam2augmented_ego()
+        pixel2ego = cam2ego[..., :3, :3] @ torch.linalg.inv(
+            self.augmented_cam2img())
+        affine = to_homogeneous(pixel2ego)
+        affine[..., :3, 3] = cam2ego[..., :3, 3]
+        depth = frustum[..., 2:]
+        scaled = torch.cat([frustum[..., :2] * depth, depth], dim=-1)
+        points = transform_points(
+            affine.to(frustum.dtype), scaled.reshape(1, 1, -1, 3))
+        return points.unflatten(-2, frustum.shape[:3])
+
+    def depth_net_input(self) -> Tensor:
+        """What the camera-aware depth net is told, shape (B, N, 27), float32.
+
+        fx, fy, cx, cy, the image augmentation (2 x 2 and its shift, row by
+        row), five entries of the BDA matrix, then the upper 3 x 4 part of
+        ``cam2ego``: ``mlp_input`` of BEVDet dev2.1.
+        """
+        image = self.img_aug_mat
+        bda = self.bda_mat[:, None].expand_as(image)
+        entries = [
+            self.cam2img[..., 0, 0], self.cam2img[..., 1, 1],
+            self.cam2img[..., 0, 2], self.cam2img[..., 1, 2],
+            image[..., 0, 0], image[..., 0, 1], image[..., 0, 3],
+            image[..., 1, 0], image[..., 1, 1], image[..., 1, 3],
+            bda[..., 0, 0], bda[..., 0, 1], bda[..., 1, 0], bda[..., 1, 1],
+            bda[..., 2, 2]
+        ]
+        return torch.cat([
+            torch.stack(entries, dim=-1), self.cam2ego[..., :3, :].flatten(-2)
+        ], dim=-1).float()
+
+
+def _stack(data_samples: Sequence, name: str) -> Tensor:
+    for sample in data_samples:
+        if name not in sample.metainfo:
+            raise ValueError(
+                f'data_samples lack the metainfo {name!r}; add it to meta_keys '
+                f'of the packing transform (have {sorted(sample.metainfo)})')
+    values = np.stack([
+        np.asarray(sample.metainfo[name], np.float64)
+        for sample in data_samples
+    ])
+    lead = 1 if name == 'bda_mat' else 2
+    if values.ndim != lead + 2 or values.shape[lead:] != SHAPES[name]:
+        raise ValueError(
+            f'{name} takes {"" if lead == 1 else "(N, "}'
+            f'{SHAPES[name]} per sample, got {values.shape[1:]}')
+    return torch.from_numpy(values)

@@ -1,0 +1,38 @@
+# BEVDet-Occ for two CPU cores: 0.8 m cells that the head splits into voxels.
+custom_imports = dict(imports=['projects.BEVDetOcc.bevdet_occ'])
+model = dict(
+    type='radocc_plugin.BEVDetOcc',
+    data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),
+    img_backbone=dict(
+        type='mmdet.ResNet',
+        depth=18,
+        base_channels=32,
+        out_indices=(1, 2, 3),
+        norm_eval=False),
+    img_neck=dict(
+        type='radocc_plugin.CustomFPN',
+        in_channels=[64, 128, 256],
+        out_channels=64),
+    img_view_transformer=dict(
+        type='radocc_plugin.LSSViewTransformer',
+        grid_config=dict(
+            x=(-40, 40, 0.8),
+            y=(-40, 40, 0.8),
+            z=(-1, 5.4, 0.8),
+            depth=(1.0, 45.0, 1.0)),
+        input_size=(96, 256),
+        in_channels=64,
+        out_channels=16,
+        downsample=8,
+        loss_depth_weight=0.1),
+    # multiples of 16 channels: other widths are several times slower on a CPU
+    img_bev_encoder_backbone=dict(
+        type='radocc_plugin.CustomResNet3D',
+        numC_input=16,
+        num_layer=(0, 1, 1),
+        num_channels=(16, 32, 64),
+        stride=(1, 2, 2)),
+    img_bev_encoder_neck=dict(
+        type='radocc_plugin.LSSFPN3D', in_channels=112, out_channels=16),
+    occ_head=dict(
+        type='radocc_plugin.BEVOCCHead3D', in_dim=16, out_dim=16, upsample=2))

@@ -1,0 +1,7 @@
+_base_ = './occ-teacher-fusion_tiny_1xb2-8e_synthetic.py'
+model = dict(
+    img_backbone=None,
+    img_neck=None,
+    img_view_transformer=None,
+    pts_fusion=None,
+    depth_from_lidar=False)

@@ -1,0 +1,49 @@
+"""Fusion of camera and LiDAR volumes."""
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from radocc_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class ConvFuser3D(BaseModule):
+    """Concatenation and one 3 x 3 x 3 convolution.
+
+    Args:
+        camera_channels: Channels of the camera volume.
+        lidar_channels: Channels of the LiDAR volume.
+        out_channels: Channels of the fused volume.
+        use_se: Whether channels are then gated by their global mean
+            (squeeze and excitation).
+    """
+
+    def __init__(self,
+                 camera_channels: int,
+                 lidar_channels: int,
+                 out_channels: int,
+                 use_se: bool = False,
+                 init_cfg=None) -> None:
+        super().__init__(init_cfg)
+        self.conv = ConvModule(
+            camera_channels + lidar_channels,
+            out_channels,
+            3,
+            padding=1,
+            bias=False,
+            conv_cfg=dict(type='radocc_plugin.Conv3d'),
+            norm_cfg=dict(type='BN3d'))
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool3d(1), nn.Conv3d(out_channels, out_channels, 1),
+            nn.Sigmoid()) if use_se else None
+
+    def forward(self, camera: Tensor, lidar: Tensor) -> Tensor:
+        """Fuses volumes (B, C, Z, Y, X) of one grid."""
+        if camera.shape[2:] != lidar.shape[2:]:
+            raise ValueError(
+                'camera and LiDAR volumes take one grid (Z, Y, X), got '
+                f'{tuple(camera.shape[2:])} and {tuple(lidar.shape[2:])}; '
+                'mind the strides of pts_middle_encoder')
+        fused = self.conv(torch.cat([camera, lidar], dim=1))
+        return fused if self.gate is None else fused * self.gate(fused)

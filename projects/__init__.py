@@ -1,0 +1,1 @@
+"""Model families; imported from the repository root as ``projects.<Name>``."""
