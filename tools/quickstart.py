@@ -1,0 +1,291 @@
+"""Teacher, baseline and RadOcc student on the synthetic world, in one table.
+
+Runs the tools a user runs, one process a step, and goes on where an earlier
+run stopped. ``make quickstart`` calls it after the set-up.
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import List, Optional
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from radocc_plugin.evaluation.training_log import (  # noqa: E402
+    seconds_per_step)
+from radocc_plugin.fileio import write_atomically  # noqa: E402
+
+TEACHER = ('projects/OccTeacher/configs/'
+           'occ-teacher-fusion_tiny_1xb2-8e_synthetic.py')
+BASELINE = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb2-8e_synthetic.py'
+RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb2-8e_synthetic.py'
+VERSION = 'v1.0-synthetic'
+
+# Lines of MMEngine's log that are worth the screen.
+PROGRESS = re.compile(r'Epoch\((train|val|test)\).*')
+
+
+@dataclass
+class Step:
+    """One process of the quickstart.
+
+    Args:
+        name: Key in the state file.
+        title: What the screen says.
+        command: Arguments of the Python process.
+        minutes: Typical duration on 2 cores.
+        folder: What to delete when the command has changed; None for tools
+            that look after their own folder.
+        training: Whether its output is an MMEngine log, shown in part.
+    """
+    name: str
+    title: str
+    command: List[str]
+    minutes: float
+    folder: Optional[Path] = None
+    training: bool = False
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
+    add('--data-root', type=Path, default=Path('data/synthetic'))
+    add('--shared', type=Path, help='folder with data/nuscenes_frame')
+    add('--scenes', nargs=2, type=int, default=(10, 3),
+        metavar=('TRAIN', 'VAL'), help='scenes of the synthetic world')
+    add('--keyframes', type=int, default=12, help='keyframes of a scene')
+    add('--epochs', type=int, default=8, help='epochs of every training')
+    add('--seeds', nargs='+', type=int, default=[0],
+        help='baseline and RadOcc are trained once with each')
+    add('--only', choices=['keyframe'], help='run this part alone')
+    return parser.parse_args()
+
+
+def synthetic_steps(args: argparse.Namespace) -> List[Step]:
+    """From an empty folder to table and pictures."""
+    data, work = args.data_root, args.work_dir
+    infos = [data / f'radocc_infos_{split}.pkl' for split in ('train', 'val')]
+    steps = [
+        Step('world', 'draw the synthetic nuScenes world', [
+            'tools/create_synthetic_nuscenes.py', '--root-path', data,
+            '--scenes-train', args.scenes[0], '--scenes-val', args.scenes[1],
+            '--frames', args.keyframes, '--image-size', 400, 225
+        ], 1.5),
+        Step('infos', 'convert it to info files', [
+            'tools/create_data.py', 'occ3d-nuscenes', '--root-path', data,
+            '--version', VERSION
+        ], 0.2),
+        Step('segments', 'segment its images (stand-in for SAM)', [
+            'tools/generate_segments.py', '--data-root', data, '--ann-file',
+            infos[0], '--out', data / 'segments'
+        ], 0.5),
+    ]
+    schedule = [
+        f'train_cfg.max_epochs={args.epochs}',
+        f'train_dataloader.dataset.data_root={data}'
+    ]
+    steps += _train_and_test(args, 'teacher', 'LiDAR-camera teacher', TEACHER,
+                             'teacher', args.seeds[0], schedule, 3.0)
+    teacher = f'{work}/teacher/epoch_{args.epochs}.pth'
+    for seed in args.seeds:
+        suffix = '' if seed == args.seeds[0] else f'_seed{seed}'
+        steps += _train_and_test(args, f'baseline{suffix}',
+                                 'BEVDet-Occ, camera only', BASELINE,
+                                 'baseline', seed, schedule, 2.5)
+        steps += _train_and_test(
+            args, f'radocc{suffix}', 'BEVDet-Occ + RadOcc', RADOCC, 'radocc',
+            seed, schedule + [f'model.teacher.checkpoint={teacher}'], 4.0)
+    last = args.scenes[1] * args.keyframes - 1
+    pictures = ['tools/visualize.py', '--out-dir', work / 'pictures']
+    for title, config, folder in [('Teacher', TEACHER, 'teacher'),
+                                  ('Baseline', BASELINE, 'baseline'),
+                                  ('RadOcc', RADOCC, 'radocc')]:
+        pictures += [
+            '--model', title, config,
+            work / folder / f'epoch_{args.epochs}.pth'
+        ]
+    pictures += [
+        '--frames', last // 4, last - last // 4, '--cfg-options',
+        f'test_dataloader.dataset.data_root={data}'
+    ]
+    return steps + [
+        Step('pictures', 'draw predictions and renders of two frames',
+             pictures, 0.5),
+        Step('table', 'write the table', [
+            'tools/reproduce_table.py', work / 'records', '--out', work
+        ], 0.1),
+    ]
+
+
+def _train_and_test(args, name: str, title: str, config: str, role: str,
+                    seed: int, options: List[str],
+                    minutes: float) -> List[Step]:
+    folder = args.work_dir / name
+    checkpoint = folder / f'epoch_{args.epochs}.pth'
+    return [
+        Step(f'train_{name}', f'train: {title} (seed {seed})', [
+            'tools/train.py', config, '--work-dir', folder, '--seed', seed,
+            '--resume', '--cfg-options', *options
+        ], minutes, folder, training=True),
+        Step(f'test_{name}', f'test:  {title} (seed {seed})', [
+            'tools/test.py', config, checkpoint, '--work-dir',
+            folder / 'test', '--train-dir', folder, '--record',
+            args.work_dir / 'records' / f'{name}_record.json', '--name',
+            title, '--role', role, '--family', 'bevdet-occ_tiny',
+            '--cfg-options', f'train_cfg.max_epochs={args.epochs}',
+            f'test_dataloader.dataset.data_root={args.data_root}'
+        ], 0.4, training=True),
+    ]
+
+
+def keyframe_steps(args: argparse.Namespace) -> List[Step]:
+    """The real nuScenes keyframe through every stage."""
+    data = args.work_dir / 'keyframe' / 'data'
+    command = [
+        'tools/run_keyframe.py', RADOCC, '--data-root', data, '--out-dir',
+        args.work_dir / 'keyframe'
+    ]
+    for option, folder in [('--teacher', 'teacher'), ('--student', 'radocc')]:
+        checkpoint = args.work_dir / folder / f'epoch_{args.epochs}.pth'
+        # On its own, the keyframe runs through untrained models as well.
+        if not args.only or checkpoint.exists():
+            command += [option, checkpoint]
+    return [
+        Step('keyframe_data', 'real keyframe: labels from sweep and boxes', [
+            'tools/create_data.py', 'keyframe', '--root-path',
+            args.shared / 'data' / 'nuscenes_frame', '--out-dir', data
+        ], 0.2),
+        Step('keyframe_segments', 'real keyframe: segments', [
+            'tools/generate_segments.py', '--data-root', data, '--ann-file',
+            data / 'radocc_infos_val.pkl', '--out', data / 'segments'
+        ], 0.2),
+        Step('keyframe', 'real keyframe: every stage, pictures', command, 0.5),
+    ]
+
+
+def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
+    """Runs a step and returns its seconds.
+
+    The whole output goes to ``<work dir>/logs``; if the step fails, its last
+    lines go to the screen.
+    """
+    log = work_dir / 'logs' / f'{number:02d}_{step.name}.log'
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    environment = dict(os.environ, PYTHONUNBUFFERED='1')
+    process = subprocess.Popen(
+        [sys.executable, *map(str, step.command)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE if step.training else None,
+        stderr=subprocess.STDOUT if step.training else None,
+        text=True)
+    tail: List[str] = []
+    if step.training:
+        with log.open('w') as file:
+            for line in process.stdout:
+                file.write(line)
+                tail = (tail + [line])[-25:]
+                match = PROGRESS.search(line)
+                if match:
+                    console.print(f'  {match.group()}', highlight=False,
+                                  markup=False, overflow='ellipsis',
+                                  no_wrap=True)
+    if process.wait():
+        console.print(''.join(tail), markup=False, highlight=False)
+        console.print(f'[red]Step "{step.title}" failed.[/] The same command '
+                      'goes on from here once the cause is mended.')
+        raise SystemExit(1)
+    return time.time() - start
+
+
+def run_all(steps: List[Step], work_dir: Path, console: Console) -> dict:
+    """Runs what is not done yet and returns the seconds of every step."""
+    path = work_dir / 'steps.json'
+    state = json.loads(path.read_text()) if path.exists() else {}
+    fresh = False
+    for number, step in enumerate(steps, 1):
+        command = ' '.join(map(str, step.command))
+        before = state.get(step.name, {})
+        # A step is done when it and all before it ran with these commands;
+        # what an interrupted step left is of use only then, too.
+        fresh = fresh or before.get('command') != command
+        head = f'[{number}/{len(steps)}] {step.title}'
+        if not fresh and 'seconds' in before:
+            console.print(f'{head}: done ({before["seconds"]:.0f} s)',
+                          highlight=False, markup=False)
+            continue
+        console.rule(head.replace('[', r'\['), align='left')
+        if fresh and step.folder is not None:
+            shutil.rmtree(ROOT / step.folder, ignore_errors=True)
+        fresh = True
+        state[step.name] = dict(command=command)
+        write_atomically(path, json.dumps(state, indent=2))
+        state[step.name]['seconds'] = run(step, number, work_dir, console)
+        write_atomically(path, json.dumps(state, indent=2))
+    return {step.name: state[step.name]['seconds'] for step in steps}
+
+
+def announce(steps: List[Step], console: Console) -> None:
+    table = Table(title='What this will do (typical minutes on 2 cores)')
+    table.add_column('step', justify='right')
+    table.add_column('what')
+    table.add_column('min', justify='right')
+    for number, step in enumerate(steps, 1):
+        table.add_row(str(number), step.title, f'{step.minutes:.1f}')
+    table.add_section()
+    table.add_row('', 'together', f'{sum(s.minutes for s in steps):.0f}')
+    console.print(table)
+
+
+def summarise(steps: List[Step], seconds: dict, work_dir: Path,
+              console: Console) -> None:
+    table = Table(title='Where the time went')
+    for name in ('step', 'seconds', 'seconds a training step'):
+        table.add_column(name, justify='left' if name == 'step' else 'right')
+    for step in steps:
+        per_step = seconds_per_step(step.folder) if step.folder else None
+        table.add_row(step.title, f'{seconds[step.name]:.0f}',
+                      '' if per_step is None else f'{per_step:.2f}')
+    table.add_section()
+    table.add_row('together', f'{sum(seconds.values()):.0f}', '')
+    console.print(table)
+    console.print(f'Everything is under {work_dir}', highlight=False)
+
+
+def main() -> None:
+    args = parse_args()
+    console = Console()
+    steps = [] if args.only else synthetic_steps(args)
+    frame = args.shared and args.shared / 'data' / 'nuscenes_frame'
+    if frame and frame.is_dir():
+        steps += keyframe_steps(args)
+    elif args.only == 'keyframe':
+        raise ValueError('--shared takes a folder with data/nuscenes_frame, '
+                         f'got {args.shared}')
+    announce(steps, console)
+    seconds = run_all(steps, args.work_dir, console)
+    summarise(steps, seconds, args.work_dir, console)
+    table = args.work_dir / 'table.md'
+    if not args.only and table.exists():
+        subprocess.run([
+            sys.executable, 'tools/reproduce_table.py',
+            str(args.work_dir / 'records')
+        ], cwd=ROOT, check=True)
+
+
+if __name__ == '__main__':
+    main()

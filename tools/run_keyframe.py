@@ -1,0 +1,229 @@
+"""The real nuScenes keyframe through every stage, with figures and pictures.
+
+    python tools/create_data.py keyframe --root-path KEYFRAME --out-dir DATA
+    python tools/generate_segments.py --data-root DATA \\
+        --ann-file DATA/radocc_infos_val.pkl --out DATA/segments
+    python tools/run_keyframe.py CONFIG --data-root DATA --out-dir OUT
+
+CONFIG distils a student. The keyframe goes through the dataset, the student's
+and the teacher's forward, the renderer and one RadOcc training step. Without
+checkpoints the models are random: the stages run, the predictions mean
+nothing. The geometry is proved independently of any model: the sweep,
+voxelised in the ego frame and rendered into the cameras, is compared with
+its points projected by the published LiDAR-to-camera matrices.
+"""
+import argparse
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+# The folder above holds `projects`, in a clone and in an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.dataset import pseudo_collate  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+from mmengine.runner import load_checkpoint  # noqa: E402
+from PIL import Image  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from radocc_plugin import occ3d  # noqa: E402
+from radocc_plugin.datasets.info_file import load_infos  # noqa: E402
+from radocc_plugin.fileio import write_atomically  # noqa: E402
+from radocc_plugin.geometry import Cameras, VoxelGrid  # noqa: E402
+from radocc_plugin.registry import DATASETS, MODELS  # noqa: E402
+from radocc_plugin.rendering import (OccRenderer,  # noqa: E402
+                                     sweep_depth_difference)
+from radocc_plugin.visualization import (frame_page, rendering_page,  # noqa: E402
+                                         save_picture)
+
+SKY = 255
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of a distilled student')
+    parser.add_argument('--data-root', required=True)
+    parser.add_argument('--out-dir', type=Path, required=True)
+    parser.add_argument('--student', help='checkpoint of the student')
+    parser.add_argument('--teacher', help='checkpoint of the teacher')
+    return parser.parse_args()
+
+
+class Stages:
+    """Times named stages."""
+
+    def __init__(self) -> None:
+        self.seconds = {}
+
+    @contextmanager
+    def __call__(self, name: str):
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def projected_sweep(info: dict, points: torch.Tensor):
+    """Pixels (N, P, 2) and depths (N, P) of ego-frame points by the published
+    ``lidar2cam`` matrices, past our own camera code."""
+    ego2lidar = np.linalg.inv(np.asarray(info['lidar_points']['lidar2ego']))
+    homogeneous = np.concatenate(
+        (points.numpy().astype(np.float64), np.ones((len(points), 1))), 1)
+    in_lidar = homogeneous @ ego2lidar.T
+    pixels, depths = [], []
+    for camera in occ3d.CAMERAS:
+        image = info['images'][camera]
+        in_camera = (in_lidar @ np.asarray(image['lidar2cam']).T)[:, :3]
+        on_image = in_camera @ np.asarray(image['cam2img'])[:3, :3].T
+        pixels.append(on_image[:, :2] / on_image[:, 2:])
+        depths.append(in_camera[:, 2])
+    return (torch.as_tensor(np.stack(pixels), dtype=torch.float32),
+            torch.as_tensor(np.stack(depths), dtype=torch.float32))
+
+
+def train_step(model, batch: dict) -> dict:
+    """One optimiser step of the distiller; returns its losses as numbers."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    data = model.data_preprocessor(batch, True)
+    losses = model(**data, mode='loss')
+    sum(losses.values()).backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)
+    if not torch.isfinite(norm):
+        raise RuntimeError(f'the gradient of the keyframe is {norm}')
+    optimizer.step()
+    return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def main() -> None:
+    args = parse_args()
+    console = Console()
+    config = Config.fromfile(args.config)
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    dataset = config.train_dataloader.dataset
+    # No random augmentation: the training pipeline's loads, the test's images.
+    loads = [t for t in dataset.pipeline if 'AugmentMulti' not in t.type
+             and 'AugmentBEV' not in t.type]
+    augment = [t for t in config.test_dataloader.dataset.pipeline
+               if 'AugmentMulti' in t.type]
+    dataset = dict(
+        dataset,
+        data_root=args.data_root,
+        ann_file='radocc_infos_val.pkl',
+        pipeline=loads[:1] + augment + loads[1:],
+        test_mode=True)
+    model_config = config.model
+    model_config.teacher.checkpoint = args.teacher
+
+    stages = Stages()
+    with stages('dataset'):
+        batch = pseudo_collate([DATASETS.build(dataset)[0]])
+    with stages('build student and teacher'):
+        model = MODELS.build(model_config)
+        model.init_weights()
+        if args.student:
+            load_checkpoint(model, args.student, 'cpu', strict=True)
+        teacher = model.teacher.model(torch.device('cpu'))
+    model.eval()
+    data = model.data_preprocessor(batch, False)
+    with torch.no_grad():
+        with stages('student forward'):
+            student_logits = model(**data, mode='tensor')
+        with stages('teacher forward'):
+            teacher_logits = teacher(**data, mode='tensor')
+    sample = data['data_samples'][0]
+    truth = sample.gt_occ.semantics
+    cameras = Cameras.from_data_samples([sample])
+    renderer = OccRenderer(occ3d.POINT_CLOUD_RANGE, (90, 160))
+    with torch.no_grad(), stages('render three volumes, 86,400 rays'):
+        geometry = renderer.trace(cameras, truth.shape, max_rays=None)
+        renders = {
+            'Ground truth': renderer.render_labels(truth[None], geometry,
+                                                   occ3d.NUM_CLASSES),
+            'Teacher': renderer(teacher_logits, geometry),
+            'RadOcc student': renderer(student_logits, geometry)
+        }
+    with stages('one RadOcc training step'):
+        losses = train_step(model, batch)
+
+    info = load_infos(
+        str(Path(args.data_root) / 'radocc_infos_val.pkl'))['data_list'][0]
+    points = data['inputs']['points'][0][:, :3]
+    grid = VoxelGrid.from_voxel_size(occ3d.POINT_CLOUD_RANGE,
+                                     occ3d.VOXEL_SIZE)
+    with stages('geometry check'):
+        difference = sweep_depth_difference(
+            points, *projected_sweep(info, points), cameras, grid).abs()
+
+    size = (-1, *geometry.rays.render_size)
+    skies = {title: r.no_hit > 0.5 for title, r in renders.items()}
+    depths = {
+        title: r.depth_given_hit.masked_fill(skies[title], 0).view(size)
+        for title, r in renders.items()
+    }
+    classes = {
+        title: r.semantics.argmax(-1).masked_fill(skies[title],
+                                                  SKY).view(size)
+        for title, r in renders.items()
+    }
+    images = np.stack([
+        np.asarray(Image.open(path).convert('RGB'))
+        for path in sample.metainfo['img_path']
+    ])
+    volumes = {
+        'Ground truth (one sweep and boxes)': truth,
+        'Teacher': teacher_logits[0].argmax(-1),
+        'RadOcc student': student_logits[0].argmax(-1)
+    }
+    trained = ' and '.join(
+        name for name, file in [('teacher', args.teacher),
+                                ('student', args.student)] if file)
+    title = ('Real nuScenes keyframe; '
+             f'{trained + " of the synthetic world" if trained else "random weights"}')
+    save_picture(
+        args.out_dir / 'occupancy.png',
+        frame_page(images, {t: v.numpy()
+                            for t, v in volumes.items()},
+                   title=title))
+    save_picture(
+        args.out_dir / 'rendering.png',
+        rendering_page(
+            images, {t: d.numpy()
+                     for t, d in depths.items()},
+            {t: c.numpy()
+             for t, c in classes.items()},
+            title=title))
+    report = dict(
+        median_depth_difference=float(difference.median()),
+        mean_depth_difference=float(difference.mean()),
+        pixels=len(difference),
+        losses=losses,
+        seconds=stages.seconds)
+    write_atomically(args.out_dir / 'report.json',
+                     json.dumps(report, indent=2))
+
+    table = Table(title='The real keyframe')
+    table.add_column('stage')
+    table.add_column('figure', justify='right')
+    for name, seconds in stages.seconds.items():
+        table.add_row(name, f'{seconds:.2f} s')
+    table.add_section()
+    for name, value in losses.items():
+        table.add_row(name, f'{value:.4f}')
+    table.add_section()
+    table.add_row(f'median |rendered - LiDAR depth|, {len(difference)} pixels',
+                  f'{report["median_depth_difference"]:.3f} m')
+    console.print(table)
+    console.print(f'Pictures and report.json: {args.out_dir}',
+                  highlight=False)
+
+
+if __name__ == '__main__':
+    main()
