@@ -122,16 +122,15 @@ class OccMetric(BaseMetric):
         return result
 
     def _table(self, result: Dict[str, float], num_samples: int) -> str:
-        table = Table(
-            title=f'Occupancy of {num_samples} samples, mask: {self.mask}')
-        table.add_column('class')
+        table = Table('class')
         table.add_column('IoU (%)', justify='right')
         for name in CLASSES[:FREE]:
             table.add_row(name, f'{result[f"IoU_{name}"]:.2f}')
         table.add_section()
         table.add_row('mIoU', f'{result["mIoU"]:.2f}')
         table.add_row('IoU (occupied)', f'{result["IoU"]:.2f}')
-        return '\n' + render_text(table)
+        return (f'Occupancy of {num_samples} samples, mask: {self.mask}\n'
+                f'{render_text(table)}')
 
     def _field(self, sample: dict, element: str, field: str) -> Tensor:
         if field not in sample.get(element, {}):

@@ -138,6 +138,8 @@ def _grow(depth: np.ndarray, dot: int) -> np.ndarray:
     """Every return as a square of ``dot`` pixels, the nearest in front."""
     kernel = np.ones((dot, dot), np.uint8)
     planes = depth.reshape(-1, *depth.shape[-2:])
-    far = np.where(planes > 0, planes, np.inf).astype(np.float32)
+    # finite, since OpenCV pads with the largest float, which is below inf
+    nothing = np.finfo(np.float32).max
+    far = np.where(planes > 0, planes, nothing)
     grown = np.stack([cv2.erode(plane, kernel) for plane in far])
-    return np.where(np.isfinite(grown), grown, 0).reshape(depth.shape)
+    return np.where(grown < nothing, grown, 0).reshape(depth.shape)

@@ -1,13 +1,12 @@
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.evaluator import Evaluator
 
 from radocc_plugin.evaluation import OccMetric, confusion_matrix, scores
@@ -108,23 +107,37 @@ def test_log_shows_every_class_and_the_mask(monkeypatch):
     assert all(name in text for name in CLASSES[:17])
 
 
-def _rank(rank, init_file, out):
-    dist.init_process_group(
-        'gloo', init_method=f'file://{init_file}', rank=rank, world_size=2)
-    # three samples on two ranks: the sampler repeats sample 0 as padding
-    metric = OccMetric()
-    seeds = ([0, 2], [1, 0])[rank]
-    metric.process(None, [random_sample(s).to_dict() for s in seeds])
-    torch.save(metric.evaluate(3), f'{out}.{rank}')
-    dist.destroy_process_group()
+RANK = """
+import importlib.util, sys
+import torch
+import torch.distributed as dist
+
+source, folder, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
+spec = importlib.util.spec_from_file_location('cases', source)
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+dist.init_process_group(
+    'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+metric = cases.OccMetric(collect_dir=f'{folder}/parts')
+# three samples on two ranks: the sampler repeats sample 0 as padding
+for seed in ([0, 2], [1, 0])[rank]:
+    metric.process(None, [cases.random_sample(seed).to_dict()])
+torch.save(metric.evaluate(3), f'{folder}/result.{rank}')
+"""
 
 
 def test_two_ranks_with_padding_equal_one_rank(tmp_path):
-    mp.spawn(_rank, (tmp_path / 'init', tmp_path / 'out'), nprocs=2)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, '-c', RANK, __file__,
+             str(tmp_path),
+             str(rank)]) for rank in range(2)
+    ]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     want = evaluate([random_sample(s) for s in range(3)], OccMetric())
     for rank in range(2):
-        assert torch.load(tmp_path / f'out.{rank}') == pytest.approx(
-            want, nan_ok=True)
+        got = torch.load(tmp_path / f'result.{rank}')
+        assert got == pytest.approx(want, nan_ok=True)
 
 
 def test_unknown_mask_is_an_error():

@@ -1,0 +1,253 @@
+"""Checks the installation: ``python -m radocc_plugin.doctor``.
+
+Prints what was found, what is needed and how to mend it; the exit code is 1
+if something required is wrong. It needs nothing but Python itself, since it
+must run where packages are missing.
+"""
+import importlib
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Iterator, List, Optional, Tuple
+
+OK, WRONG, NOTE = 'ok', 'WRONG', 'note'
+HEADER = ('item', 'found', 'needed', 'verdict', 'how to mend')
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; only ``WRONG`` makes the exit code 1."""
+    item: str
+    found: str
+    needed: str
+    verdict: str
+    mend: str = ''
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package and its accepted versions.
+
+    Args:
+        package: Distribution name.
+        needed: Comma-separated bounds, e.g. ``'>=2.1,<3'``; '' for any.
+        required: Whether the plugin cannot do without.
+        mend: What to do about a missing or wrong version.
+    """
+    package: str
+    needed: str = ''
+    required: bool = True
+    mend: str = ''
+
+
+REQUIREMENTS = (
+    Requirement('torch', '>=2.1', mend='see pytorch.org for your CUDA'),
+    Requirement('numpy', '>=1.21'),
+    Requirement('mmengine', '>=0.8,<1'),
+    Requirement('mmdet', '>=3.0,<3.4'),
+    Requirement('mmdet3d', '>=1.1', required=False,
+                mend='only for students that are mmdet3d models'),
+    Requirement('setuptools', '<82',
+                mend='OpenMMLab imports pkg_resources, gone in setuptools 82'),
+    Requirement('nuscenes-devkit', mend='the data converter reads with it'),
+    Requirement('scikit-image'),
+    Requirement('einops'),
+    Requirement('matplotlib'),
+    Requirement('rich'),
+    Requirement('segment-anything', required=False,
+                mend='only for segments made by SAM'),
+)
+MMCV = '>=2.0.0rc4,<2.2.0'
+OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python',
+          'opencv-contrib-python-headless')
+
+
+def satisfies(version: str, needed: str) -> bool:
+    """Whether a version lies within bounds, e.g. ``'>=2.0.0rc4,<2.2.0'``.
+
+    Raises:
+        ValueError: If a bound is not ``>=`` or ``<`` and a version.
+    """
+    for bound in filter(None, needed.split(',')):
+        match = re.fullmatch(r'(>=|<)(\S+)', bound.strip())
+        if match is None:
+            raise ValueError(f'a bound takes >= or < and a version, got '
+                             f'{bound!r}')
+        at_least = _key(version) >= _key(match[2])
+        if at_least != (match[1] == '>='):
+            return False
+    return True
+
+
+def _key(version: str) -> Tuple:
+    """Sortable form of a version; a pre-release comes before its release."""
+    release, pre = re.match(r'(\d+(?:\.\d+)*)\.?((?:a|b|rc|dev)\d*)?',
+                            version).groups()
+    numbers = [int(n) for n in release.split('.')]
+    numbers += [0] * (4 - len(numbers))
+    if pre is None:
+        return (*numbers, 1)
+    digits = re.search(r'\d+', pre)
+    return (*numbers, 0, pre.rstrip('0123456789'),
+            int(digits.group()) if digits else 0)
+
+
+def installed(package: str) -> Optional[str]:
+    """Version of a distribution, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def import_error(module: str) -> Optional[str]:
+    """Why a module cannot be imported, in one line; None if it can."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a broken binary can raise almost anything
+        return f'{type(error).__name__}: {error}'.split('\n')[0]
+    return None
+
+
+def check_package(requirement: Requirement) -> Finding:
+    """Compares the installed version of a package with what is needed."""
+    package, needed = requirement.package, requirement.needed
+    version = installed(package)
+    shown = needed or 'any version'
+    if not requirement.required:
+        shown = f'{shown} (optional)'
+    if version is not None and satisfies(version, needed):
+        return Finding(package, version, shown, OK)
+    mend = f'pip install "{package}{needed}"'
+    if requirement.mend:
+        mend += f'; {requirement.mend}'
+    wrong = version is not None or requirement.required
+    return Finding(package, version or 'missing', shown,
+                   WRONG if wrong else NOTE, mend)
+
+
+def check_python() -> Finding:
+    version = '.'.join(map(str, sys.version_info[:3]))
+    if sys.version_info >= (3, 8):
+        return Finding('python', version, '>=3.8', OK)
+    return Finding('python', version, '>=3.8', WRONG, 'use a newer Python')
+
+
+def check_mmcv() -> Iterator[Finding]:
+    """mmcv's version, and whether its compiled ops load."""
+    version = installed('mmcv')
+    if version is None:
+        lite = installed('mmcv-lite')
+        yield Finding(
+            'mmcv', f'mmcv-lite {lite}' if lite else 'missing', MMCV, WRONG,
+            ('pip uninstall mmcv-lite; ' if lite else '') +
+            f'pip install "mmcv{MMCV}" (compiles, or: mim install mmcv)')
+        return
+    yield check_package(Requirement('mmcv', MMCV))
+    error = import_error('mmcv._ext')
+    yield Finding(
+        'mmcv ops', error or 'load', 'compiled', WRONG if error else OK,
+        'build mmcv against the installed torch: MMCV_WITH_OPS=1 pip install '
+        '--no-build-isolation --no-cache-dir --force-reinstall --no-deps '
+        f'"mmcv{MMCV}"' if error else '')
+
+
+def check_setuptools() -> Finding:
+    error = import_error('pkg_resources')
+    return Finding('pkg_resources', error or 'imports', 'imports',
+                   WRONG if error else OK,
+                   'pip install "setuptools<82"' if error else '')
+
+
+def check_opencv() -> Finding:
+    """All OpenCV packages unpack into one cv2 folder and must agree."""
+    found = {p: installed(p) for p in OPENCV if installed(p)}
+    text = ', '.join(f'{p} {v}' for p, v in found.items()) or 'missing'
+    error = import_error('cv2')
+    if len(set(found.values())) > 1:
+        error = 'versions differ'
+    if error is None:
+        return Finding('opencv', text, 'one version', OK)
+    packages = ' '.join(f'{p}==4.11.0.86' for p in found or OPENCV[:1])
+    remove = f'pip uninstall -y {" ".join(found)}; ' if found else ''
+    return Finding('opencv', f'{text} ({error})' if found else text,
+                   'one version', WRONG, f'{remove}pip install {packages}')
+
+
+def check_torchvision() -> Finding:
+    """MMEngine's Runner imports torchvision if it is installed."""
+    version = installed('torchvision')
+    needed = 'absent, or imports'
+    if version is None:
+        return Finding('torchvision', 'absent', needed, OK)
+    error = import_error('torchvision')
+    if error is None:
+        return Finding('torchvision', version, needed, OK)
+    return Finding(
+        'torchvision', f'{version} ({error})', needed, WRONG,
+        'install the one of your torch, or: pip uninstall torchvision')
+
+
+def check_hardware() -> Iterator[Finding]:
+    """CUDA and a compiler, for information."""
+    if import_error('torch') is None:
+        import torch
+        devices = [
+            torch.cuda.get_device_name(i)
+            for i in range(torch.cuda.device_count())
+        ]
+        yield Finding('CUDA', ', '.join(devices) or 'no GPU: CPU only',
+                      'optional', OK if devices else NOTE)
+    compiler = next(filter(None, map(shutil.which, ('g++', 'clang++'))), None)
+    yield Finding(
+        'C++ compiler', compiler or 'missing', 'optional',
+        OK if compiler else NOTE,
+        '' if compiler else 'needed to build mmcv from source')
+
+
+def check_all() -> List[Finding]:
+    """Every check, in the order of the report."""
+    return [
+        check_python(),
+        *map(check_package, REQUIREMENTS),
+        check_setuptools(),
+        *check_mmcv(),
+        check_opencv(),
+        check_torchvision(),
+        *check_hardware(),
+    ]
+
+
+def show(findings: List[Finding]) -> None:
+    """Prints the report, as a rich table where rich is installed."""
+    rows = [(f.item, f.found, f.needed, f.verdict, f.mend) for f in findings]
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        for row in (HEADER, *rows):
+            print('{:18} {:24} {:24} {:8} {}'.format(*row))
+        return
+    styles = {OK: '', WRONG: 'bold red', NOTE: 'yellow'}
+    table = Table(title='RadOcc plugin: installation')
+    for name in HEADER:
+        table.add_column(name, overflow='fold')
+    for row in rows:
+        # Text, since errors may hold brackets that rich takes for markup
+        table.add_row(*map(Text, row), style=styles[row[3]])
+    Console().print(table)
+
+
+def main() -> int:
+    findings = check_all()
+    show(findings)
+    wrong = [f.item for f in findings if f.verdict == WRONG]
+    print(f'wrong: {", ".join(wrong)}' if wrong else 'ready')
+    return int(bool(wrong))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
