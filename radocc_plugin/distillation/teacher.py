@@ -1,4 +1,5 @@
 """The frozen teacher, invisible to optimizers, checkpoints and DDP."""
+from pathlib import Path
 from typing import Optional, Union
 
 import torch
@@ -10,6 +11,22 @@ from radocc_plugin.distillation.tap import build_tap
 from radocc_plugin.registry import MODELS
 
 
+def find_config(path: str) -> Path:
+    """A config file from here, or one of those that come with the package.
+
+    Raises:
+        ValueError: If neither exists.
+    """
+    package = Path(__file__).resolve().parents[1]
+    # In a wheel the configs lie in .mim, in a clone beside the package.
+    places = [Path(path), package / '.mim' / path, package.parent / path]
+    for place in places:
+        if place.is_file():
+            return place
+    raise ValueError('teacher.model takes a config file, none at '
+                     f'{" or ".join(map(str, places))}')
+
+
 class FrozenTeacher:
     """Builds, loads and runs a teacher; deliberately not an ``nn.Module``.
 
@@ -17,7 +34,8 @@ class FrozenTeacher:
 
     Args:
         model: Config of the model, or the path of a config file whose
-            ``model`` is taken.
+            ``model`` is taken; relative to the current folder, else to the
+            configs that come with this package.
         checkpoint: Its weights; every key must match. None keeps the weights
             of the build (``init_cfg``).
         tap: Where its occupancy logits come from; None if it brings its own.
@@ -54,7 +72,7 @@ class FrozenTeacher:
     def _build(self) -> nn.Module:
         config = self.config
         if isinstance(config, str):
-            config = Config.fromfile(config).model
+            config = Config.fromfile(find_config(config)).model
         # The random weights of the build must not shift the student's draws.
         with torch.random.fork_rng():
             model = MODELS.build(config)

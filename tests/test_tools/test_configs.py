@@ -1,0 +1,82 @@
+"""Every shipped config parses, reloads from its dump, and has one name."""
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+
+from radocc_plugin.distillation import RadOccDistiller
+from radocc_plugin.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(path for folder in ('projects', 'configs')
+                 for path in (ROOT / folder).rglob('*.py')
+                 if '_base_' not in path.parts and 'configs' in path.parts)
+DISTILLED = sorted((ROOT / 'configs' / 'radocc').glob('*.py'))
+
+
+def ids(paths):
+    return [path.stem for path in paths]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=ids(CONFIGS))
+def test_config_reloads_from_its_dump(path, tmp_path):
+    config = Config.fromfile(path)
+    config.dump(tmp_path / 'dumped.py')
+    again = Config.fromfile(tmp_path / 'dumped.py')
+    assert again.to_dict() == config.to_dict()
+
+
+def test_names_are_unique():
+    """MIM finds a config by its name alone."""
+    count = Counter(ids(CONFIGS))
+    assert max(count.values()) == 1, count
+
+
+@pytest.mark.parametrize('path', DISTILLED, ids=ids(DISTILLED))
+def test_distilled_config_has_at_most_eight_lines(path):
+    lines = [
+        line for line in path.read_text().splitlines()
+        if line.strip() and not line.startswith('#')
+    ]
+    assert len(lines) <= 8
+
+
+@pytest.mark.parametrize('path', DISTILLED, ids=ids(DISTILLED))
+def test_distilled_config_differs_from_the_student_in_the_model_only(path):
+    distilled = Config.fromfile(path)
+    student = Config.fromfile(
+        ROOT / 'projects' / 'BEVDetOcc' / 'configs' /
+        path.name.replace('radocc_', '', 1))
+    left = {k: v for k, v in distilled.to_dict().items()
+            if k not in ('model', 'radocc')}
+    right = {k: v for k, v in student.to_dict().items() if k != 'model'}
+    assert left == right
+    assert distilled.model.student.to_dict() == student.model.to_dict()
+
+
+@pytest.mark.parametrize('path', DISTILLED, ids=ids(DISTILLED))
+def test_distilled_config_builds(path):
+    model = MODELS.build(Config.fromfile(path).model)
+    assert isinstance(model, RadOccDistiller)
+    teacher = Config.fromfile(ROOT / model.teacher.config).model
+    assert teacher.occ_head == Config.fromfile(path).model.student.occ_head
+
+
+def test_model_index_names_what_is_there():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    names = []
+    for metafile in index['Import']:
+        content = yaml.safe_load((ROOT / metafile).read_text())
+        collections = {c['Name'] for c in content['Collections']}
+        for collection in content['Collections']:
+            assert (ROOT / collection['README']).is_file()
+            assert (ROOT / collection['Code']['URL']).is_file()
+        for model in content['Models']:
+            names.append(model['Name'])
+            assert (ROOT / model['Config']).is_file()
+            assert Path(model['Config']).stem == model['Name']
+            assert model['In Collection'] in collections
+            assert model.get('Weights', 'x.pth').endswith('.pth')
+    assert len(names) == len(set(names)) == len(CONFIGS)
