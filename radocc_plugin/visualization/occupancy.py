@@ -84,6 +84,7 @@ def draw_occupancy(semantics: np.ndarray,
         else:
             faded = ~np.asarray(visible, bool)
     labels = _with_ego(semantics) if ego else semantics
+    faded &= labels != EGO
     light = _shadows(labels != FREE)
     if view == 'bev':
         return _draw_bev(labels, light, faded, size)
@@ -91,7 +92,7 @@ def draw_occupancy(semantics: np.ndarray,
 
 
 def _with_ego(semantics: np.ndarray) -> np.ndarray:
-    low, high = ((np.array(corner) - MINIMUM) / VOXEL_SIZE for corner in EGO_BOX)
+    low, high = ((np.array(c) - MINIMUM) / VOXEL_SIZE for c in EGO_BOX)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
     labels = semantics.copy()
     labels[box] = EGO
