@@ -1,10 +1,7 @@
 from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
-from radocc_plugin.datasets.transforms import (AugmentBEV,
-                                               AugmentMultiViewImages,
-                                               LoadLidarPoints,
-                                               LoadMultiViewImages, LoadOcc3D,
-                                               LoadSegments, PackOccInputs,
-                                               PointsToDepthMaps)
+from radocc_plugin.datasets.transforms import (
+    AugmentBEV, AugmentMultiViewImages, LoadLidarPoints, LoadMultiViewImages,
+    LoadOcc3D, LoadSegments, PackOccInputs, PointsToDepthMaps)
 
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'LoadLidarPoints',

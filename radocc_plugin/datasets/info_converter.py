@@ -96,8 +96,10 @@ def convert_nuscenes(root_path: str,
         dataset='nuscenes',
         version=version,
         info_version=INFO_VERSION,
-        categories={name: i
-                    for i, name in enumerate(DETECTION_CLASSES)})
+        categories={
+            name: i
+            for i, name in enumerate(DETECTION_CLASSES)
+        })
     paths = []
     for split, data_list in infos.items():
         path = osp.join(out_dir or root_path, f'radocc_infos_{split}.pkl')
@@ -149,9 +151,7 @@ def sample_info(nusc: NuScenes, scene: dict, sample: dict,
         next=sample['next'],
         ego2global=ego2global,
         images={
-            name: _image_info(
-                nusc, nusc.get('sample_data', sample['data'][name]),
-                lidar2global)
+            name: _image_info(nusc, sample['data'][name], lidar2global)
             for name in occ3d.CAMERAS if name in sample['data']
         },
         lidar_points=dict(
@@ -167,8 +167,8 @@ def sample_info(nusc: NuScenes, scene: dict, sample: dict,
     return info
 
 
-def _image_info(nusc: NuScenes, image: dict,
-                lidar2global: np.ndarray) -> dict:
+def _image_info(nusc: NuScenes, token: str, lidar2global: np.ndarray) -> dict:
+    image = nusc.get('sample_data', token)
     cam2ego, ego2global = _sensor_pose(nusc, image)
     calibration = nusc.get('calibrated_sensor',
                            image['calibrated_sensor_token'])

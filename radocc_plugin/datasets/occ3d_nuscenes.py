@@ -56,6 +56,8 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def load_data_list(self) -> List[dict]:
         infos = load_infos(self.ann_file)
+        if not infos['data_list']:
+            raise ValueError(f'info file {self.ann_file} holds no sample')
         # as in BaseDataset: the file's metainfo has the lowest priority
         for name, value in infos.get('metainfo', {}).items():
             self._metainfo.setdefault(name, value)

@@ -37,8 +37,7 @@ def _make_info(root, index, generator):
     for order, name in enumerate(occ3d.CAMERAS):
         # optical axes 60 degrees apart: camera z ahead, x right, y down
         cam2ego = pose(1 - order, (1, 0, 1.5))
-        cam2ego[:3, :3] = cam2ego[:3, :3] @ [[0, 0, 1], [-1, 0, 0],
-                                             [0, -1, 0]]
+        cam2ego[:3, :3] = cam2ego[:3, :3] @ [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
         camera_ego2global = ego2global @ pose(0.01, (-1, 0, 0))
         img_path = f'samples/{name}/{token}.jpg'
         path = root / img_path

@@ -5,9 +5,8 @@ from PIL import Image
 from pyquaternion import Quaternion
 
 from radocc_plugin.datasets import (AugmentMultiViewImages, LoadLidarPoints,
-                                    LoadMultiViewImages,
-                                    Occ3DNuScenesDataset, PackOccInputs,
-                                    PointsToDepthMaps)
+                                    LoadMultiViewImages, Occ3DNuScenesDataset,
+                                    PackOccInputs, PointsToDepthMaps)
 from radocc_plugin.datasets.info_file import save_infos
 from radocc_plugin.datasets.transforms.images import (
     augment_image, image_augmentation_matrix)
@@ -93,8 +92,7 @@ def test_golden_matrices(golden, case, published):
     # the case repeats them for three frames
     golden[0].compare(case, 'post_rot', np.tile(rotation, (3, 1, 1)))
     golden[0].compare(case, 'post_tran', np.tile(translation, (3, 1)))
-    golden[0].compare(case, 'intrin', np.tile(published['cam2img'],
-                                              (3, 1, 1)))
+    golden[0].compare(case, 'intrin', np.tile(published['cam2img'], (3, 1, 1)))
     sensor2ego, ego2global = (
         case.arrays[f'out/{name}/whole'][:6].astype(np.float64)
         for name in ('sensor2ego', 'ego2global'))
@@ -107,8 +105,8 @@ def test_golden_depth_maps(golden, case, published):
     published = LoadLidarPoints(ego_vehicle=(0, 0, 0, 0))(published)
     maps = PointsToDepthMaps((near, far), pixel_centre=0.)(published)
     golden[0].compare(case, 'gt_depth', maps['gt_depth'])
-    golden[0].compare(case, 'gt_depth_count',
-                      (maps['gt_depth'] > 0).sum((1, 2)).astype(np.float32))
+    counts = (maps['gt_depth'] > 0).sum((1, 2))
+    golden[0].compare(case, 'gt_depth_count', counts.astype(np.float32))
 
 
 def test_golden_test_time_augmentation(case):

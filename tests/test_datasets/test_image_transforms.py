@@ -11,9 +11,8 @@ RANDOM = dict(resize=(-0.2, 0.3), flip_prob=0.5, rotate=(-20, 20))
 
 @pytest.mark.parametrize('flip', (False, True))
 @pytest.mark.parametrize('angle', (0, 5.4, -12.))
-@pytest.mark.parametrize(
-    'size, crop',
-    (((120, 70), (10, 20, 110, 70)), ((160, 90), (40, 26, 140, 90))))
+@pytest.mark.parametrize('size, crop', (((120, 70), (10, 20, 110, 70)),
+                                        ((160, 90), (40, 26, 140, 90))))
 def test_the_matrix_says_where_each_pixel_went(size, crop, flip, angle):
     """Images that hold their own coordinates, read after augmentation."""
     height, width = 90, 160
@@ -33,8 +32,9 @@ def test_the_matrix_says_where_each_pixel_went(size, crop, flip, angle):
     ], -1)
     expected = augmented @ np.linalg.inv(matrix).T
     # away from borders, where bicubic weights come in, and black corners
-    inside = ((moved_u > 0) & (expected[..., 0] > 6) & (expected[..., 0] < width - 6) &
-              (expected[..., 1] > 6) & (expected[..., 1] < height - 6))
+    inside = ((moved_u > 0) & (expected[..., 0] > 6) &
+              (expected[..., 0] < width - 6) & (expected[..., 1] > 6) &
+              (expected[..., 1] < height - 6))
     # the rotation takes the nearest pixel: half a pixel of the crop's scale
     tolerance = (0.55 if angle else 0.02) * width / size[0]
     assert inside.sum() > 1000

@@ -16,7 +16,10 @@ class _RunsCode:
 @pytest.mark.parametrize('protocol', (2, 4, 5))
 def test_containers_and_numpy_values_are_read_back(tmp_path, protocol):
     value = dict(
-        matrix=np.eye(4), flag=np.bool_(True), count=np.int64(3), names=('a', ))
+        matrix=np.eye(4),
+        flag=np.bool_(True),
+        count=np.int64(3),
+        names=('a', ))
     path = tmp_path / 'infos.pkl'
     path.write_bytes(pickle.dumps(dict(data_list=[value]), protocol))
     read = load_infos(path)['data_list'][0]
@@ -31,10 +34,13 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path):
         load_infos(path)
 
 
-@pytest.mark.parametrize(
-    'content', (b'', b'no pickle', pickle.dumps([]),
-                pickle.dumps(dict(infos=[], metadata={})),
-                pickle.dumps(dict(data_list=list(range(99))))[:-20]))
+@pytest.mark.parametrize('content', (
+    b'',
+    b'no pickle',
+    pickle.dumps([]),
+    pickle.dumps(dict(infos=[], metadata={})),
+    pickle.dumps(dict(data_list=list(range(99))))[:-20],
+))
 def test_a_file_that_is_no_info_file_is_named(tmp_path, content):
     path = tmp_path / 'infos.pkl'
     path.write_bytes(content)

@@ -53,9 +53,8 @@ def test_keyframe_depth_maps_agree_with_direct_projection(item):
     augmented = (pixels[0] @ matrices[:, :2, :2].transpose(1, 2) +
                  matrices[:, None, :2, 3]).floor().long()
     height, width = sample.img_shape
-    seen = ((depths[0] >= 1) & (depths[0] < 60) &
-            (augmented >= 0).all(-1) & (augmented[..., 0] < width) &
-            (augmented[..., 1] < height))
+    seen = ((depths[0] >= 1) & (depths[0] < 60) & (augmented >= 0).all(-1) &
+            (augmented[..., 0] < width) & (augmented[..., 1] < height))
     camera, _ = seen.nonzero(as_tuple=True)
     columns, rows = augmented[seen].T
     difference = sample.gt_depth[camera, rows, columns] - depths[0][seen]

@@ -25,13 +25,17 @@ def test_labels_are_read_with_boolean_masks(sample):
         np.testing.assert_array_equal(occ[name], stored[name] == 1)
 
 
+GRID = occ3d.GRID_SHAPE
+
+
 @pytest.mark.parametrize('changes, names', (
-    (dict(semantics=np.full(occ3d.GRID_SHAPE, 255, np.uint8)), 'semantics.*255'),
-    (dict(semantics=np.full(occ3d.GRID_SHAPE, -1, np.int8)), 'semantics.*-1'),
-    (dict(semantics=np.zeros((200, 200, 8), np.uint8)), r'semantics.*\(200, 200, 8\)'),
-    (dict(mask_camera=np.zeros(occ3d.GRID_SHAPE)), 'mask_camera.*float64'),
+    (dict(semantics=np.full(GRID, 255, np.uint8)), 'semantics.*255'),
+    (dict(semantics=np.full(GRID, -1, np.int8)), 'semantics.*-1'),
+    (dict(semantics=np.zeros((200, 200, 8), np.uint8)),
+     r'semantics.*\(200, 200, 8\)'),
+    (dict(mask_camera=np.zeros(GRID)), 'mask_camera.*float64'),
     (dict(mask_lidar=None), 'mask_lidar'),
-))  # yapf: disable
+))
 def test_labels_that_do_not_fit_name_file_and_field(sample, tmp_path, changes,
                                                     names):
     path = tmp_path / 'labels.npz'
@@ -42,8 +46,9 @@ def test_labels_that_do_not_fit_name_file_and_field(sample, tmp_path, changes,
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize('damage', ('missing', 'empty', 'text', 'truncated',
-                                    'flipped', 'pickled', 'npy'))
+@pytest.mark.parametrize(
+    'damage',
+    ('missing', 'empty', 'text', 'truncated', 'flipped', 'pickled', 'npy'))
 def test_corrupt_labels_name_the_file(sample, tmp_path, damage):
     path = tmp_path / 'labels.npz'
     content = bytearray(open(sample['occ_path'], 'rb').read())

@@ -15,7 +15,9 @@ def _item(value, shape=(2, 3, 4, 6), **inputs):
 
 def test_images_are_stacked_and_normalised_and_the_rest_is_kept():
     points = torch.rand(7, 5)
-    batch = pseudo_collate([_item(10, points=points), _item(20, points=points)])
+    batch = pseudo_collate(
+        [_item(10, points=points),
+         _item(20, points=points)])
     out = OccDataPreprocessor(mean=(4, 5, 6), std=(2, 1, 3))(batch)
     images = out['inputs']['imgs']
     assert images.shape == (2, 2, 3, 4, 6) and images.dtype == torch.float32

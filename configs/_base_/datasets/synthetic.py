@@ -1,11 +1,12 @@
 # The synthetic nuScenes world: six 225x400 cameras, small network input.
-#   python tools/create_synthetic_nuscenes.py --out-dir data/synthetic
+#   python tools/create_synthetic_nuscenes.py --root-path data/synthetic \
+#       --image-size 400 225
 #   python tools/create_data.py occ3d-nuscenes --root-path data/synthetic \
 #       --version v1.0-synthetic
 _base_ = './occ3d_nuscenes.py'
 data_root = 'data/synthetic'
 input_size = (96, 256)
-load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=0)
+load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=1)
 
 train_pipeline = [
     _base_.load_images,

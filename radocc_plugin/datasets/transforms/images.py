@@ -1,11 +1,13 @@
 """Camera images: loading and the image augmentation of BEVDet."""
-from typing import Sequence, Tuple
+from typing import Tuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
 from radocc_plugin.registry import TRANSFORMS
+
+Crop = Tuple[int, int, int, int]  # left, upper, right, lower; pixels
 
 
 @TRANSFORMS.register_module()
@@ -96,8 +98,8 @@ class AugmentMultiViewImages(BaseTransform):
         (raw_height, raw_width), (height, width) = ori_shape, self.input_size
         factor = width / raw_width + np.random.uniform(*self.resize)
         # the product of a quotient may fall just below the integer it means
-        size = (int(raw_width * factor + 1e-6), int(raw_height * factor +
-                                                    1e-6))
+        size = (int(raw_width * factor + 1e-6),
+                int(raw_height * factor + 1e-6))
         kept = 1 - np.random.uniform(*self.crop_height)
         top = int(kept * size[1]) - height
         left = int(np.random.uniform(0, max(0, size[0] - width)))
@@ -106,16 +108,15 @@ class AugmentMultiViewImages(BaseTransform):
         return size, (left, top, left + width, top + height), flip, angle
 
 
-def augment_image(image: Image.Image, size: Tuple[int, int],
-                  crop: Tuple[int, int, int, int], flip: bool,
-                  angle: float) -> Image.Image:
+def augment_image(image: Image.Image, size: Tuple[int, int], crop: Crop,
+                  flip: bool, angle: float) -> Image.Image:
     """The image resized, cropped, mirrored and rotated, in this order.
 
     Args:
         image: Raw image.
         size: Width and height after resizing (bicubic), pixels.
-        crop: Left, upper, right and lower border in the resized image; what
-            lies outside of it is black.
+        crop: What is kept of the resized image; parts outside of it are
+            black.
         flip: Whether to mirror left and right.
         angle: Degrees, counter-clockwise about the centre (nearest pixel).
 
@@ -128,8 +129,8 @@ def augment_image(image: Image.Image, size: Tuple[int, int],
     return image.rotate(angle) if angle else image
 
 
-def image_augmentation_matrix(ori_shape: Sequence[int], size: Tuple[int, int],
-                              crop: Tuple[int, int, int, int], flip: bool,
+def image_augmentation_matrix(ori_shape: Tuple[int, int],
+                              size: Tuple[int, int], crop: Crop, flip: bool,
                               angle: float) -> np.ndarray:
     """What :func:`augment_image` does to pixel coordinates.
 

@@ -9,8 +9,10 @@ from radocc_plugin.datasets.transforms.bev import check_before_bda
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import TRANSFORMS
 
+Rectangle = Tuple[float, float, float, float]  # x0, y0, x1, y1; metres
+
 _FILE_COLUMNS = 5  # x, y, z, intensity, ring
-# The nuScenes car around its LiDAR (x right, y ahead): x0, y0, x1, y1.
+# The nuScenes car around its LiDAR (x right, y ahead).
 EGO_VEHICLE = (-1., -2., 1., 2.4)
 
 
@@ -24,19 +26,17 @@ class LoadLidarPoints(BaseTransform):
     Args:
         num_sweeps: Past sweeps to add, newest first. A sample near the start
             of its scene has fewer and gets those.
-        ego_vehicle: Points inside (x0, y0, x1, y1) of the sensor frame are
-            dropped, metres: returns from the car itself.
+        ego_vehicle: Points in this area of the sensor frame are dropped:
+            returns from the car itself.
 
     Raises:
         ValueError: If a file is missing, empty, or not a whole number of
             points; names the file.
     """
 
-    def __init__(
-        self,
-        num_sweeps: int = 0,
-        ego_vehicle: Tuple[float, float, float, float] = EGO_VEHICLE
-    ) -> None:
+    def __init__(self,
+                 num_sweeps: int = 0,
+                 ego_vehicle: Rectangle = EGO_VEHICLE) -> None:
         self.num_sweeps = num_sweeps
         self.ego_vehicle = ego_vehicle
 
@@ -80,11 +80,10 @@ def read_lidar_file(path: str) -> np.ndarray:
     return values.reshape(-1, _FILE_COLUMNS)
 
 
-def drop_ego_vehicle(
-    points: np.ndarray,
-    box: Tuple[float, float, float, float] = EGO_VEHICLE) -> np.ndarray:
-    """Sensor-frame points (P, 3 or more) outside ``box``, at any height."""
-    inside = (points[:, :2] > box[:2]) & (points[:, :2] < box[2:])
+def drop_ego_vehicle(points: np.ndarray,
+                     area: Rectangle = EGO_VEHICLE) -> np.ndarray:
+    """Sensor-frame points (P, 3 or more) outside ``area``, at any height."""
+    inside = (points[:, :2] > area[:2]) & (points[:, :2] < area[2:])
     return points[~inside.all(1)]
 
 
@@ -133,7 +132,8 @@ class PointsToDepthMaps(BaseTransform):
         near, far = self.depth_range
         kept = (depths >= near) & (depths < far)
         pixels, depths = pixels[kept], depths[kept]
-        columns, rows = np.floor(pixels + 0.5 - self.pixel_centre).astype(int).T
+        cells = np.floor(pixels + (0.5 - self.pixel_centre)).astype(int)
+        columns, rows = cells.T
         kept = (columns >= 0) & (columns < shape[1]) & (rows >= 0) & (
             rows < shape[0])
         depth_map = np.full(shape, np.inf)

@@ -34,15 +34,17 @@ class PackOccInputs(BaseTransform):
     def transform(self, results: dict) -> dict:
         missing = [key for key in self.meta_keys if key not in results]
         if missing:
-            raise ValueError(f'meta_keys asks for {missing}, which the '
-                             f'pipeline did not make; it has {sorted(results)}')
+            raise ValueError(
+                f'meta_keys asks for {missing}, which the '
+                f'pipeline did not make; it has {sorted(results)}')
         sample = OccDataSample(
             metainfo={key: results[key]
                       for key in self.meta_keys})
         if 'gt_occ' in results:
-            sample.gt_occ = OccData(
-                **{k: _tensor(v)
-                   for k, v in results['gt_occ'].items()})
+            sample.gt_occ = OccData(**{
+                k: _tensor(v)
+                for k, v in results['gt_occ'].items()
+            })
         for name in ('gt_depth', 'segments'):
             if name in results:
                 setattr(sample, name, _tensor(results[name]))
