@@ -1,5 +1,4 @@
 # From scratch on a hundred or two synthetic frames.
-max_epochs = 8
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
@@ -8,10 +7,9 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=20),
     dict(
         type='CosineAnnealingLR',
-        T_max=max_epochs,
         eta_min_ratio=0.02,
         convert_to_iter_based=True)
 ]
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=8)
 val_cfg = dict()
 test_cfg = dict()

@@ -1,0 +1,167 @@
+"""Geometry of the lift: pixels, depths and voxels belong together."""
+import numpy as np
+import pytest
+import torch
+
+from projects.BEVDetOcc.bevdet_occ import LSSViewTransformer, ViewGeometry
+from projects.BEVDetOcc.bevdet_occ.depth import depth_loss, one_hot_depth
+from projects.BEVDetOcc.bevdet_occ.view_transformer import assign_voxels
+from projects.conftest import make_sample
+from radocc_plugin.geometry import Cameras, VoxelGrid
+
+GRID = dict(
+    x=(-40, 40, 0.8), y=(-40, 40, 0.8), z=(-1, 5.4, 0.8), depth=(1, 45, 1))
+FLIP_X, FLIP_Y = np.diag([-1., 1, 1, 1]), np.diag([1., -1, 1, 1])
+
+
+def transformer(**changes) -> LSSViewTransformer:
+    torch.manual_seed(0)
+    config = dict(
+        grid_config=GRID,
+        input_size=(96, 256),
+        in_channels=8,
+        out_channels=4,
+        downsample=8)
+    return LSSViewTransformer(**{**config, **changes})
+
+
+def augmented_sample():
+    """A sample whose images are scaled, shifted, rotated and mirrored."""
+    sample = make_sample()
+    angle = np.deg2rad(5)
+    image = np.eye(4)
+    image[:2, :2] = 1.1 * np.array([[-np.cos(angle), np.sin(angle)],
+                                    [np.sin(angle), np.cos(angle)]])
+    image[:2, 3] = 250, -6
+    sample.set_metainfo(
+        dict(img_aug_mat=np.stack([image] * 6), bda_mat=FLIP_X))
+    return sample
+
+
+def test_a_projected_point_is_lifted_to_where_it_was():
+    sample = augmented_sample()
+    points = torch.tensor([[-12., 3, 1], [9, -7, 0.5], [20, 14, 3]])
+    cameras = Cameras.from_data_samples([sample])
+    pixels, depth = cameras.project(points[None])
+    image = torch.as_tensor(sample.img_aug_mat, dtype=torch.float32)
+    augmented = pixels[0] @ image[:, :2, :2].mT + image[:, None, :2, 3]
+    geometry = ViewGeometry.from_data_samples([sample])
+    for camera in range(6):
+        frustum = torch.cat([augmented[camera], depth[0, camera, :, None]], -1)
+        lifted = geometry.lift(frustum[:, None, None])[0, camera, :, 0, 0]
+        torch.testing.assert_close(lifted, points, rtol=0, atol=1e-4)
+
+
+def test_a_feature_at_a_known_depth_fills_the_voxel_of_its_point():
+    lift = transformer()
+    points = ViewGeometry.from_data_samples([augmented_sample()]).lift(
+        lift.frustum)
+    camera, bin_, row, column = 2, 9, 7, 20
+    depth = torch.zeros(6, lift.num_bins, 12, 32)
+    depth[camera, bin_, row, column] = 1
+    volume = lift.splat(depth, torch.ones(6, 4, 12, 32), points)
+    cell, inside = lift.grid.index(points[0, camera, bin_, row, column])
+    x, y, z = cell.tolist()
+    assert inside and volume.sum() == 4
+    assert (volume[0, :, z, y, x] == 1).all()
+
+
+@pytest.mark.parametrize('flip, axis', [(FLIP_X, -1), (FLIP_Y, -2)])
+def test_mirroring_the_ego_frame_mirrors_the_volume(flip, axis):
+    # truncation treats the lower and the upper bounds differently
+    lift = transformer(published_truncation=False)
+    features = torch.randn(6, 8, 12, 32)
+    sample = make_sample()
+    # off the cell borders, where rounding decides
+    cam2ego = sample.cam2ego.copy()
+    cam2ego[:, :3, 3] += 0.0137, 0.0211, 0.0173
+    sample.set_metainfo(dict(cam2ego=cam2ego))
+    plain, _ = lift(features, ViewGeometry.from_data_samples([sample]))
+    sample.set_metainfo(dict(bda_mat=flip))
+    mirrored, _ = lift(features, ViewGeometry.from_data_samples([sample]))
+    assert plain.any()
+    torch.testing.assert_close(mirrored, plain.flip(axis))
+
+
+def test_samples_of_a_batch_do_not_mix():
+    lift = transformer()
+    features = torch.randn(12, 8, 12, 32)
+    samples = [make_sample(), augmented_sample()]
+    both, _ = lift(features, ViewGeometry.from_data_samples(samples))
+    for index, sample in enumerate(samples):
+        alone, _ = lift(features[6 * index:6 * (index + 1)],
+                        ViewGeometry.from_data_samples([sample]))
+        torch.testing.assert_close(both[index], alone[0])
+
+
+def test_known_depth_replaces_the_prediction_where_given():
+    lift = transformer()
+    features = torch.randn(6, 8, 12, 32)
+    geometry = ViewGeometry.from_data_samples([make_sample()])
+    predicted, depth = lift(features, geometry)
+    unknown, _ = lift(features, geometry, torch.zeros_like(depth))
+    torch.testing.assert_close(unknown, predicted)
+    known = torch.zeros_like(depth)
+    known[:, 9] = 1
+    context = lift.depth_net(features)[:, lift.num_bins:]
+    expected = lift.splat(known, context, geometry.lift(lift.frustum))
+    torch.testing.assert_close(lift(features, geometry, known)[0], expected)
+
+
+def test_truncation_keeps_points_just_below_the_lower_bound():
+    grid = VoxelGrid((0, 0, 0, 4, 4, 4), (4, 4, 4))
+    points = torch.tensor([[-0.5, 0.5, 0.5], [-1.5, 0.5, 0.5], [4.5, 0.5, 0.5],
+                           [3.5, 2.5, 1.5]])[None]
+    kept, voxels = assign_voxels(points, grid, truncate=True)
+    assert kept.tolist() == [0, 3]
+    assert voxels.tolist() == [0, (1 * 4 + 2) * 4 + 3]
+    kept, _ = assign_voxels(points, grid, truncate=False)
+    assert kept.tolist() == [3]
+
+
+def test_one_hot_depth_takes_the_nearest_return_of_a_cell():
+    maps = torch.zeros(1, 4, 8)
+    maps[0, 1, 1], maps[0, 3, 3] = 7.9, 3.2  # same cell of 4 x 4 pixels
+    one_hot = one_hot_depth(maps, (1, 45, 1), 4)
+    assert one_hot.shape == (1, 44, 1, 2)
+    assert one_hot[0, :, 0, 0].argmax() == 2 and one_hot.sum() == 1
+
+
+def test_depth_loss_is_the_published_formula_and_zero_without_returns():
+    depth = torch.rand(2, 5, 3, 4).softmax(1).requires_grad_()
+    targets = torch.zeros(2, 5, 3, 4)
+    targets[0, 2, 1, 1] = targets[1, 4, 2, 0] = 1
+    p, q = depth[0, :, 1, 1], depth[1, :, 2, 0]
+    expected = -sum((row.log() if k == hit else (1 - row).log())
+                    for cell, hit in ((p, 2), (q, 4))
+                    for k, row in enumerate(cell)) / 2
+    torch.testing.assert_close(depth_loss(depth, targets), expected)
+    nothing = depth_loss(depth, torch.zeros_like(targets))
+    nothing.backward()
+    assert nothing == 0 and not depth.grad.any()
+
+
+@pytest.mark.parametrize('name, value, message', [
+    ('bda_mat', np.eye(3), r'bda_mat takes \(4, 4\)'),
+    ('cam2img', np.eye(3), r'cam2img takes \(N, \(3, 3\)'),
+])
+def test_a_wrong_matrix_is_named(name, value, message):
+    sample = make_sample()
+    sample.set_metainfo({name: value})
+    with pytest.raises(ValueError, match=message):
+        ViewGeometry.from_data_samples([sample])
+
+
+def test_a_missing_matrix_is_named():
+    sample = make_sample()
+    del sample.img_aug_mat
+    with pytest.raises(ValueError, match='img_aug_mat'):
+        ViewGeometry.from_data_samples([sample])
+
+
+def test_wrong_feature_and_input_sizes_are_refused():
+    geometry = ViewGeometry.from_data_samples([make_sample()])
+    with pytest.raises(ValueError, match=r'\(12, 32\)'):
+        transformer()(torch.randn(6, 8, 6, 16), geometry)
+    with pytest.raises(ValueError, match='input_size'):
+        transformer(input_size=(100, 256))

@@ -1,0 +1,130 @@
+"""Fixtures of the projects' tests: made-up batches and golden numbers."""
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
+
+from radocc_plugin.occ3d import CLASSES, FREE
+from radocc_plugin.registry import MODELS
+from radocc_plugin.structures import OccData, OccDataSample
+
+ROOT = Path(__file__).resolve().parents[1]
+DRIVEABLE = CLASSES.index('driveable_surface')
+
+
+@pytest.fixture(autouse=True)
+def restore_mmengine_globals():
+    """Undoes the default scope and message hub that a Runner leaves behind."""
+    scopes = dict(DefaultScope._instance_dict)
+    hubs = dict(MessageHub._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(scopes)
+    MessageHub._instance_dict.clear()
+    MessageHub._instance_dict.update(hubs)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Keeps parallel test workers from waiting busily for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='session')
+def golden():
+    """The helper module of the golden numbers, with ``case(name)`` added."""
+    shared = Path(os.environ.get('RADOCC_SHARED', ROOT.parent / 'shared'))
+    folder = shared / 'data' / 'golden'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent; set RADOCC_SHARED')
+    spec = importlib.util.spec_from_file_location('golden',
+                                                  folder / 'golden.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.case = lambda name: module.load_case(str(folder / f'{name}.json'))
+    return module
+
+
+def load_config(path: str) -> Config:
+    """A config of the repository, by its path from the root."""
+    return Config.fromfile(ROOT / path)
+
+
+def build_model(path: str, seed: int = 0, **changes):
+    """The model of a config, with some of its fields replaced."""
+    config = load_config(path)
+    config.merge_from_dict({f'model.{k}': v for k, v in changes.items()})
+    torch.manual_seed(seed)
+    return MODELS.build(config.model)
+
+
+def make_sample(height: int = 96, width: int = 256, seed: int = 0):
+    """A sample with six cameras around the ego, random labels and depths."""
+    generator = torch.Generator().manual_seed(seed)
+    cam2ego = []
+    for yaw in np.deg2rad([55, 0, -55, 110, 180, -110]):
+        forward = np.array([np.cos(yaw), np.sin(yaw), 0])
+        right = np.array([np.sin(yaw), -np.cos(yaw), 0])
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.stack([right, [0, 0, -1], forward], axis=1)
+        matrix[:3, 3] = forward + [0, 0, 1.5]
+        cam2ego.append(matrix)
+    focal = 0.8 * width
+    cam2img = np.array([[focal, 0, width / 2], [0, focal, height / 2],
+                        [0, 0, 1]])
+    sample = OccDataSample(
+        metainfo=dict(
+            cam2img=np.stack([cam2img] * 6),
+            cam2ego=np.stack(cam2ego),
+            img_aug_mat=np.stack([np.eye(4)] * 6),
+            bda_mat=np.eye(4),
+            ori_shape=(height, width),
+            img_shape=(height, width)))
+    grid = (200, 200, 16)
+    sample.gt_occ = OccData(
+        semantics=torch.randint(
+            0, 18, grid, generator=generator, dtype=torch.uint8),
+        mask_camera=torch.rand(grid, generator=generator) < 0.2)
+    returns = torch.rand(6, height, width, generator=generator) < 0.05
+    sample.gt_depth = returns * (
+        1 + 50 * torch.rand(6, height, width, generator=generator))
+    return sample
+
+
+def make_batch(batch_size: int = 1, seed: int = 0):
+    """``inputs`` (96 x 256 images, 5000 points) and ``data_samples``."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.tensor([80, 80, 6.4, 255, 0])
+    shift = torch.tensor([40, 40, 1.0, 0, 0])
+    inputs = dict(
+        imgs=torch.randn(batch_size, 6, 3, 96, 256, generator=generator),
+        points=[
+            torch.rand(5000, 5, generator=generator) * scale - shift
+            for _ in range(batch_size)
+        ])
+    return inputs, [make_sample(seed=seed + i) for i in range(batch_size)]
+
+
+def train_steps(model, steps: int = 3):
+    """Losses of a few steps on one frame of ground below free space."""
+    inputs, samples = make_batch()
+    samples[0].gt_occ.semantics[:] = FREE
+    samples[0].gt_occ.semantics[:, :, :3] = DRIVEABLE
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    history = []
+    for _ in range(steps):
+        losses = model(inputs, samples, mode='loss')
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        history.append({name: float(v.detach()) for name, v in losses.items()})
+    return history
