@@ -13,7 +13,7 @@ def one_hot_depth(depth_maps: Tensor, bins: Sequence[float],
     A depth in [first + k * step, first + (k + 1) * step) belongs to bin k.
 
     Args:
-        depth_maps: Depth maps in metres, 0 where there is none, shape (M, H, W).
+        depth_maps: Metres, 0 where there is no return, shape (M, H, W).
         bins: ``(first, end, step)`` in metres.
         downsample: Size of a feature cell in pixels.
 
@@ -25,9 +25,8 @@ def one_hot_depth(depth_maps: Tensor, bins: Sequence[float],
     """
     first, end, step = bins
     num_bins = len(torch.arange(first, end, step))
-    missing = depth_maps.new_tensor(float('inf'))
-    nearest = -F.max_pool2d(
-        -torch.where(depth_maps == 0, missing, depth_maps)[:, None], downsample)
+    depth_maps = depth_maps.masked_fill(depth_maps == 0, float('inf'))
+    nearest = -F.max_pool2d(-depth_maps[:, None], downsample)
     # as published: bin 0 of D + 1 stands for all that lies outside
     index = (nearest - (first - step)) / step
     inside = (index >= 0) & (index < num_bins + 1)

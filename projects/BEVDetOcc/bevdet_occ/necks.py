@@ -29,8 +29,10 @@ class CustomFPN(BaseModule):
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, act_cfg=None)
             for channels in in_channels)
-        self.fpn_convs = nn.ModuleList(
-            [ConvModule(out_channels, out_channels, 3, padding=1, act_cfg=None)])
+        self.fpn_convs = nn.ModuleList([
+            ConvModule(
+                out_channels, out_channels, 3, padding=1, act_cfg=None)
+        ])
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Fuses levels (B, C_i, H_i, W_i) into (B, out_channels, H_0, W_0)."""

@@ -61,7 +61,8 @@ class BEVOCCHead3D(BaseModule):
         return fine.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(
             batch, nx * u, ny * u, nz * u, self.num_classes)
 
-    def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor,
+             data_samples: Sequence) -> Dict[str, Tensor]:
         """``loss_occ`` against ``gt_occ`` of the data samples."""
         labels = torch.stack([s.gt_occ.semantics for s in data_samples])
         mask = torch.stack([s.gt_occ.mask_camera for s in data_samples

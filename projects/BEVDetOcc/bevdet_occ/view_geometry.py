@@ -99,15 +99,16 @@ def _stack(data_samples: Sequence, name: str) -> Tensor:
     for sample in data_samples:
         if name not in sample.metainfo:
             raise ValueError(
-                f'data_samples lack the metainfo {name!r}; add it to meta_keys '
-                f'of the packing transform (have {sorted(sample.metainfo)})')
+                f'data_samples lack the metainfo {name!r}; add it to '
+                'meta_keys of the packing transform (have '
+                f'{sorted(sample.metainfo)})')
     values = np.stack([
         np.asarray(sample.metainfo[name], np.float64)
         for sample in data_samples
     ])
-    lead = 1 if name == 'bda_mat' else 2
-    if values.ndim != lead + 2 or values.shape[lead:] != SHAPES[name]:
-        raise ValueError(
-            f'{name} takes {"" if lead == 1 else "(N, "}'
-            f'{SHAPES[name]} per sample, got {values.shape[1:]}')
+    takes = SHAPES[name] if name == 'bda_mat' else ('N', *SHAPES[name])
+    got = values.shape[1:]
+    if len(got) != len(takes) or got[-2:] != SHAPES[name]:
+        raise ValueError(f'{name} of a data sample takes shape '
+                         f'({", ".join(map(str, takes))}), got {got}')
     return torch.from_numpy(values)

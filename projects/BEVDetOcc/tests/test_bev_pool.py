@@ -25,8 +25,8 @@ def test_equals_a_loop_over_points():
     for point, voxel in zip(point_of.tolist(), voxel_of.tolist()):
         camera, bin_, row, column = torch.unravel_index(
             torch.tensor(point), depth.shape)
-        expected[voxel] += (
-            depth[camera, bin_, row, column] * features[camera, :, row, column])
+        weight = depth[camera, bin_, row, column]
+        expected[voxel] += weight * features[camera, :, row, column]
     pooled = bev_pool(depth, features, point_of, voxel_of, VOXELS)
     torch.testing.assert_close(pooled, expected)
     assert not pooled[-1].any()

@@ -142,8 +142,8 @@ def test_depth_loss_is_the_published_formula_and_zero_without_returns():
 
 
 @pytest.mark.parametrize('name, value, message', [
-    ('bda_mat', np.eye(3), r'bda_mat takes \(4, 4\)'),
-    ('cam2img', np.eye(3), r'cam2img takes \(N, \(3, 3\)'),
+    ('bda_mat', np.eye(3), r'bda_mat .* takes shape \(4, 4\)'),
+    ('cam2img', np.eye(3), r'cam2img .* takes shape \(N, 3, 3\)'),
 ])
 def test_a_wrong_matrix_is_named(name, value, message):
     sample = make_sample()
