@@ -22,3 +22,6 @@ model = dict(
         out_channels=32,
         use_se=True),
     depth_from_lidar=True)
+
+val_dataloader = dict(dataset=dict(pipeline=_base_.teacher_test_pipeline))
+test_dataloader = val_dataloader

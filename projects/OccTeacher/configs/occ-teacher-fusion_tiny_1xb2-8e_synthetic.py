@@ -18,3 +18,6 @@ model = dict(
         lidar_channels=16,
         out_channels=16),
     depth_from_lidar=True)
+
+val_dataloader = dict(dataset=dict(pipeline=_base_.teacher_test_pipeline))
+test_dataloader = val_dataloader

@@ -78,6 +78,15 @@ def test_teachers_share_the_students_head():
         assert load_config(path).model.occ_head == head
 
 
+@pytest.mark.parametrize('path', [FUSION, LIDAR, FULL])
+def test_teachers_are_tested_with_points(path):
+    config = load_config(path)
+    for loader in (config.val_dataloader, config.test_dataloader):
+        transforms = [t.type for t in loader.dataset.pipeline]
+        assert 'radocc_plugin.LoadLidarPoints' in transforms
+        assert 'radocc_plugin.AugmentBEV' not in transforms
+
+
 @pytest.mark.parametrize('use_se', [False, True])
 def test_fusion_takes_volumes_of_one_grid(use_se):
     fuser = ConvFuser3D(4, 6, 8, use_se=use_se)
