@@ -39,34 +39,41 @@ def _static_labels(grid, occ3d, ego2world, lower, size, weight, labels,
     votes = np.zeros(len(weight), np.int64)
     # Close to the cell's faces, so that no surface slips between samples.
     offsets = np.array([0.05, 0.35, 0.65, 0.95]) * size
+    a, b = np.zeros(16, np.int64), np.zeros(16, np.int64)
     for i in range(nx):
         for j in range(ny):
+            inside = True
+            for s in range(16):
+                x = lower[0] + i * size + offsets[s >> 2]
+                y = lower[1] + j * size + offsets[s & 3]
+                a[s] = int(np.floor((ego2world[0, 0] * x + ego2world[0, 1] * y
+                                     + ego2world[0, 3] - grid.lower[0]) /
+                                    grid.size))
+                b[s] = int(np.floor((ego2world[1, 0] * x + ego2world[1, 1] * y
+                                     + ego2world[1, 3] - grid.lower[1]) /
+                                    grid.size))
+                inside &= 0 <= a[s] < gx and 0 <= b[s] < gy
+            if not inside:
+                continue
             for k in range(nz):
                 votes[:] = 0
-                for s in range(32):
-                    x = lower[0] + i * size + offsets[s >> 3]
-                    y = lower[1] + j * size + offsets[(s >> 1) & 3]
-                    z = lower[2] + (k + 0.25 + 0.5 * (s & 1)) * size
-                    u = (ego2world[0, 0] * x + ego2world[0, 1] * y +
-                         ego2world[0, 3] - grid.lower[0]) / grid.size
-                    v = (ego2world[1, 0] * x + ego2world[1, 1] * y +
-                         ego2world[1, 3] - grid.lower[1]) / grid.size
-                    w = (z + ego2world[2, 3] - grid.lower[2]) / grid.size
-                    if u < 0 or v < 0 or w < 0:
-                        continue
-                    a, b, c = int(u), int(v), int(w)
-                    if a >= gx or b >= gy or c >= gz:
-                        continue
-                    if s == 0 and grid.clearance[a >> 2, b >> 2, c] > 1:
-                        break  # the whole cell lies in empty bricks
-                    material = grid.voxels[a, b, c]
-                    if material:
-                        votes[occ3d[material]] += 1
-                for label in range(len(weight)):
-                    score = votes[label] / 32 * weight[label]
-                    if score > scores[i, j, k]:
-                        scores[i, j, k] = score
-                        labels[i, j, k] = label
+                for half in range(2):
+                    z = lower[2] + (k + 0.25 + 0.5 * half) * size
+                    c = int(np.floor((z + ego2world[2, 3] - grid.lower[2]) /
+                                     grid.size))
+                    if not 0 <= c < gz or grid.clearance[a[0] >> 2,
+                                                         b[0] >> 2, c] > 1:
+                        continue  # the whole layer lies in empty bricks
+                    for s in range(16):
+                        material = grid.voxels[a[s], b[s], c]
+                        if material:
+                            votes[occ3d[material]] += 1
+                if votes.any():
+                    for label in range(len(weight)):
+                        score = votes[label] / 32 * weight[label]
+                        if score > scores[i, j, k]:
+                            scores[i, j, k] = score
+                            labels[i, j, k] = label
 
 
 @njit(cache=True)

@@ -251,10 +251,11 @@ def cast_rays(grid, objects, active, origin, directions, reach):
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         best, axis, material = _static_hit(grid, ox, oy, oz, dx, dy, dz, reach)
         owner = -1
-        for o in active:
-            # Most rays pass most objects by: spare them the call.
-            if not _passes(centre, radius, o, ox, oy, oz, dx, dy, dz):
+        for a in range(len(active)):
+            along = (offset[a, 0] * dx + offset[a, 1] * dy + offset[a, 2] * dz)
+            if along * along < limit[a] or (along < 0 and limit[a] > 0):
                 continue
+            o = active[a]
             t, object_axis, part = _object_hit(objects, o, ox, oy, oz, dx, dy,
                                                dz)
             if t < reach:

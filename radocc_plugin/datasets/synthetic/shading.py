@@ -233,8 +233,8 @@ def shade(hits, origin, directions, grid, objects, active, surfaces, palette,
     for r in range(len(directions)):
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         distance = float(hits.distance[r])
-        _sky(dx, dy, dz, light, sky)
         if not np.isfinite(distance):
+            _sky(dx, dy, dz, light, sky)
             image[r, 0], image[r, 1], image[r, 2] = sky[0], sky[1], sky[2]
             continue
         x, y = origin[0] + distance * dx, origin[1] + distance * dy
