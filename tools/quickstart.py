@@ -93,9 +93,15 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             infos[0], '--out', data / 'segments'
         ], 0.5),
     ]
+    # The schedule's length is written twice in a config; no validation, for
+    # every checkpoint is tested in a step of its own.
     schedule = [
         f'train_cfg.max_epochs={args.epochs}',
-        f'train_dataloader.dataset.data_root={data}'
+        f'param_scheduler.1.T_max={args.epochs}',
+        f'train_cfg.val_interval={args.epochs + 1}'
+    ] + [
+        f'{split}_dataloader.dataset.data_root={data}'
+        for split in ('train', 'val')
     ]
     steps += _train_and_test(args, 'teacher', 'LiDAR-camera teacher', TEACHER,
                              'teacher', args.seeds[0], schedule, 3.0)
@@ -205,7 +211,8 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
                                   markup=False, overflow='ellipsis',
                                   no_wrap=True)
     if process.wait():
-        console.print(''.join(tail), markup=False, highlight=False)
+        console.print(
+            ''.join(tail), markup=False, highlight=False, soft_wrap=True)
         console.print(f'[red]Step "{step.title}" failed.[/] The same command '
                       'goes on from here once the cause is mended.')
         raise SystemExit(1)

@@ -27,16 +27,18 @@ train_pipeline = [
     load_occ,
     augment_bev,
     depth_maps,
-    load_segments,
     pack,
 ]
+# With segments; what RadOcc adds draws no random numbers.
+radocc_train_pipeline = [*train_pipeline[:-1], load_segments, pack]
+# No points: a student is tested on its cameras alone.
 test_pipeline = [
     load_images,
     dict(type='radocc_plugin.AugmentMultiViewImages', input_size=input_size),
-    load_points,
     load_occ,
     pack,
 ]
+teacher_test_pipeline = [*test_pipeline[:-2], load_points, load_occ, pack]
 
 train_dataloader = dict(
     batch_size=4,

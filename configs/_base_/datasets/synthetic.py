@@ -20,15 +20,19 @@ train_pipeline = [
     _base_.load_occ,
     _base_.augment_bev,
     _base_.depth_maps,
-    _base_.load_segments,
     _base_.pack,
+]
+radocc_train_pipeline = [
+    *train_pipeline[:-1], _base_.load_segments, _base_.pack
 ]
 test_pipeline = [
     _base_.load_images,
     dict(type='radocc_plugin.AugmentMultiViewImages', input_size=input_size),
-    load_points,
     _base_.load_occ,
     _base_.pack,
+]
+teacher_test_pipeline = [
+    *test_pipeline[:-2], load_points, _base_.load_occ, _base_.pack
 ]
 
 train_dataloader = dict(
