@@ -244,9 +244,11 @@ def cast_rays(grid, objects, active, origin, directions, reach):
     instance = np.full(count, -1, np.int32)
     normal = np.zeros((count, 3), np.float32)
     touched = np.zeros(len(objects.radius), np.int64)
-    centre, radius = objects.centre, objects.radius
     ox, oy, oz = origin[0], origin[1], origin[2]
-    centre, radius = objects.centre, objects.radius
+    # A ray passes the bounding sphere of an object if the projection of the
+    # centre on it, squared, exceeds this limit.
+    offset = objects.centre[active] - origin
+    limit = (offset**2).sum(1) - objects.radius[active]**2
     for r in range(count):
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         best, axis, material = _static_hit(grid, ox, oy, oz, dx, dy, dz, reach)
