@@ -76,7 +76,8 @@ def make_surfaces(rng: np.random.Generator) -> Surfaces:
     reflectivity = np.zeros(NUM_MATERIALS, np.float32)
 
     def define(material, rgb, kind, category, mean_intensity):
-        tinted = np.asarray(rgb) * rng.uniform(0.88, 1.1, 3)
+        tinted = np.asarray(rgb) * rng.uniform(0.85, 1.12)
+        tinted = tinted * rng.uniform(0.97, 1.03, 3)
         colour[material] = linear(np.clip(tinted, 0, 255))
         texture[material] = kind
         lidarseg[material] = LIDARSEG_INDEX[category]

@@ -168,7 +168,8 @@ class SceneWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _scan(self, time: float, sample_token: str, is_key_frame: bool) -> Scan:
+    def _scan(self, time: float, sample_token: str,
+              is_key_frame: bool) -> Scan:
         path = self._new_file(_LIDAR, sample_token, time, is_key_frame)
         lidar2world = self.ego2world(time) @ self.rig.lidar2ego
         sweep = scan(self.street, self.traffic, self.surfaces, lidar2world,

@@ -15,7 +15,7 @@ from radocc_plugin.datasets.synthetic.world import (BIKE_LANE, LANE, MARGIN,
 # What stands in the parking lanes, and how often.
 _PARKED = dict(
     car=0.6, truck=0.07, bus=0.05, trailer=0.07, motorcycle=0.07, empty=0.14)
-_DRIVING = dict(car=0.74, truck=0.08, bus=0.06, motorcyclist=0.08, cyclist=0.04)
+_DRIVING = dict(car=0.78, truck=0.08, bus=0.06, motorcyclist=0.08)
 
 
 @dataclass(frozen=True)
@@ -228,22 +228,18 @@ def _parked(layout, rng, side, reserved) -> List[RoadUser]:
 
 def _lane(layout, rng, lateral, speed, duration, is_ego_lane):
     """Vehicles that follow each other at one speed."""
-    direction = np.sign(speed)
     users = []
     # Far enough back that the lane is still populated at the end.
     x = -MARGIN - max(0.0, speed * duration)
     end = layout.route + MARGIN + max(0.0, -speed * duration)
     while x < end:
         kind = _choose(rng, _DRIVING)
-        if kind == 'cyclist':
-            kind = 'car'
         user = _moving(kind, rng, x, lateral, speed)
         half = user.model.extent[0] / 2
         # The ego vehicle needs its place in its own lane.
         if not is_ego_lane or abs(x - 1.3) > 12 + half:
             users.append(user)
         x += 2 * half + rng.uniform(9, 45)
-    assert direction != 0
     return users
 
 

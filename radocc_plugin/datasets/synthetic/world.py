@@ -249,8 +249,8 @@ def _island(canvas, layout, rng):
 def _fill_lot(canvas, layout, rng, side, start, end):
     """A building, a garden or an open place behind the sidewalk."""
     xs = np.linspace(start, end, 8)
-    front = side * layout.centre(xs).max() if side > 0 else \
-        -layout.centre(xs).min()
+    # Where the road bends, the outermost point of the kerb counts.
+    front = (side * layout.centre(xs)).max()
     front += layout.half_width + layout.sidewalk + layout.verge
 
     def box(x0, x1, depth0, depth1, z0, z1, material):
@@ -365,11 +365,14 @@ def _paint(layout, rng, lower_x, columns):
     for _ in range(int(layout.route / 5) + 12):
         px = rng.uniform(lower_x, layout.route + MARGIN)
         offset = rng.uniform(-layout.half_width, layout.half_width)
-        length, width = rng.uniform(1, 7), rng.uniform(0.4, 1.6)
-        paint[(np.abs(x - px) < length) & (np.abs(lateral - offset) < width)] \
-            = PATCH
-        px = rng.uniform(lower_x, layout.route + MARGIN)
-        paint[(x - px)**2 + (lateral - 0.6 * offset)**2 < 0.12] = IRON
+        length, width = rng.uniform(2, 14), rng.uniform(0.4, 1.6)
+        first = int((px - lower_x) / PAINT_SIZE)
+        rows = slice(first, first + int(length / PAINT_SIZE))
+        paint[rows][np.abs(lateral[rows] - offset) < width] = PATCH
+        # A manhole cover at its start.
+        rows = slice(first, first + 8)
+        cover = (x[rows] - px - 0.4)**2 + (lateral[rows] - offset)**2 < 0.12
+        paint[rows][cover] = IRON
     drive = layout.lanes * LANE
     if rng.random() < 0.35:
         paint[(side > drive) & (side < drive + BIKE_LANE)] = BIKE_RED
