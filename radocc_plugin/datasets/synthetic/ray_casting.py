@@ -100,14 +100,14 @@ def brick_clearance(voxels):
     return clearance
 
 
-@njit(cache=True, inline='always')
+@njit(cache=True)
 def _inverse(value):
     if abs(value) > 1e-12:
         return 1.0 / value
     return 1e12
 
 
-@njit(cache=True, inline='always')
+@njit(cache=True)
 def _interval(position, inverse, extent):
     """Ray parameters between which one axis lies in [0, extent]."""
     a = -position * inverse
@@ -159,7 +159,7 @@ def _static_hit(grid, ox, oy, oz, dx, dy, dz, reach):
     return np.inf, 0, np.uint8(0)
 
 
-@njit(cache=True, inline='always')
+@njit(cache=True)
 def _passes(centre, radius, o, ox, oy, oz, dx, dy, dz):
     """Whether a ray passes the bounding sphere of an object."""
     rx, ry, rz = centre[o, 0] - ox, centre[o, 1] - oy, centre[o, 2] - oz

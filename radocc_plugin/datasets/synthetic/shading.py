@@ -71,7 +71,7 @@ def make_lighting(rng: np.random.Generator) -> Lighting:
         lit, int(rng.integers(1 << 30)))
 
 
-@njit(cache=True, inline='always')
+@njit(cache=True)
 def _hash(x, y, z, seed):
     """Pseudo-random number in [0, 1) of an integer cell."""
     h = np.uint32(x * 73856093) ^ np.uint32(y * 19349663)
