@@ -4,6 +4,9 @@
 PY := .venv/bin/python
 OUT ?= work_dirs/quickstart
 RADOCC_SHARED ?= ../shared
+# Spinning threads cost more than they gain where processes share the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+export RADOCC_SHARED
 
 .PHONY: setup quickstart keyframe test lint doctor clean
 

@@ -32,7 +32,8 @@ RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb2-8e_synthetic.py'
 VERSION = 'v1.0-synthetic'
 
 # Lines of MMEngine's log that are worth the screen.
-PROGRESS = re.compile(r'Epoch\((train|val|test)\).*')
+PROGRESS = re.compile(r'(Epoch\((?:train|val|test)\) +\[[^ ]*\]).*?'
+                      r'( time: [\d.]+).*?(?:( loss: .*)|$)')
 
 
 @dataclass
@@ -191,7 +192,9 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     log = work_dir / 'logs' / f'{number:02d}_{step.name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.time()
+    # Passive: see tools/train.py.
     environment = dict(os.environ, PYTHONUNBUFFERED='1')
+    environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     process = subprocess.Popen(
         [sys.executable, *map(str, step.command)],
         cwd=ROOT,
@@ -207,7 +210,8 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
                 tail = (tail + [line])[-25:]
                 match = PROGRESS.search(line)
                 if match:
-                    console.print(f'  {match.group()}', highlight=False,
+                    parts = ''.join(filter(None, match.groups()))
+                    console.print(f'  {parts}', highlight=False,
                                   markup=False, overflow='ellipsis',
                                   no_wrap=True)
     if process.wait():
