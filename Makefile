@@ -23,7 +23,7 @@ keyframe: setup
 	@$(PY) tools/quickstart.py --work-dir $(OUT) --shared $(RADOCC_SHARED) --only keyframe
 
 test: setup
-	@$(PY) -m pytest -n 2 -q
+	@$(PY) -m pytest -n 2 --dist loadgroup -q
 
 lint: setup
 	@$(PY) -m ruff check .

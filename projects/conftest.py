@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub
-from mmengine.registry import DefaultScope
 
 from radocc_plugin.occ3d import CLASSES, FREE
 from radocc_plugin.registry import MODELS
@@ -16,27 +14,6 @@ from radocc_plugin.structures import OccData, OccDataSample
 
 ROOT = Path(__file__).resolve().parents[1]
 DRIVEABLE = CLASSES.index('driveable_surface')
-
-
-@pytest.fixture(autouse=True)
-def restore_mmengine_globals():
-    """Undoes the default scope and message hub that a Runner leaves behind."""
-    scopes = dict(DefaultScope._instance_dict)
-    hubs = dict(MessageHub._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
-    MessageHub._instance_dict.clear()
-    MessageHub._instance_dict.update(hubs)
-
-
-@pytest.fixture(scope='session', autouse=True)
-def one_thread():
-    """Keeps parallel test workers from waiting busily for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope='session')

@@ -1,24 +1,10 @@
-"""Fixtures for every test: the shared folder and MMEngine's globals."""
+"""The shared folder."""
 import os
 from pathlib import Path
 
 import pytest
-from mmengine.logging import MessageHub
-from mmengine.registry import DefaultScope
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(autouse=True)
-def restore_mmengine_globals():
-    """Undoes the default scope and message hub that a Runner leaves behind."""
-    scopes = dict(DefaultScope._instance_dict)
-    hubs = dict(MessageHub._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
-    MessageHub._instance_dict.clear()
-    MessageHub._instance_dict.update(hubs)
 
 
 @pytest.fixture(scope='session')

@@ -21,14 +21,14 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from radocc_plugin.evaluation.training_log import (  # noqa: E402
+from radocc_plugin.evaluation.training_log import (
     seconds_per_step)
-from radocc_plugin.fileio import write_atomically  # noqa: E402
+from radocc_plugin.fileio import write_atomically
 
 TEACHER = ('projects/OccTeacher/configs/'
-           'occ-teacher-fusion_tiny_1xb2-8e_synthetic.py')
-BASELINE = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb2-8e_synthetic.py'
-RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb2-8e_synthetic.py'
+           'occ-teacher-fusion_tiny_1xb1-3e_synthetic.py')
+BASELINE = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
+RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py'
 VERSION = 'v1.0-synthetic'
 
 # Lines of MMEngine's log that are worth the screen.
@@ -67,8 +67,8 @@ def parse_args() -> argparse.Namespace:
     add('--shared', type=Path, help='folder with data/nuscenes_frame')
     add('--scenes', nargs=2, type=int, default=(10, 3),
         metavar=('TRAIN', 'VAL'), help='scenes of the synthetic world')
-    add('--keyframes', type=int, default=12, help='keyframes of a scene')
-    add('--epochs', type=int, default=8, help='epochs of every training')
+    add('--keyframes', type=int, default=8, help='keyframes of a scene')
+    add('--epochs', type=int, default=3, help='epochs of every training')
     add('--seeds', nargs='+', type=int, default=[0],
         help='baseline and RadOcc are trained once with each')
     add('--only', choices=['keyframe'], help='run this part alone')
@@ -94,11 +94,9 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             infos[0], '--out', data / 'segments'
         ], 0.5),
     ]
-    # The schedule's length is written twice in a config; no validation, for
-    # every checkpoint is tested in a step of its own.
+    # No validation: every checkpoint is tested in a step of its own.
     schedule = [
         f'train_cfg.max_epochs={args.epochs}',
-        f'param_scheduler.1.T_max={args.epochs}',
         f'train_cfg.val_interval={args.epochs + 1}'
     ] + [
         f'{split}_dataloader.dataset.data_root={data}'

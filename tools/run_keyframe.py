@@ -22,24 +22,24 @@ from pathlib import Path
 # The folder above holds `projects`, in a clone and in an installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.runner import load_checkpoint  # noqa: E402
-from PIL import Image  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
 
-from radocc_plugin import occ3d  # noqa: E402
-from radocc_plugin.datasets.info_file import load_infos  # noqa: E402
-from radocc_plugin.fileio import write_atomically  # noqa: E402
-from radocc_plugin.geometry import Cameras, VoxelGrid  # noqa: E402
-from radocc_plugin.registry import DATASETS, MODELS  # noqa: E402
-from radocc_plugin.rendering import (OccRenderer,  # noqa: E402
+from radocc_plugin import occ3d
+from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.fileio import write_atomically
+from radocc_plugin.geometry import Cameras, VoxelGrid
+from radocc_plugin.registry import DATASETS, MODELS
+from radocc_plugin.rendering import (OccRenderer,
                                      sweep_depth_difference)
-from radocc_plugin.visualization import (frame_page, rendering_page,  # noqa: E402
+from radocc_plugin.visualization import (frame_page, rendering_page,
                                          save_picture)
 
 SKY = 255

@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # training four times slower as soon as anything else shares the cores.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.dist import get_world_size, is_main_process  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from mmengine.runner.checkpoint import CheckpointLoader  # noqa: E402
+from mmengine.config import Config, DictAction
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
 
-from radocc_plugin.evaluation import make_record, write_record  # noqa: E402
-from radocc_plugin.evaluation.training_log import (  # noqa: E402
+from radocc_plugin.evaluation import make_record, write_record
+from radocc_plugin.evaluation.training_log import (
     seconds_per_step)
 
 

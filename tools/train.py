@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # training four times slower as soon as anything else shares the cores.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:

@@ -17,21 +17,21 @@ from pathlib import Path
 # The folder above holds `projects`, in a clone and in an installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmengine.runner import load_checkpoint  # noqa: E402
-from PIL import Image  # noqa: E402
-from rich.progress import track  # noqa: E402
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from PIL import Image
+from rich.progress import track
 
-from radocc_plugin import occ3d  # noqa: E402
-from radocc_plugin.evaluation import confusion_matrix, scores  # noqa: E402
-from radocc_plugin.geometry import Cameras  # noqa: E402
-from radocc_plugin.registry import DATASETS, MODELS  # noqa: E402
-from radocc_plugin.rendering import OccRenderer  # noqa: E402
-from radocc_plugin.visualization import (frame_page, rendering_page,  # noqa: E402
+from radocc_plugin import occ3d
+from radocc_plugin.evaluation import confusion_matrix, scores
+from radocc_plugin.geometry import Cameras
+from radocc_plugin.registry import DATASETS, MODELS
+from radocc_plugin.rendering import OccRenderer
+from radocc_plugin.visualization import (frame_page, rendering_page,
                                          save_picture)
 
 # Darker pixels of the rendering page: rays that mostly leave the grid.

@@ -73,7 +73,6 @@ def test_model_index_names_what_is_there():
         collections = {c['Name'] for c in content['Collections']}
         for collection in content['Collections']:
             assert (ROOT / collection['README']).is_file()
-            assert (ROOT / collection['Code']['URL']).is_file()
         for model in content['Models']:
             names.append(model['Name'])
             assert (ROOT / model['Config']).is_file()

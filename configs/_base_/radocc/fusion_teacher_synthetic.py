@@ -2,13 +2,14 @@
 radocc = dict(
     teacher=dict(
         model='projects/OccTeacher/configs/'
-        'occ-teacher-fusion_tiny_1xb2-8e_synthetic.py',
-        checkpoint='work_dirs/quickstart/teacher/latest.pth'),
+        'occ-teacher-fusion_tiny_1xb1-3e_synthetic.py',
+        checkpoint='work_dirs/'
+        'occ-teacher-fusion_tiny_1xb1-3e_synthetic/epoch_3.pth'),
     renderer=dict(
         type='radocc_plugin.OccRenderer',
         point_cloud_range=(-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
         render_size=(28, 50),
-        max_rays=6000),
+        max_rays=3000),
     losses=dict(
         depth=dict(
             type='radocc_plugin.RenderedDepthConsistency', loss_weight=1.0),

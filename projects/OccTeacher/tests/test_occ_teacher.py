@@ -7,10 +7,10 @@ from projects.conftest import (build_model, load_config, make_batch,
 from projects.OccTeacher.occ_teacher import ConvFuser3D
 from radocc_plugin.registry import MODELS
 
-STUDENT = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb2-8e_synthetic.py'
+STUDENT = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
 FOLDER = 'projects/OccTeacher/configs/'
-FUSION = FOLDER + 'occ-teacher-fusion_tiny_1xb2-8e_synthetic.py'
-LIDAR = FOLDER + 'occ-teacher-lidar_tiny_1xb2-8e_synthetic.py'
+FUSION = FOLDER + 'occ-teacher-fusion_tiny_1xb1-3e_synthetic.py'
+LIDAR = FOLDER + 'occ-teacher-lidar_tiny_1xb1-3e_synthetic.py'
 FULL = FOLDER + 'occ-teacher-fusion_r50-256x704_8xb4-24e_occ3d.py'
 
 

@@ -1,4 +1,4 @@
-_base_ = './occ-teacher-fusion_tiny_1xb2-8e_synthetic.py'
+_base_ = './occ-teacher-fusion_tiny_1xb1-3e_synthetic.py'
 model = dict(
     img_backbone=None,
     img_neck=None,

@@ -1,5 +1,5 @@
 _base_ = ['../../projects/BEVDetOcc/configs/'
-          'bevdet-occ_tiny_1xb2-8e_synthetic.py',
+          'bevdet-occ_tiny_1xb1-3e_synthetic.py',
           '../_base_/radocc/fusion_teacher_synthetic.py']
 model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
              student=_base_.model, **_base_.radocc)

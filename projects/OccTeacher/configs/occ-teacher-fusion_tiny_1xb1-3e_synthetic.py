@@ -1,4 +1,4 @@
-_base_ = '../../BEVDetOcc/configs/bevdet-occ_tiny_1xb2-8e_synthetic.py'
+_base_ = '../../BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
 custom_imports = dict(imports=['projects.OccTeacher.occ_teacher'])
 model = dict(
     type='radocc_plugin.OccTeacher',

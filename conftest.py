@@ -1,0 +1,26 @@
+"""For every test of the package and the projects."""
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.registry import DefaultScope
+
+
+@pytest.fixture(autouse=True)
+def restore_mmengine_globals():
+    """Undoes the default scope and message hub that a Runner leaves behind."""
+    scopes = dict(DefaultScope._instance_dict)
+    hubs = dict(MessageHub._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(scopes)
+    MessageHub._instance_dict.clear()
+    MessageHub._instance_dict.update(hubs)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Keeps parallel test workers from waiting busily for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
