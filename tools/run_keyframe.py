@@ -185,8 +185,9 @@ def main() -> None:
     trained = ' and '.join(
         name for name, file in [('teacher', args.teacher),
                                 ('student', args.student)] if file)
-    title = ('Real nuScenes keyframe; '
-             f'{trained + " of the synthetic world" if trained else "random weights"}')
+    origin = f'{trained} trained on the synthetic world' if trained else (
+        'random weights')
+    title = f'Real nuScenes keyframe; {origin}'
     save_picture(
         args.out_dir / 'occupancy.png',
         frame_page(images, {t: v.numpy()

@@ -55,11 +55,10 @@ class OccTap:
         modules = dict(model.named_modules())
         if self.module not in modules:
             close = difflib.get_close_matches(self.module, modules, n=3)
+            hint = close or [name for name, _ in model.named_children()]
             raise ValueError(
-                f'{type(model).__name__} has no module {self.module!r} to tap'
-                + (f'; close: {", ".join(close)}' if close else
-                   f'; it has {", ".join(n for n, _ in model.named_children())}'
-                   ))
+                f'{type(model).__name__} has no module {self.module!r} to '
+                f'tap; it has {", ".join(hint)} ...')
         outputs: List = []
         handle = modules[self.module].register_forward_hook(
             lambda module, args, output: outputs.append(output))

@@ -1,5 +1,4 @@
 """Optical density of a voxel from its occupancy logits."""
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

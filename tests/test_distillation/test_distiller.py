@@ -75,7 +75,6 @@ TAP = dict(module='head', layout='b (c x y z)', axes=dict(c=4, x=10, y=10))
 
 
 def distilled(teacher=None, rdc=1.0, rsc=1.0, **kwargs):
-    teacher_tap = dict(module='head', **{k: TAP[k] for k in ('layout', 'axes')})
     return dict(
         type='radocc_plugin.RadOccDistiller',
         student=STUDENT,
@@ -83,7 +82,7 @@ def distilled(teacher=None, rdc=1.0, rsc=1.0, **kwargs):
         teacher=dict(
             model=dict(type='radocc_plugin.ToyOccStudent', width=16),
             checkpoint=teacher,
-            tap=teacher_tap),
+            tap=TAP),
         renderer=dict(
             type='radocc_plugin.OccRenderer',
             point_cloud_range=(-4, -4, -1, 4, 4, 2.2),
