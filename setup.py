@@ -26,7 +26,8 @@ class BuildWithMim(build_py):
                     source,
                     target / name,
                     dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns('__pycache__', 'tests'))
+                    ignore=shutil.ignore_patterns('__pycache__', 'tests',
+                                                  'conftest.py'))
             else:
                 shutil.copy2(source, target)
 

@@ -42,7 +42,7 @@ WHEELS=${WHEELS:-$HOME/.cache/radocc-plugin/wheels}/$TAG
 if ls "$WHEELS"/mmcv-2.1.0-*.whl >/dev/null 2>&1; then
   say "reusing the compiled mmcv wheel in $WHEELS"
 else
-  say 'compiling mmcv 2.1.0 with its ops (once; 8-12 minutes on 2 cores)'
+  say 'compiling mmcv 2.1.0 with its ops (once; 4-10 minutes on 2 cores)'
   mkdir -p "$WHEELS"
   BUILD=$(mktemp -d)
   trap 'rm -rf "$BUILD"' EXIT
