@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -39,10 +39,9 @@ from radocc_plugin.geometry import Cameras, VoxelGrid
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import (OccRenderer,
                                      sweep_depth_difference)
-from radocc_plugin.visualization import (frame_page, rendering_page,
+from radocc_plugin.visualization import (frame_page, read_images,
+                                         rendered_maps, rendering_page,
                                          save_picture)
-
-SKY = 255
 
 
 def parse_args() -> argparse.Namespace:
@@ -105,6 +104,8 @@ def train_step(model, batch: dict) -> dict:
 def main() -> None:
     args = parse_args()
     console = Console()
+    # MMEngine reports every initialised parameter otherwise.
+    MMLogger.get_instance('keyframe', log_level='WARNING')
     config = Config.fromfile(args.config)
     init_default_scope(config.get('default_scope', 'mmengine'))
     dataset = config.train_dataloader.dataset
@@ -127,9 +128,10 @@ def main() -> None:
         batch = pseudo_collate([DATASETS.build(dataset)[0]])
     with stages('build student and teacher'):
         model = MODELS.build(model_config)
-        model.init_weights()
         if args.student:
             load_checkpoint(model, args.student, 'cpu', strict=True)
+        else:
+            model.init_weights()
         teacher = model.teacher.model(torch.device('cpu'))
     model.eval()
     data = model.data_preprocessor(batch, False)
@@ -162,21 +164,8 @@ def main() -> None:
         difference = sweep_depth_difference(
             points, *projected_sweep(info, points), cameras, grid).abs()
 
-    size = (-1, *geometry.rays.render_size)
-    skies = {title: r.no_hit > 0.5 for title, r in renders.items()}
-    depths = {
-        title: r.depth_given_hit.masked_fill(skies[title], 0).view(size)
-        for title, r in renders.items()
-    }
-    classes = {
-        title: r.semantics.argmax(-1).masked_fill(skies[title],
-                                                  SKY).view(size)
-        for title, r in renders.items()
-    }
-    images = np.stack([
-        np.asarray(Image.open(path).convert('RGB'))
-        for path in sample.metainfo['img_path']
-    ])
+    maps = {title: rendered_maps(r) for title, r in renders.items()}
+    images = read_images(sample.metainfo['img_path'])
     volumes = {
         'Ground truth (one sweep and boxes)': truth,
         'Teacher': teacher_logits[0].argmax(-1),
@@ -196,10 +185,10 @@ def main() -> None:
     save_picture(
         args.out_dir / 'rendering.png',
         rendering_page(
-            images, {t: d.numpy()
-                     for t, d in depths.items()},
-            {t: c.numpy()
-             for t, c in classes.items()},
+            images, {t: depth
+                     for t, (depth, _) in maps.items()},
+            {t: classes
+             for t, (_, classes) in maps.items()},
             title=title))
     report = dict(
         median_depth_difference=float(difference.median()),

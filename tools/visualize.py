@@ -17,13 +17,11 @@ from pathlib import Path
 # The folder above holds `projects`, in a clone and in an installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
-from PIL import Image
 from rich.progress import track
 
 from radocc_plugin import occ3d
@@ -31,11 +29,9 @@ from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import OccRenderer
-from radocc_plugin.visualization import (frame_page, rendering_page,
+from radocc_plugin.visualization import (frame_page, read_images,
+                                         rendered_maps, rendering_page,
                                          save_picture)
-
-# Darker pixels of the rendering page: rays that mostly leave the grid.
-SKY = 255
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,17 +73,11 @@ def predict(model, batch: dict) -> torch.Tensor:
 
 
 def render(renderer: OccRenderer, volume: torch.Tensor, geometry) -> tuple:
-    """Depth (N, h, w; 0 = sky) and class maps of logits or labels."""
+    """Depth and class maps of logits (X, Y, Z, C) or labels (X, Y, Z)."""
     if volume.dim() == 4:
-        result = renderer(volume[None], geometry)
-    else:
-        result = renderer.render_labels(volume[None], geometry,
-                                        occ3d.NUM_CLASSES)
-    size = (-1, *geometry.rays.render_size)
-    sky = result.no_hit > 0.5
-    depth = result.depth_given_hit.masked_fill(sky, 0)
-    classes = result.semantics.argmax(-1).masked_fill(sky, SKY)
-    return depth.view(size).numpy(), classes.view(size).numpy()
+        return rendered_maps(renderer(volume[None], geometry))
+    return rendered_maps(
+        renderer.render_labels(volume[None], geometry, occ3d.NUM_CLASSES))
 
 
 def frame_score(labels: torch.Tensor, prediction: torch.Tensor,
@@ -131,10 +121,7 @@ def main() -> None:
             title: render(renderer, volume, geometry)
             for title, volume in volumes.items()
         }
-        images = np.stack([
-            np.asarray(Image.open(path).convert('RGB'))
-            for path in sample.metainfo['img_path']
-        ])
+        images = read_images(sample.metainfo['img_path'])
         name = f'{sample.metainfo["scene_name"]}, test frame {frame}'
         out = Path(args.out_dir)
         occupancy = frame_page(

@@ -1,0 +1,47 @@
+"""Pictures' raw material: rendered maps and camera images as arrays.
+
+N cameras, h w render size.
+"""
+from pathlib import Path
+from typing import Sequence, Tuple, Union
+
+import numpy as np
+from PIL import Image
+
+from radocc_plugin.rendering import Render
+
+SKY = 255
+
+
+def rendered_maps(render: Render) -> Tuple[np.ndarray, np.ndarray]:
+    """Depth and class map of each camera of a one-sample render of all rays.
+
+    Args:
+        render: Render of all rays (``max_rays=None``).
+
+    Returns:
+        Depth in metres, 0 where a ray rather leaves the grid than ends in
+        it, and the class of the largest accumulated logit, ``SKY`` there;
+        shape (N, h, w) each.
+
+    Raises:
+        ValueError: If rays are missing.
+    """
+    rays = render.geometry.rays
+    size = rays.render_size
+    num_cameras = int(rays.camera.max()) + 1
+    if len(rays) != num_cameras * size[0] * size[1]:
+        raise ValueError('render takes all rays of one sample, got '
+                         f'{len(rays)} of {num_cameras} cameras at {size}')
+    sky = render.no_hit > 0.5
+    depth = render.depth_given_hit.masked_fill(sky, 0)
+    classes = render.semantics.argmax(-1).masked_fill(sky, SKY)
+    return tuple(
+        values.detach().cpu().view(-1, *size).numpy()
+        for values in (depth, classes))
+
+
+def read_images(paths: Sequence[Union[str, Path]]) -> np.ndarray:
+    """RGB images of one size, shape (N, H, W, 3), uint8."""
+    return np.stack(
+        [np.asarray(Image.open(path).convert('RGB')) for path in paths])
