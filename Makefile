@@ -1,7 +1,9 @@
 # make quickstart   set up, train teacher, baseline and RadOcc student on the synthetic world, print the table
 # make keyframe     run the real nuScenes keyframe through every stage
 # make test         set up and run the tests
-PY := .venv/bin/python
+VENV ?= .venv
+export VENV
+PY := $(VENV)/bin/python
 OUT ?= work_dirs/quickstart
 RADOCC_SHARED ?= ../shared
 # Spinning threads cost more than they gain where processes share the cores.

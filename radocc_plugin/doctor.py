@@ -47,7 +47,7 @@ REQUIREMENTS = (
     Requirement('numpy', '>=1.21'),
     Requirement('mmengine', '>=0.8,<1'),
     Requirement('mmdet', '>=3.0,<3.4'),
-    Requirement('mmdet3d', '>=1.1', required=False,
+    Requirement('mmdet3d', '>=1.1,<1.5', required=False,
                 mend='only for students that are mmdet3d models'),
     Requirement('setuptools', '<82',
                 mend='OpenMMLab imports pkg_resources, gone in setuptools 82'),

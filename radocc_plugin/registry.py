@@ -4,9 +4,7 @@ MMEngine imports this file and the ``locations`` by itself when a config names
 a type ``radocc_plugin.X``; no ``custom_imports`` is needed for our own types.
 The parent is MMEngine's root, so the types build under any default scope.
 """
-from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
-from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
@@ -29,9 +27,7 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 MODELS = _child('model', ROOT_MODELS, 'structures', 'rendering', 'losses',
                 'distillation')
 DATASETS = _child('dataset', ROOT_DATASETS, 'datasets')
-DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')
 TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets')
 METRICS = _child('metric', ROOT_METRICS, 'evaluation')
-HOOKS = _child('hook', ROOT_HOOKS, 'evaluation')
 
 compat.apply()

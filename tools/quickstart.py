@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from radocc_plugin.evaluation.training_log import (
-    seconds_per_step)
+from radocc_plugin.evaluation import config_hash
+from radocc_plugin.evaluation.training_log import seconds_per_step
 from radocc_plugin.fileio import write_atomically
 
 TEACHER = ('projects/OccTeacher/configs/'
@@ -97,7 +98,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
     # No validation: every checkpoint is tested in a step of its own.
     schedule = [
         f'train_cfg.max_epochs={args.epochs}',
-        f'train_cfg.val_interval={args.epochs + 1}'
+        f'train_cfg.val_begin={args.epochs + 1}'
     ] + [
         f'{split}_dataloader.dataset.data_root={data}'
         for split in ('train', 'val')
@@ -126,12 +127,17 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         '--frames', last // 4, last - last // 4, '--cfg-options',
         f'test_dataloader.dataset.data_root={data}'
     ]
+    # Named one by one: records of other seeds may lie in the folder.
+    records = [
+        step.command[step.command.index('--record') + 1] for step in steps
+        if '--record' in step.command
+    ]
     return steps + [
         Step('pictures', 'draw predictions and renders of two frames',
              pictures, 0.5),
-        Step('table', 'write the table', [
-            'tools/reproduce_table.py', work / 'records', '--out', work
-        ], 0.1),
+        Step('table', 'write the table',
+             ['tools/reproduce_table.py', *records, '--out', work],
+             0.1),
     ]
 
 
@@ -184,8 +190,9 @@ def keyframe_steps(args: argparse.Namespace) -> List[Step]:
 def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     """Runs a step and returns its seconds.
 
-    The whole output goes to ``<work dir>/logs``; if the step fails, its last
-    lines go to the screen.
+    The output of a training or test goes to ``<work dir>/logs`` with its
+    progress on the screen, and its last lines if it fails; other tools write
+    to the screen.
     """
     log = work_dir / 'logs' / f'{number:02d}_{step.name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -227,7 +234,7 @@ def run_all(steps: List[Step], work_dir: Path, console: Console) -> dict:
     state = json.loads(path.read_text()) if path.exists() else {}
     fresh = False
     for number, step in enumerate(steps, 1):
-        command = ' '.join(map(str, step.command))
+        command = ' '.join([*map(str, step.command), *config_hashes(step)])
         before = state.get(step.name, {})
         # A step is done when it and all before it ran with these commands;
         # what an interrupted step left is of use only then, too.
@@ -246,6 +253,16 @@ def run_all(steps: List[Step], work_dir: Path, console: Console) -> dict:
         state[step.name]['seconds'] = run(step, number, work_dir, console)
         write_atomically(path, json.dumps(state, indent=2))
     return {step.name: state[step.name]['seconds'] for step in steps}
+
+
+def config_hashes(step: Step) -> List[str]:
+    """Hashes of the configs a step names, so that an edit repeats it."""
+    configs = [str(c) for c in step.command if str(c).endswith('.py')][1:]
+    return [
+        config_hash(
+            Config.fromfile(ROOT / c, import_custom_modules=False).to_dict())
+        for c in configs
+    ]
 
 
 def announce(steps: List[Step], console: Console) -> None:
@@ -277,6 +294,7 @@ def summarise(steps: List[Step], seconds: dict, work_dir: Path,
 
 def main() -> None:
     args = parse_args()
+    os.chdir(ROOT)
     console = Console()
     steps = [] if args.only else synthetic_steps(args)
     frame = args.shared and args.shared / 'data' / 'nuscenes_frame'
@@ -288,12 +306,10 @@ def main() -> None:
     announce(steps, console)
     seconds = run_all(steps, args.work_dir, console)
     summarise(steps, seconds, args.work_dir, console)
-    table = args.work_dir / 'table.md'
-    if not args.only and table.exists():
-        subprocess.run([
-            sys.executable, 'tools/reproduce_table.py',
-            str(args.work_dir / 'records')
-        ], cwd=ROOT, check=True)
+    # The table last, where it is seen; its own step wrote it to files.
+    for step in steps:
+        if step.name == 'table':
+            run(step, 0, args.work_dir, console)
 
 
 if __name__ == '__main__':

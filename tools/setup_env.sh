@@ -25,8 +25,11 @@ fi
 command -v "$PYTHON" >/dev/null || { say "$PYTHON not found: install Python 3.11 or set PYTHON"; exit 1; }
 command -v g++ >/dev/null || { say 'g++ not found: install a C++ compiler (Debian: apt-get install g++)'; exit 1; }
 
+"$PYTHON" -c 'import os, sysconfig, ensurepip, venv; assert os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null ||
+  { say "$PYTHON lacks venv or its C headers (Debian: apt-get install python3.11-venv python3.11-dev)"; exit 1; }
+
 export PIP_CONSTRAINT=$ROOT/requirements/lock.txt PIP_DISABLE_PIP_VERSION_CHECK=1
-if [ ! -x "$VENV/bin/python" ]; then
+if [ ! -x "$VENV/bin/pip" ]; then
   say "creating a virtual environment in $VENV"
   "$PYTHON" -m venv "$VENV"
 fi
@@ -54,7 +57,9 @@ else
   MMCV_WITH_OPS=1 FORCE_CUDA=0 MAX_JOBS=$(nproc) PATH="$VENV/bin:$PATH" \
     CFLAGS="$FLAGS -include $BUILD/mmcv_pch.h" CXXFLAGS="$FLAGS -include $BUILD/mmcv_pch.h" \
     $PIP wheel -q --no-deps --no-build-isolation --no-cache-dir -w "$BUILD" mmcv==2.1.0
-  mv "$BUILD"/mmcv-2.1.0-*.whl "$WHEELS/"
+  # Copied beside its place and renamed, so that no clone ever sees half of it.
+  WHEEL=$(basename "$BUILD"/mmcv-2.1.0-*.whl)
+  cp "$BUILD/$WHEEL" "$WHEELS/.$WHEEL.$$" && mv "$WHEELS/.$WHEEL.$$" "$WHEELS/$WHEEL"
   lap 'mmcv wheel'
 fi
 
@@ -66,5 +71,6 @@ lap 'stack'
 (cd "$ROOT" && $PIP install -q --no-deps --no-use-pep517 --no-build-isolation -e .)
 lap 'radocc_plugin'
 $PIP check
+"$VENV/bin/python" -c 'import cv2' || { say 'OpenCV does not import (Debian: apt-get install libgl1 libglib2.0-0)'; exit 1; }
 echo "$WANT" >"$STAMP"
 say "ready in $((SECONDS - START)) s: $VENV"

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 from mmengine.config import Config, DictAction
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
@@ -55,6 +55,18 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def occ_mask(evaluators) -> str:
+    """Mask of the OccMetric among the evaluators."""
+    if isinstance(evaluators, dict):
+        evaluators = [evaluators]
+    masks = [e.get('mask', 'camera') for e in evaluators
+             if e['type'] == 'radocc_plugin.OccMetric']
+    if len(masks) != 1:
+        raise ValueError('test_evaluator takes one radocc_plugin.OccMetric '
+                         f'for a record, got {len(masks)}')
+    return masks[0]
+
+
 def main() -> None:
     args = parse_args()
     config = Config.fromfile(args.config)
@@ -74,27 +86,30 @@ def main() -> None:
         return
     distilled = 'RadOccDistiller' in config.model.type
     dataset = runner.test_dataloader.dataset
-    # What the training wrote into its checkpoint; a published file has less.
+    # What the training wrote into its checkpoint, with the options of its
+    # command line; a published file may have less.
     trained = CheckpointLoader.load_checkpoint(
         args.checkpoint, map_location='cpu').get('meta', {})
+    train_config = config
+    if 'cfg' in trained:
+        train_config = Config.fromstring(trained['cfg'], '.py')
     record = make_record(
         name=args.name or stem,
         role=args.role or ('radocc' if distilled else 'baseline'),
         family=args.family or stem.replace('radocc_', '', 1),
         metrics=metrics,
-        mask=config.test_evaluator.mask,
+        mask=occ_mask(config.test_evaluator),
         seed=trained.get('seed', runner.seed),
         dataset=dataset.metainfo['dataset'],
         version=dataset.metainfo['version'],
-        split=Path(config.test_dataloader.dataset.ann_file).stem,
+        split=Path(dataset.ann_file).stem.replace('radocc_infos_', ''),
         num_samples=len(dataset),
-        config=config.to_dict(),
+        config=train_config.to_dict(),
         config_file=args.config,
         checkpoint=args.checkpoint,
         epochs=trained.get('epoch'),
         iterations=trained.get('iter'),
-        batch_size=config.train_dataloader.batch_size,
-        gpus=get_world_size() if config.launcher != 'none' else 0,
+        batch_size=train_config.train_dataloader.batch_size,
         seconds_per_step=seconds_per_step(args.train_dir or config.work_dir))
     path = args.record or os.path.join(config.work_dir, 'record.json')
     write_record(path, record)

@@ -74,7 +74,7 @@ class FrozenTeacher:
         if isinstance(config, str):
             config = Config.fromfile(find_config(config)).model
         # The random weights of the build must not shift the student's draws.
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             model = MODELS.build(config)
             if self.checkpoint is None:
                 model.init_weights()

@@ -78,7 +78,7 @@ def make_record(*,
                 epochs: Optional[int] = None,
                 iterations: Optional[int] = None,
                 batch_size: Optional[int] = None,
-                gpus: int = 0,
+                gpus: Optional[int] = None,
                 seconds_per_step: Optional[float] = None) -> dict:
     """Collects what is known about an evaluated run.
 
@@ -90,8 +90,9 @@ def make_record(*,
         config: The resolved config, as ``Config.to_dict()`` gives it.
         config_file, checkpoint: Only their names are kept.
         epochs, iterations: Length of the training.
-        batch_size, gpus: Samples a device, and number of GPUs (0 = CPU).
-        seconds_per_step: Mean time of a training iteration.
+        batch_size, gpus: Samples a device, and number of GPUs of the
+            training (0 = CPU, None = not known).
+        seconds_per_step: Median time of a training iteration.
 
     Raises:
         ValueError: If ``role`` is unknown or a metric is missing.

@@ -74,18 +74,16 @@ def segment_affinity_distance(student: Tensor,
                          f'{tuple(teacher.shape)} and {tuple(group.shape)}')
     student_means, ids = segment_means(student, group, min_rays)
     teacher_means, _ = segment_means(teacher.detach(), group, min_rays)
+    if len(ids) < 2:
+        return student.sum() * 0
     # Image of each segment: all its rays agree, so any of them will do.
-    image_of = torch.zeros(
-        int(group.max()) + 1 if len(ids) else 0,
-        dtype=torch.long,
-        device=group.device)
+    image_of = image.new_zeros(int(group.max()) + 1)
     image_of[group[group >= 0]] = image[group >= 0]
     image_of = image_of[ids]
     pair = image_of[:, None] == image_of[None]
     pair = pair & ~torch.eye(len(ids), dtype=torch.bool, device=pair.device)
     distance = (affinity(student_means) - affinity(teacher_means)).abs()
-    return (distance * pair).sum() / pair.sum().clamp_min(1) + student.sum(
-    ) * 0
+    return (distance * pair).sum() / pair.sum().clamp_min(1)
 
 
 def semantic_kl(student: Tensor,

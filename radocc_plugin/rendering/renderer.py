@@ -107,8 +107,15 @@ class OccRenderer(BaseModule):
             grid_shape: Cells (X, Y, Z) of the volumes to be rendered.
             generator: CPU generator of the ray draw.
             max_rays: Overrides the renderer's own; None for all rays.
+
+        Raises:
+            ValueError: If the voxels are not cubes.
         """
         grid = VoxelGrid(self.point_cloud_range, grid_shape)
+        if max(grid.voxel_size) > 1.001 * min(grid.voxel_size):
+            raise ValueError(
+                'density per voxel needs cubic voxels, grid_shape '
+                f'{tuple(grid_shape)} gives edges {grid.voxel_size} m')
         rays = camera_rays(cameras, self.render_size,
                            self.max_rays if max_rays == -1 else max_rays,
                            generator)

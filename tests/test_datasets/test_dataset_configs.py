@@ -13,11 +13,17 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 
 
 @pytest.mark.parametrize('name, input_size',
-                         (('synthetic', (96, 256)), ('keyframe', (96, 256)),
+                         (('synthetic', (96, 256)),
                           ('occ3d_nuscenes', (256, 704))))
-def test_config_feeds_batches(name, input_size, tiny_root, tiny_infos,
+@pytest.mark.parametrize('role', ('student', 'teacher', 'radocc'))
+def test_config_feeds_batches(name, input_size, role, tiny_root, tiny_infos,
                               tmp_path):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    if role != 'student':
+        cfg.train_dataloader.dataset.pipeline = cfg[f'{role}_train_pipeline']
+    if role == 'teacher':
+        for loader in (cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.pipeline = cfg.teacher_test_pipeline
     infos = tmp_path / 'infos.pkl'
     save_infos(dict(metainfo={}, data_list=tiny_infos), str(infos))
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -30,14 +36,20 @@ def test_config_feeds_batches(name, input_size, tiny_root, tiny_infos,
         batch = next(iter(Runner.build_dataloader(loader_cfg, seed=0)))
         out = OccDataPreprocessor()(batch)
         assert out['inputs']['imgs'].shape == (2, 6, 3, *input_size)
-        assert [len(p) > 0 for p in out['inputs']['points']] == [True, True]
+        if role == 'teacher' or (role, loader) == ('radocc',
+                                                   'train_dataloader'):
+            assert all(len(points) for points in out['inputs']['points'])
+        elif loader != 'train_dataloader':
+            # A student is tested on its cameras alone.
+            assert 'points' not in out['inputs']
         tokens = {sample.token for sample in out['data_samples']}
         assert tokens == {'token0', 'token1'}
         for sample in out['data_samples']:
             assert sample.gt_occ.semantics.dtype == torch.uint8
             assert sample.gt_occ.mask_camera.dtype == torch.bool
-            if loader == 'train_dataloader':
+            if loader == 'train_dataloader' and name == 'synthetic':
                 assert sample.gt_depth.shape == (6, *input_size)
+            if loader == 'train_dataloader' and role == 'radocc':
                 assert sample.segments.shape == (6, 225, 400)
 
 

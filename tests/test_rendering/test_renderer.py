@@ -124,3 +124,8 @@ def test_volume_of_another_shape_is_named():
     geometry = renderer.trace(cameras(), SHAPE)
     with pytest.raises(ValueError, match='occ_logits'):
         renderer(torch.zeros(1, 20, 20, 5, 4), geometry)
+
+
+def test_voxels_that_are_no_cubes_are_named():
+    with pytest.raises(ValueError, match='cubic'):
+        build().trace(cameras(), (20, 20, 8))

@@ -10,28 +10,23 @@ load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=9)
 load_occ = dict(type='radocc_plugin.LoadOcc3D')
 augment_bev = dict(
     type='radocc_plugin.AugmentBEV', flip_x_prob=0.5, flip_y_prob=0.5)
-depth_maps = dict(
-    type='radocc_plugin.PointsToDepthMaps', depth_range=(1.0, 60.0))
 load_segments = dict(type='radocc_plugin.LoadSegments', size=(225, 400))
 pack = dict(type='radocc_plugin.PackOccInputs')
 
-train_pipeline = [
-    load_images,
-    dict(
-        type='radocc_plugin.AugmentMultiViewImages',
-        input_size=input_size,
-        resize=(-0.06, 0.11),
-        flip_prob=0.5,
-        rotate=(-5.4, 5.4)),
-    load_points,
-    load_occ,
-    augment_bev,
-    depth_maps,
-    pack,
+augment_images = dict(
+    type='radocc_plugin.AugmentMultiViewImages',
+    input_size=input_size,
+    resize=(-0.06, 0.11),
+    flip_prob=0.5,
+    rotate=(-5.4, 5.4))
+
+# A student reads no points, neither in training nor at test; what teacher and
+# RadOcc load beside draws no random numbers.
+train_pipeline = [load_images, augment_images, load_occ, augment_bev, pack]
+teacher_train_pipeline = [
+    load_images, augment_images, load_points, load_occ, augment_bev, pack
 ]
-# With segments; what RadOcc adds draws no random numbers.
-radocc_train_pipeline = [*train_pipeline[:-1], load_segments, pack]
-# No points: a student is tested on its cameras alone.
+radocc_train_pipeline = [*teacher_train_pipeline[:-1], load_segments, pack]
 test_pipeline = [
     load_images,
     dict(type='radocc_plugin.AugmentMultiViewImages', input_size=input_size),

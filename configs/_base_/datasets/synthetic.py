@@ -7,7 +7,10 @@ _base_ = './occ3d_nuscenes.py'
 data_root = 'data/synthetic'
 input_size = (96, 256)
 load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=1)
+depth_maps = dict(
+    type='radocc_plugin.PointsToDepthMaps', depth_range=(1.0, 60.0))
 
+# The points of a student's training make the depth maps of its depth loss.
 train_pipeline = [
     _base_.load_images,
     dict(
@@ -19,9 +22,10 @@ train_pipeline = [
     load_points,
     _base_.load_occ,
     _base_.augment_bev,
-    _base_.depth_maps,
+    depth_maps,
     _base_.pack,
 ]
+teacher_train_pipeline = train_pipeline
 radocc_train_pipeline = [
     *train_pipeline[:-1], _base_.load_segments, _base_.pack
 ]

@@ -23,5 +23,6 @@ model = dict(
         use_se=True),
     depth_from_lidar=True)
 
+train_dataloader = dict(dataset=dict(pipeline=_base_.teacher_train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_base_.teacher_test_pipeline))
 test_dataloader = val_dataloader

@@ -19,5 +19,6 @@ model = dict(
         out_channels=16),
     depth_from_lidar=True)
 
+train_dataloader = dict(dataset=dict(pipeline=_base_.teacher_train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_base_.teacher_test_pipeline))
 test_dataloader = val_dataloader
