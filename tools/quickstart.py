@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     add('--shared', type=Path, help='folder with data/nuscenes_frame')
     add('--scenes', nargs=2, type=int, default=(10, 3),
         metavar=('TRAIN', 'VAL'), help='scenes of the synthetic world')
-    add('--keyframes', type=int, default=8, help='keyframes of a scene')
+    add('--keyframes', type=int, default=6, help='keyframes of a scene')
     add('--epochs', type=int, default=3, help='epochs of every training')
     add('--seeds', nargs='+', type=int, default=[0],
         help='baseline and RadOcc are trained once with each')
@@ -104,16 +104,16 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         for split in ('train', 'val')
     ]
     steps += _train_and_test(args, 'teacher', 'LiDAR-camera teacher', TEACHER,
-                             'teacher', args.seeds[0], schedule, 3.0)
+                             'teacher', args.seeds[0], schedule, 3.2)
     teacher = f'{work}/teacher/epoch_{args.epochs}.pth'
     for seed in args.seeds:
         suffix = '' if seed == args.seeds[0] else f'_seed{seed}'
         steps += _train_and_test(args, f'baseline{suffix}',
                                  'BEVDet-Occ, camera only', BASELINE,
-                                 'baseline', seed, schedule, 2.5)
+                                 'baseline', seed, schedule, 2.2)
         steps += _train_and_test(
             args, f'radocc{suffix}', 'BEVDet-Occ + RadOcc', RADOCC, 'radocc',
-            seed, schedule + [f'model.teacher.checkpoint={teacher}'], 4.0)
+            seed, schedule + [f'model.teacher.checkpoint={teacher}'], 3.8)
     last = args.scenes[1] * args.keyframes - 1
     pictures = ['tools/visualize.py', '--out-dir', work / 'pictures']
     for title, config, folder in [('Teacher', TEACHER, 'teacher'),

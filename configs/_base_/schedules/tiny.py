@@ -1,4 +1,4 @@
-# From scratch on some eighty synthetic frames, in minutes.
+# From scratch on some sixty synthetic frames, in minutes.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=4e-3, weight_decay=1e-2),
