@@ -12,34 +12,27 @@ from radocc_plugin.evaluation.table import (COLUMNS, Delta, Quoted,
                                             ResultTable, Row)
 from radocc_plugin.occ3d import PALETTE
 
-# at most four letters, so that 17 classes fit in 120 columns
-ABBREVIATIONS = ('oth', 'barr', 'bicy', 'bus', 'car', 'cons', 'moto', 'ped',
-                 'cone', 'trlr', 'trck', 'driv', 'flat', 'side', 'terr',
-                 'man', 'veg')
 ABSENT = '-'
 
 
 def to_terminal(table: ResultTable) -> RenderableType:
-    """A rich renderable of at most 120 columns: summary, then classes."""
+    """A rich renderable for 80 columns: summary, then a line per class."""
     summary = Table(box=SIMPLE, title='mIoU and IoU (%)')
-    classes = Table(
-        box=SIMPLE, title='IoU per class (%)', padding=(0, 1, 0, 0))
-    for target in (summary, classes):
-        target.add_column('method')
+    summary.add_column('method')
     for header in ('mIoU', 'IoU', 'Δ mIoU'):
         summary.add_column(header, justify='right')
     summary.add_column('', style='yellow')
-    for header in ABBREVIATIONS:
-        classes.add_column(header, justify='right')
-
+    classes = Table(box=SIMPLE, title='IoU per class (%)')
+    classes.add_column('class', no_wrap=True)
+    columns = []
     for row in table.rows:
         delta = Text(_delta(row.delta), style=_delta_style(row.delta))
         note = row.delta.verdict if row.delta else ''
         summary.add_row(row.name, _mean_std(row, 0), _mean_std(row, 1), delta,
                         note)
-        classes.add_row(row.name, *(_number(v, 1) for v in row.mean[2:]))
+        classes.add_column(row.name, justify='right')
+        columns.append([_number(v, 1) for v in row.mean[2:]])
     summary.add_section()
-    classes.add_section()
     for quoted in table.quoted:
         style = 'italic dim'
         values = [_number(v, 2) for v in quoted.values[:2]]
@@ -50,10 +43,10 @@ def to_terminal(table: ResultTable) -> RenderableType:
             'quoted',
             style=style)
         if quoted.has_classes:
-            classes.add_row(
-                quoted.method,
-                *(_number(v, 1) for v in quoted.values[2:]),
-                style=style)
+            classes.add_column(quoted.method, justify='right', style=style)
+            columns.append([_number(v, 1) for v in quoted.values[2:]])
+    for name, *values in zip(COLUMNS, *columns):
+        classes.add_row(name, *values)
     caption = Text('\n'.join(table.caption) + '\n', style='dim')
     return Group(summary, classes, caption)
 
