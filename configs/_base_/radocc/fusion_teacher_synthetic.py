@@ -1,22 +1,9 @@
 # RadOcc with the tiny LiDAR-camera teacher of the synthetic world.
+_base_ = './fusion_teacher_occ3d.py'
 radocc = dict(
     teacher=dict(
         model='projects/OccTeacher/configs/'
         'occ-teacher-fusion_tiny_1xb1-3e_synthetic.py',
         checkpoint='work_dirs/'
         'occ-teacher-fusion_tiny_1xb1-3e_synthetic/epoch_3.pth'),
-    renderer=dict(
-        type='radocc_plugin.OccRenderer',
-        point_cloud_range=(-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
-        render_size=(28, 50),
-        max_rays=3000),
-    # The divergence of a ray sums over some eighty voxels, the cross entropy
-    # is a mean over voxels: with weights of 1 a student from scratch does not
-    # learn its labels.
-    losses=dict(
-        depth=dict(
-            type='radocc_plugin.RenderedDepthConsistency', loss_weight=0.05),
-        semantics=dict(
-            type='radocc_plugin.RenderedSemanticConsistency',
-            loss_weight=0.2,
-            kl_weight=1.0)))
+    renderer=dict(render_size=(28, 50), max_rays=3000))

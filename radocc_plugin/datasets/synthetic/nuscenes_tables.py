@@ -6,13 +6,13 @@ the same settings give the same tables.
 """
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Dict, Iterable, List, Sequence
 
 import numpy as np
 
 from radocc_plugin.datasets.synthetic.materials import CATEGORIES
+from radocc_plugin.fileio import write_atomically
 
 VERSION = 'v1.0-synthetic'
 MAP_FILE = 'maps/synthetic.png'
@@ -124,7 +124,4 @@ def shared_rows(channels: Iterable[str], log_tokens: List[str]) -> Rows:
 
 def write_json(path: Path, content) -> None:
     """Writes a JSON file so that it is either complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    temporary.write_text(json.dumps(content, indent=0))
-    os.replace(temporary, path)
+    write_atomically(path, json.dumps(content, indent=0))
