@@ -37,7 +37,7 @@ from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras, VoxelGrid
 from radocc_plugin.registry import DATASETS, MODELS
-from radocc_plugin.rendering import (OccRenderer,
+from radocc_plugin.rendering import (VolumeRenderer,
                                      sweep_depth_difference)
 from radocc_plugin.visualization import (frame_page, read_images,
                                          rendered_maps, rendering_page,
@@ -143,9 +143,9 @@ def main() -> None:
     sample = data['data_samples'][0]
     truth = sample.gt_occ.semantics
     cameras = Cameras.from_data_samples([sample])
-    renderer = OccRenderer(occ3d.POINT_CLOUD_RANGE, (90, 160))
+    renderer = VolumeRenderer(occ3d.POINT_CLOUD_RANGE, (90, 160))
     with torch.no_grad(), stages('render three volumes, 86,400 rays'):
-        geometry = renderer.trace(cameras, truth.shape, max_rays=None)
+        geometry = renderer.trace_all(cameras, truth.shape)
         renders = {
             'Ground truth': renderer.render_labels(truth[None], geometry,
                                                    occ3d.NUM_CLASSES),

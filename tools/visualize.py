@@ -28,7 +28,7 @@ from radocc_plugin import occ3d
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import DATASETS, MODELS
-from radocc_plugin.rendering import OccRenderer
+from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.visualization import (frame_page, read_images,
                                          rendered_maps, rendering_page,
                                          save_picture)
@@ -72,7 +72,7 @@ def predict(model, batch: dict) -> torch.Tensor:
     return model(**data, mode='tensor')[0].cpu()
 
 
-def render(renderer: OccRenderer, volume: torch.Tensor, geometry) -> tuple:
+def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry) -> tuple:
     """Depth and class maps of logits (X, Y, Z, C) or labels (X, Y, Z)."""
     if volume.dim() == 4:
         return rendered_maps(renderer(volume[None], geometry))
@@ -102,7 +102,7 @@ def main() -> None:
             raise ValueError(f'--frames takes indices below {len(dataset)}, '
                              f'the number of test frames, got {frame}')
 
-    renderer = OccRenderer(occ3d.POINT_CLOUD_RANGE, tuple(args.render_size))
+    renderer = VolumeRenderer(occ3d.POINT_CLOUD_RANGE, tuple(args.render_size))
     for frame in track(args.frames, 'Drawing'):
         batch = pseudo_collate([dataset[frame]])
         sample = batch['data_samples'][0]
@@ -116,7 +116,7 @@ def main() -> None:
             for title, volume in volumes.items()
         }
         cameras = Cameras.from_data_samples([sample])
-        geometry = renderer.trace(cameras, truth.shape, max_rays=None)
+        geometry = renderer.trace_all(cameras, truth.shape)
         renders = {
             title: render(renderer, volume, geometry)
             for title, volume in volumes.items()

@@ -1,13 +1,17 @@
 from radocc_plugin.geometry.cameras import Cameras
 from radocc_plugin.geometry.frames import (invert, to_homogeneous,
                                            transform_points)
-from radocc_plugin.geometry.rays import (Rays, camera_rays, pixel_centres,
+from radocc_plugin.geometry.ray_samplers import (RAY_ORDERS, RAY_SAMPLERS,
+                                                 draw_rays, lidar_pixels,
+                                                 sort_by_direction)
+from radocc_plugin.geometry.rays import (Rays, pixel_centres, rays_of_pixels,
                                          rays_through)
 from radocc_plugin.geometry.traversal import RaySegments, traverse
 from radocc_plugin.geometry.voxel_grid import VoxelGrid
 
 __all__ = [
-    'Cameras', 'RaySegments', 'Rays', 'VoxelGrid', 'camera_rays', 'invert',
-    'pixel_centres', 'rays_through', 'to_homogeneous', 'transform_points',
-    'traverse'
+    'Cameras', 'RAY_ORDERS', 'RAY_SAMPLERS', 'RaySegments', 'Rays',
+    'VoxelGrid', 'draw_rays', 'invert', 'lidar_pixels', 'pixel_centres',
+    'rays_of_pixels', 'rays_through', 'sort_by_direction', 'to_homogeneous',
+    'transform_points', 'traverse'
 ]

@@ -3,7 +3,7 @@
 B batch, N cameras, P points.
 """
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ class Cameras:
         cam2ego: Camera to key-ego frame, shape (B, N, 4, 4).
         bda_mat: Key-ego to augmented-ego frame (flips, rotation, scale),
             shape (B, 4, 4); identity where there is no augmentation.
-        image_size: Height and width of the raw image in pixels.
+        image_size: Height and width of the raw images in pixels; a tensor
+            (B, N, 2) where they differ.
     """
     cam2img: Tensor
     cam2ego: Tensor
     bda_mat: Tensor
-    image_size: Tuple[int, int]
+    image_size: Union[Tuple[int, int], Tensor]
 
     def __post_init__(self) -> None:
         lead = self.cam2img.shape[:-2]
@@ -51,7 +52,7 @@ class Cameras:
         ``ori_shape`` (H, W) in its metainfo; ``bda_mat`` (4, 4) is optional.
 
         Raises:
-            ValueError: If a field is missing, or image sizes differ.
+            ValueError: If a field is missing.
         """
         for sample in data_samples:
             for name in ('cam2img', 'cam2ego', 'ori_shape'):
@@ -60,10 +61,12 @@ class Cameras:
                         f'data_samples lack the metainfo {name!r}; add it to '
                         'meta_keys of the packing transform (have '
                         f'{sorted(sample.metainfo)})')
-        sizes = {tuple(s.metainfo['ori_shape'][:2]) for s in data_samples}
-        if len(sizes) != 1:
-            raise ValueError('ori_shape must be the same in the whole batch, '
-                             f'got {sorted(sizes)}')
+        sizes = [tuple(s.metainfo['ori_shape'][:2]) for s in data_samples]
+        image_size = sizes[0]
+        if len(set(sizes)) > 1:
+            num_cameras = len(data_samples[0].metainfo['cam2img'])
+            image_size = torch.tensor(
+                sizes, device=device)[:, None].expand(-1, num_cameras, -1)
 
         def stack(name: str) -> Tensor:
             values = [
@@ -73,7 +76,19 @@ class Cameras:
             return torch.as_tensor(np.stack(values), device=device)
 
         return cls(
-            stack('cam2img'), stack('cam2ego'), stack('bda_mat'), sizes.pop())
+            stack('cam2img'), stack('cam2ego'), stack('bda_mat'), image_size)
+
+    @property
+    def image_sizes(self) -> Tensor:
+        """Height and width of each raw image in pixels, (B, N, 2)."""
+        size = torch.as_tensor(self.image_size, device=self.cam2img.device)
+        return size.expand(*self.cam2img.shape[:2], 2)
+
+    def select(self, sample: int) -> 'Cameras':
+        """The cameras of one sample, batch size 1."""
+        own = slice(sample, sample + 1)
+        return Cameras(self.cam2img[own], self.cam2ego[own],
+                       self.bda_mat[own], self.image_sizes[own])
 
     @property
     def cam2aug_ego(self) -> Tensor:

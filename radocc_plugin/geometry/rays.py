@@ -2,8 +2,8 @@
 
 B batch, N cameras, h w render size, R rays.
 """
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,16 @@ class Rays:
 
     def __len__(self) -> int:
         return len(self.origins)
+
+    def select(self, index: Tensor) -> 'Rays':
+        """Some of the rays, or all in another order."""
+        return replace(
+            self,
+            **{
+                name: getattr(self, name)[index]
+                for name in ('origins', 'directions', 'sample', 'camera',
+                             'pixel')
+            })
 
     def gather_maps(self, maps: Tensor) -> Tensor:
         """Value of per-image maps at each ray, nearest neighbour.
@@ -97,40 +107,27 @@ def rays_through(cameras: Cameras, sample: Tensor, camera: Tensor,
     return cam2ego[sample, camera, :3, 3], directions
 
 
-def camera_rays(cameras: Cameras,
-                render_size: Tuple[int, int],
-                max_rays: Optional[int] = None,
-                generator: Optional[torch.Generator] = None) -> Rays:
-    """Rays through the pixel centres of a render of every camera.
+def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int],
+                   index: Tensor) -> Rays:
+    """Rays through the centres of chosen pixels of the render.
 
     Args:
         cameras: Cameras of the batch.
-        render_size: Height and width of the render in pixels.
-        max_rays: Keep at most this many rays of the whole batch, drawn
-            uniformly without replacement; all if None.
-        generator: CPU generator of that draw.
+        render_size: Height and width of the render of each camera.
+        index: Flat index (batch, camera, row, column) of each ray, (R,).
 
     Returns:
-        Rays in float32.
-
-    The author's renderer draws at most 80,000 rays a step (RadOcc section 4).
+        Rays in float32, in the order of ``index``.
     """
-    batch, num_cameras = cameras.cam2img.shape[:2]
-    device = cameras.cam2img.device
-    num_pixels = render_size[0] * render_size[1]
-    total = batch * num_cameras * num_pixels
-    if max_rays is None or max_rays >= total:
-        flat = torch.arange(total, device=device)
-    else:
-        # Sorted draws keep neighbouring rays together: the voxel reads of the
-        # renderer are up to 1.8 times faster so.
-        flat = torch.randperm(total, generator=generator)[:max_rays]
-        flat = flat.sort().values.to(device)
-    pixel = flat % num_pixels
-    camera = flat // num_pixels % num_cameras
-    sample = flat // (num_pixels * num_cameras)
-
-    uv = pixel_centres(cameras.image_size, render_size, device)[pixel]
-    origins, directions = rays_through(cameras, sample, camera, uv)
+    height, width = render_size
+    num_cameras = cameras.cam2img.shape[1]
+    pixel = index % (height * width)
+    camera = index // (height * width) % num_cameras
+    sample = index // (height * width * num_cameras)
+    row = torch.div(pixel, width, rounding_mode='floor')
+    centre = torch.stack(
+        ((pixel % width + 0.5) / width, (row + 0.5) / height), dim=-1)
+    size = cameras.image_sizes[sample, camera].flip(-1).to(centre.dtype)
+    origins, directions = rays_through(cameras, sample, camera, centre * size)
     return Rays(origins, directions, sample, camera, pixel,
                 tuple(render_size))

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from radocc_plugin.geometry.voxel_grid import VoxelGrid
+
+# Rays walked at once: on a CPU the temporaries should stay in its cache.
+CPU_CHUNK, GPU_CHUNK = 4096, 262144
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,14 @@ class RaySegments:
 def traverse(origins: Tensor,
              directions: Tensor,
              grid: VoxelGrid,
-             max_parameter: Optional[float] = None) -> RaySegments:
+             max_parameter: Optional[float] = None,
+             dtype: torch.dtype = torch.float32) -> RaySegments:
     """Every voxel that each ray crosses, with entry and exit, in closed form.
 
-    The crossings of a ray with the grid's planes are arithmetic sequences;
-    merging the three of them by one sort gives the voxels in order.
+    The crossings of a ray with the planes of one axis are an arithmetic
+    sequence, so the number of crossings of the other two axes that come
+    before a crossing is a division: it gives the place of each crossing in
+    the ray, and the voxel behind it, without a sort or a loop over steps.
 
     Args:
         origins: Ray origins in the grid's frame, metres, shape (R, 3); may
@@ -59,12 +66,15 @@ def traverse(origins: Tensor,
         grid: The voxel grid.
         max_parameter: End of the rays in units of their direction; None for
             no end.
+        dtype: Type of ``near``, ``far`` and ``length``; the walk itself runs
+            in float64.
 
     Returns:
-        Segments in float32; rays that miss the grid own none.
+        Segments; rays that miss the grid own none.
 
     Raises:
-        ValueError: If the shapes are not (R, 3), or a direction is zero.
+        ValueError: If the shapes are not (R, 3), or a direction is zero or
+            not finite.
 
     The same voxels as the incremental walk of Amanatides and Woo (1987).
     """
@@ -73,48 +83,73 @@ def traverse(origins: Tensor,
         raise ValueError('origins and directions take the same shape (R, 3), '
                          f'got {tuple(origins.shape)} and '
                          f'{tuple(directions.shape)}')
-    if bool((directions == 0).all(-1).any()):
-        raise ValueError('directions must not be zero')
+    usable = directions.isfinite().all(-1) & (directions != 0).any(-1)
+    if not bool(usable.all()):
+        raise ValueError('directions must be finite and not zero, got '
+                         f'{directions[~usable][0].tolist()}')
+    size = CPU_CHUNK if origins.device.type == 'cpu' else GPU_CHUNK
+    parts = [
+        _walk(o, d, grid, max_parameter, dtype) for o, d in zip(
+            origins.detach().split(size),
+            directions.detach().split(size))
+    ]
+    if len(parts) == 1:
+        voxel, near, far, length, count = parts[0]
+    else:
+        voxel, near, far, length, count = map(torch.cat, zip(*parts))
+    return RaySegments(voxel, near, far, length,
+                       F.pad(count.cumsum(0), (1, 0)))
+
+
+def _walk(origins: Tensor, directions: Tensor, grid: VoxelGrid,
+          max_parameter: Optional[float], dtype: torch.dtype
+          ) -> Tuple[Tensor, ...]:
+    """``RaySegments`` of some rays, with counts instead of offsets."""
     origins, directions = origins.double(), directions.double()
-    minimum = origins.new_tensor(grid.minimum)
-    size = origins.new_tensor(grid.voxel_size)
-    shape = torch.as_tensor(grid.shape, device=origins.device)
-
     start, end = _clip(origins, directions, grid, max_parameter)
-    # Planes between the clipped ends: integers between two grid coordinates.
-    ends = torch.stack((start, end), dim=-1)[:, None]  # (R, 1, 2)
-    coordinate = ((origins - minimum)[..., None] +
-                  directions[..., None] * ends) / size[:, None]
-    first = coordinate.amin(-1).ceil().long()  # (R, 3)
-    last = coordinate.amax(-1).floor().long()
-    count = (last - first + 1).clamp_min(0) * (end > start)[:, None]
-    count = count * (directions != 0)
-    owner, step = _expand(count.flatten())
-    plane = first.flatten()[owner] + step
-    axis = owner % 3
-    ray = owner // 3
-    crossing = ((minimum[axis] + plane * size[axis] - origins[ray, axis]) /
-                directions[ray, axis])
-    crossing = torch.minimum(torch.maximum(crossing, start[ray]), end[ray])
+    cell, count, first, period, stride = _plane_sequences(
+        origins, directions, grid, start, end)
+    frequency = 1 / period
 
-    # Entry and exit close the sequence of each ray that meets the grid.
-    hit = (end > start).nonzero().squeeze(1)
-    ray = torch.cat((hit, ray, hit))
-    parameter = torch.cat((start[hit], crossing, end[hit]))
-    ray, parameter = _sort_within_rays(ray, parameter)
-    near, far = parameter[:-1], parameter[1:]
-    keep = (ray[1:] == ray[:-1]) & (far - near > 1e-9)
-    ray, near, far = ray[:-1][keep], near[keep], far[keep]
+    hits = end > start
+    segments = torch.where(hits, count.sum(-1) + 1, 0)
+    begin = segments.cumsum(0) - segments
+    total = int(segments.sum())
+    near = start.new_empty(total)
+    voxel = begin.new_empty(total)
+    near[begin[hits]] = start[hits]
+    voxel[begin[hits]] = grid.ravel(cell[hits])
+    entry_voxel = grid.ravel(cell)
+    for axis in range(3):
+        ray = torch.repeat_interleave(count[:, axis])
+        own = torch.arange(len(ray), device=ray.device)
+        own = own - (count[:, axis].cumsum(0) - count[:, axis])[ray]
+        t = first[ray, axis] + period[ray, axis] * own
+        t = torch.minimum(torch.maximum(t, start[ray]), end[ray])
+        place = begin[ray] + own + 1
+        at = entry_voxel[ray] + stride[ray, axis] * (own + 1)
+        for other in range(3):
+            if other == axis:
+                continue
+            before = _crossings_before(
+                t, first[ray, other], period[ray, other],
+                frequency[ray, other], count[ray, other], start[ray],
+                end[ray], including_ties=other < axis)
+            place = place + before
+            at = at + stride[ray, other] * before
+        near[place] = t
+        voxel[place] = at
 
-    middle = origins[ray] + directions[ray] * (0.5 * (near + far))[:, None]
-    cell = ((middle - minimum) / size).floor().long()
-    cell = torch.minimum(cell.clamp_min(0), shape - 1)
+    far = F.pad(near[1:], (0, 1))
+    far[(begin + segments - 1)[hits]] = end[hits]
+    # Where a ray meets an edge or a corner, the voxels between have no length.
+    ray = torch.repeat_interleave(segments)
+    keep = far - near > 1e-9
+    if not bool(keep.all()):
+        voxel, near, far, ray = voxel[keep], near[keep], far[keep], ray[keep]
+        segments = torch.bincount(ray, minlength=len(origins))
     length = (far - near) * directions.norm(dim=-1)[ray]
-    offsets = torch.zeros(
-        len(origins) + 1, dtype=torch.long, device=origins.device)
-    offsets[1:] = torch.bincount(ray, minlength=len(origins)).cumsum(0)
-    return RaySegments(
-        grid.ravel(cell), near.float(), far.float(), length.float(), offsets)
+    return voxel, near.to(dtype), far.to(dtype), length.to(dtype), segments
 
 
 def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,
@@ -140,19 +175,59 @@ def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     return start.masked_fill(missed, 0), end.masked_fill(missed, 0)
 
 
-def _expand(count: Tensor) -> Tuple[Tensor, Tensor]:
-    """Owner and running number of ``count[i]`` items of each i."""
-    owner = torch.repeat_interleave(
-        torch.arange(len(count), device=count.device), count)
-    first = count.cumsum(0) - count
-    return owner, torch.arange(len(owner), device=count.device) - first[owner]
+def _plane_sequences(origins: Tensor, directions: Tensor, grid: VoxelGrid,
+                     start: Tensor, end: Tensor) -> Tuple[Tensor, ...]:
+    """Crossings of each ray with the inner planes of each axis.
+
+    Returns:
+        First cell (R, 3), number of crossings (R, 3), ray parameter of the
+        first crossing and between two crossings (R, 3), and what each
+        crossing adds to the flat voxel index (R, 3).
+    """
+    minimum = origins.new_tensor(grid.minimum)
+    size = origins.new_tensor(grid.voxel_size)
+    shape = origins.new_tensor(grid.shape)
+    entry = (origins + directions * start[:, None] - minimum) / size
+    leave = (origins + directions * end[:, None] - minimum) / size
+    forward = directions > 0
+    backward = directions < 0
+    # Planes 0 and ``shape`` bound the grid and are never crossed inside it.
+    low = torch.where(backward, leave, entry).floor() + 1
+    high = torch.where(backward, entry, leave).ceil() - 1
+    low = torch.minimum(low.clamp_min(1), shape)
+    high = torch.minimum(high.clamp_min(0), shape - 1)
+    count = (high - low + 1).clamp_min(0)
+    count = count * (forward | backward) * (end > start)[:, None]
+    # The plane met first; a ray that meets none still has a first cell.
+    plane = torch.where(backward, torch.maximum(high, low - 1), low)
+    cell = torch.where(backward, plane, plane - 1)
+    first = (minimum + plane * size - origins) / directions
+    period = size / directions.abs()
+    first = torch.where(count > 0, first, torch.zeros_like(first))
+    period = torch.where(count > 0, period, torch.ones_like(period))
+    step = forward.long() - backward.long()
+    stride = step * torch.as_tensor(
+        (grid.shape[1] * grid.shape[2], grid.shape[2], 1),
+        device=origins.device)
+    return cell.long(), count.long(), first, period, stride
 
 
-def _sort_within_rays(ray: Tensor,
-                      parameter: Tensor) -> Tuple[Tensor, Tensor]:
-    """Sorts by ray, then by parameter, with one sort of a combined key."""
-    if not len(ray):
-        return ray, parameter
-    scale = 0.5 / parameter.max().clamp_min(1e-12)
-    order = (ray + parameter * scale).argsort()
-    return ray[order], parameter[order]
+def _crossings_before(t: Tensor, first: Tensor, period: Tensor,
+                      frequency: Tensor, count: Tensor, start: Tensor,
+                      end: Tensor, including_ties: bool) -> Tensor:
+    """How many terms of a clamped arithmetic sequence come before ``t``.
+
+    The division may be off by one where a term and ``t`` agree to rounding;
+    comparing with the terms themselves makes the order of all crossings of a
+    ray a strict one, so that each gets a place of its own.
+    """
+
+    def is_before(index: Tensor) -> Tensor:
+        term = first + period * index
+        term = torch.minimum(torch.maximum(term, start), end)
+        return term <= t if including_ties else term < t
+
+    number = ((t - first) * frequency).ceil().long()
+    number = torch.minimum(number.clamp_min(0), count)
+    number = number - ((number > 0) & ~is_before(number - 1)).long()
+    return number + ((number < count) & is_before(number)).long()

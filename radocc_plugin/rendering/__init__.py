@@ -1,15 +1,25 @@
-from radocc_plugin.rendering.density import (DENSITIES, density_from_labels,
+from radocc_plugin.rendering.backends import BACKENDS, get_backend
+from radocc_plugin.rendering.density import (DENSITIES, LOGIT_DENSITIES,
+                                             density_from_head,
+                                             density_from_labels,
                                              density_from_logits)
-from radocc_plugin.rendering.functional import (accumulate, expected_depth,
+from radocc_plugin.rendering.functional import (depth_in_segment,
+                                                expected_depth, packed_ray_kl,
                                                 segment_transmittance,
                                                 sum_rays, termination)
-from radocc_plugin.rendering.renderer import (OccRenderer, Render,
-                                              RenderGeometry)
+from radocc_plugin.rendering.geometry import RenderGeometry
+from radocc_plugin.rendering.ops import ray_kl, render, render_logits
+from radocc_plugin.rendering.renderer import Render, VolumeRenderer
+from radocc_plugin.rendering.sampled import (Sampling, render_samples,
+                                             sampled_ray_kl, sampled_weights)
 from radocc_plugin.rendering.sweep_check import sweep_depth_difference
 
 __all__ = [
-    'DENSITIES', 'OccRenderer', 'Render', 'RenderGeometry', 'accumulate',
-    'density_from_labels', 'density_from_logits', 'expected_depth',
+    'BACKENDS', 'DENSITIES', 'LOGIT_DENSITIES', 'Render', 'RenderGeometry',
+    'Sampling', 'VolumeRenderer', 'density_from_head', 'density_from_labels',
+    'density_from_logits', 'depth_in_segment', 'expected_depth',
+    'get_backend', 'packed_ray_kl', 'ray_kl', 'render', 'render_logits',
+    'render_samples', 'sampled_ray_kl', 'sampled_weights',
     'segment_transmittance', 'sum_rays', 'sweep_depth_difference',
     'termination'
 ]

@@ -1,12 +1,15 @@
-"""Volume rendering of piecewise-constant volumes along packed rays.
+"""Volume rendering along packed rays: the formulas, under plain autograd.
 
-R rays, M segments (packed ray by ray), V voxels, C channels.
+R rays, M segments (packed ray by ray).
 """
 from typing import Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Smallest hit probability in a logarithm.
+MIN_HIT = 1e-7
 
 
 def segment_transmittance(optical_depth: Tensor,
@@ -57,17 +60,41 @@ def termination(optical_depth: Tensor,
     return entry * -torch.expm1(-optical_depth), no_hit
 
 
-def expected_depth(optical_depth: Tensor, weights: Tensor, near: Tensor,
-                   far: Tensor, offsets: Tensor) -> Tensor:
-    """Expected ray parameter of the termination, accumulated.
+def depth_in_segment(optical_depth: Tensor, near: Tensor,
+                     far: Tensor) -> Tensor:
+    """Integral of the ray parameter over the terminations in a segment.
 
-    Inside a segment the light decays exponentially, so the mean is taken in
-    closed form, not at the middle. The result is not divided by the opacity:
-    a ray that hits nothing has depth 0.
+    ``int t sigma e^(-sigma s) ds`` from entry to exit with density constant:
+    the light decays inside the segment, so the mean is nearer than the
+    middle. All for a ray that reaches the segment's entry.
 
     Args:
-        optical_depth: (M,).
-        weights: Termination weights, (M,).
+        optical_depth: Density times length, >= 0, (M,).
+        near: Ray parameter at the entry of each segment, (M,).
+        far: Ray parameter at its exit, (M,).
+
+    Returns:
+        Hit probability times mean ray parameter of the hits, (M,).
+    """
+    # (1 - (1 + tau) e^-tau) / tau, by its series where it would cancel.
+    limit = 0.1 if optical_depth.dtype == torch.float32 else 0.01
+    tau = optical_depth.clamp_min(limit)
+    mean = (-torch.expm1(-tau) - tau * (-tau).exp()) / tau
+    small = optical_depth.clamp_max(limit)
+    series = small * (1 / 2 - small * (1 / 3 - small * (1 / 8 - small / 30)))
+    mean = torch.where(optical_depth > limit, mean, series)
+    return near * -torch.expm1(-optical_depth) + (far - near) * mean
+
+
+def expected_depth(optical_depth: Tensor, near: Tensor, far: Tensor,
+                   offsets: Tensor) -> Tensor:
+    """Expected ray parameter of the termination, accumulated.
+
+    The result is not divided by the opacity: a ray that hits nothing has
+    depth 0.
+
+    Args:
+        optical_depth: Density times length of each segment, >= 0, (M,).
         near: Ray parameter at the entry of each segment, (M,).
         far: Ray parameter at its exit, (M,).
         offsets: (R + 1,).
@@ -75,88 +102,55 @@ def expected_depth(optical_depth: Tensor, weights: Tensor, near: Tensor,
     Returns:
         Depth in units of the ray parameter, (R,).
     """
-    # Mean position in the segment as a fraction of it, given that the ray
-    # ends there: 1/tau - 1/(e^tau - 1); its series below 1e-2. The second
-    # term underflows before e^tau can overflow.
-    safe = optical_depth.clamp_min(1e-2)
-    fraction = torch.where(
-        optical_depth > 1e-2,
-        1 / safe - 1 / torch.expm1(safe.clamp_max(60)),
-        0.5 - optical_depth / 12)
-    position = near + (far - near) * fraction
-    return sum_rays(weights * position, offsets)
+    entry, _ = segment_transmittance(optical_depth, offsets)
+    return sum_rays(entry * depth_in_segment(optical_depth, near, far),
+                    offsets)
 
 
 def sum_rays(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of the segments of each ray: (M,) -> (R,)."""
+    """Sum of the segments of each ray: (M, ...) -> (R, ...)."""
     ray = torch.repeat_interleave(
         torch.arange(len(offsets) - 1, device=offsets.device),
         offsets.diff(),
         output_size=len(values))
-    return values.new_zeros(len(offsets) - 1).index_add(0, ray, values)
+    return values.new_zeros(len(offsets) - 1,
+                            *values.shape[1:]).index_add(0, ray, values)
 
 
-def accumulate(weights: Tensor, values: Tensor, voxel: Tensor,
-               offsets: Tensor) -> Tensor:
-    """Weighted sum of voxel values along each ray.
+def packed_ray_kl(teacher_optical_depth: Tensor,
+                  student_optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    """KL(teacher || student) of the ray termination distributions.
 
-    Differentiable in ``weights`` and ``values``. Never builds an (M, C)
-    array: forward and both gradients are sparse-times-dense products.
+    The distributions have one bin for each segment and one no-hit bin. The
+    chain rule of the divergence gives ``sum_k T_k KL(Bernoulli(a_k) ||
+    Bernoulli(b_k))`` with the teacher's transmittance T and the hit
+    probabilities a (teacher) and b (student) of each segment: no logarithm of
+    a product of small numbers.
 
     Args:
-        weights: Termination weights, (M,).
-        values: Values of the voxels, (V, C).
-        voxel: Row of ``values`` that each segment crosses, int64, (M,).
-        offsets: (R + 1,).
+        teacher_optical_depth: Density times length, >= 0, (M,).
+        student_optical_depth: The same of the student, (M,).
+        offsets: First segment of each ray and M at the end, int64, (R + 1,).
 
     Returns:
-        Rendered values, (R, C).
+        Divergence of each ray in nats, >= 0, (R,). Hit probabilities are at
+        least ``MIN_HIT`` in the logarithms.
+
+    Raises:
+        ValueError: If the optical depths have different shapes.
+
+    RadOcc section 3.3 with the no-hit bin made explicit.
     """
-    return _Accumulate.apply(weights, values, voxel, offsets)
-
-
-class _Accumulate(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, weights, values, voxel, offsets):
-        ctx.save_for_backward(weights, values, voxel, offsets)
-        return F.embedding_bag(
-            voxel,
-            values,
-            offsets,
-            mode='sum',
-            per_sample_weights=weights,
-            include_last_offset=True)
-
-    @staticmethod
-    def backward(ctx, grad):
-        weights, values, voxel, offsets = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_weights = grad_values = None
-        if ctx.needs_input_grad[0]:
-            # Only the entries of grad @ values.T that a ray really crosses.
-            pattern = torch.sparse_csr_tensor(
-                offsets,
-                voxel,
-                torch.zeros_like(weights),
-                size=(len(offsets) - 1, len(values)),
-                check_invariants=False)
-            grad_weights = torch.sparse.sampled_addmm(
-                pattern, grad, values.t(), beta=0.0).values()
-        if ctx.needs_input_grad[1]:
-            # The transposed product: one bag of rays for each voxel.
-            order = voxel.argsort()
-            ray = torch.repeat_interleave(
-                torch.arange(len(offsets) - 1, device=voxel.device),
-                offsets.diff(),
-                output_size=len(voxel))
-            rays_before = F.pad(
-                torch.bincount(voxel, minlength=len(values)).cumsum(0), (1, 0))
-            grad_values = F.embedding_bag(
-                ray[order],
-                grad,
-                rays_before,
-                mode='sum',
-                per_sample_weights=weights[order],
-                include_last_offset=True)
-        return grad_weights, grad_values, None, None
+    if teacher_optical_depth.shape != student_optical_depth.shape:
+        raise ValueError('teacher_optical_depth and student_optical_depth '
+                         'must have one shape, got '
+                         f'{tuple(teacher_optical_depth.shape)} and '
+                         f'{tuple(student_optical_depth.shape)}')
+    teacher, student = teacher_optical_depth, student_optical_depth
+    entry, _ = segment_transmittance(teacher, offsets)
+    hit = (-torch.expm1(-teacher)).clamp_min(MIN_HIT)
+    student_hit = (-torch.expm1(-student)).clamp_min(MIN_HIT)
+    divergence = (
+        hit * (hit.log() - student_hit.log()) + (-teacher).exp() *
+        (student - teacher))
+    return sum_rays(entry * divergence, offsets)

@@ -1,179 +1,308 @@
-"""The registered renderer: occupancy logits -> depth, semantics, termination.
-
-B batch, X Y Z grid, C classes, R rays, M segments.
-"""
-from dataclasses import dataclass, replace
-from typing import Optional, Sequence, Tuple
+"""The registered renderer: occupancy volumes and cameras to what rays see."""
+from dataclasses import dataclass
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from radocc_plugin.geometry import (Cameras, Rays, RaySegments, VoxelGrid,
-                                    camera_rays, traverse)
+from radocc_plugin.geometry import (RAY_SAMPLERS, Cameras, VoxelGrid,
+                                    draw_rays)
 from radocc_plugin.registry import MODELS
-from radocc_plugin.rendering.density import (DENSITIES, density_from_labels,
-                                             density_from_logits)
-from radocc_plugin.rendering.functional import (accumulate, expected_depth,
-                                                termination)
-
-
-@dataclass(frozen=True)
-class RenderGeometry:
-    """Rays and the voxels that they cross, shared by every volume rendered.
-
-    Args:
-        rays: The rays.
-        segments: Their segments; ``voxel`` counts rows of ``touched``.
-        touched: Flat index (batch, x, y, z) of every voxel that some ray
-            crosses, int64, (V,).
-        grid: The voxel grid.
-    """
-    rays: Rays
-    segments: RaySegments
-    touched: Tensor
-    grid: VoxelGrid
+from radocc_plugin.rendering.backends import BACKENDS
+from radocc_plugin.rendering.density import (DENSITIES, density_from_head,
+                                             density_from_labels)
+from radocc_plugin.rendering.functional import termination
+from radocc_plugin.rendering.geometry import RenderGeometry
+from radocc_plugin.rendering.ops import ray_kl, render, render_logits
+from radocc_plugin.rendering.sampled import (Sampling, render_samples,
+                                             sampled_ray_kl, sampled_weights)
 
 
 @dataclass(frozen=True)
 class Render:
-    """What the rays see of one volume.
+    """What the rays see of the volumes of a batch.
 
     Args:
-        optical_depth: Density times length of each segment, (M,).
-        weights: Termination weights, (M,).
-        no_hit: Probability that a ray leaves without a hit, (R,).
-        depth: Accumulated projection depth in metres, (R,).
+        depth: Accumulated projection depth in metres, 0 for a ray that hits
+            nothing, (R,).
         semantics: Accumulated logits of the non-free classes, (R, C - 1).
-        geometry: Rays and segments.
+        no_hit: Probability that a ray leaves without a hit, (R,).
+        density: Density of every voxel in 1/m, (V,), flat (batch, x, y, z);
+            raw, before its softplus, in sampled mode.
+        geometry: Rays and grid.
+        renderer: What rendered it.
     """
-    optical_depth: Tensor
-    weights: Tensor
-    no_hit: Tensor
     depth: Tensor
     semantics: Tensor
+    no_hit: Tensor
+    density: Tensor
     geometry: RenderGeometry
+    renderer: 'VolumeRenderer'
 
     @property
     def depth_given_hit(self) -> Tensor:
         """Mean depth of the rays that end in the grid, metres, (R,)."""
         return self.depth / (1 - self.no_hit).clamp_min(1e-6)
 
+    @property
+    def weights(self) -> Tensor:
+        """Termination weights, differentiable in the density: packed like
+        ``geometry.segments``, (M,); dense in sampled mode, (R, S)."""
+        return self.renderer.weights(self)
+
+    def ray_kl(self, teacher: 'Render') -> Tensor:
+        """KL(teacher || this) of where each ray ends, in nats, (R,); see
+        ``rendering.ray_kl``.
+
+        Raises:
+            ValueError: If the teacher's render has other rays.
+        """
+        if teacher.geometry is not self.geometry:
+            raise ValueError('teacher and student must be rendered along the '
+                             'same rays: pass one RenderGeometry to both')
+        return self.renderer.ray_kl(teacher.density, self.density,
+                                    self.geometry)
+
 
 @MODELS.register_module()
-class OccRenderer(BaseModule):
-    """Renders occupancy volumes into cameras by an exact voxel walk.
+class VolumeRenderer(BaseModule):
+    """Renders occupancy volumes into cameras.
 
     Args:
         point_cloud_range: ``(x0, y0, z0, x1, y1, z1)`` of the volume, metres.
         render_size: Height and width of the render of each camera.
-        max_rays: Rays drawn for each step in the whole batch (author:
-            80,000); None for all.
-        density: How density comes from logits, see ``density_from_logits``.
+        ray_sampler: Which pixels of it get a ray: ``random`` (default),
+            ``grid``, ``lidar`` or ``segments``; see ``draw_rays``.
+        max_rays: Rays of a step in the whole batch (author: 80,000); None
+            for all.
+        ray_order: ``camera`` or ``direction``, see ``draw_rays``.
+        density: ``free_probability`` (default) and ``softplus`` take it from
+            the logits, see ``density_from_logits``; ``head`` from density
+            logits of the model's own.
         free_index: Class of free space; -1 for the last.
+        backend: ``auto``, ``reference``, ``torch``, ``cpp`` or ``triton``,
+            see ``rendering.backends.get_backend``.
+        min_transmittance: Compiled backends end a ray where less light than
+            this is left; 0 for never.
+        sampling: None renders exactly, with constant density in each voxel.
+            ``'author'`` or the arguments of ``Sampling`` render uniform
+            samples with trilinear interpolation, as the RadOcc author does;
+            needs ``density='softplus'`` or ``'head'``.
+        depth_range: Rendered depth is clamped to it, metres; None for never.
+            (Author: 1 to 45 m, in renders of all pixels.)
 
     Raises:
-        ValueError: If ``density`` or ``max_rays`` is not valid.
+        ValueError: If an option is not valid.
     """
 
     def __init__(self,
                  point_cloud_range: Sequence[float],
                  render_size: Tuple[int, int],
+                 ray_sampler: str = 'random',
                  max_rays: Optional[int] = 80000,
+                 ray_order: str = 'camera',
                  density: str = 'free_probability',
-                 free_index: int = -1) -> None:
+                 free_index: int = -1,
+                 backend: str = 'auto',
+                 min_transmittance: float = 1e-4,
+                 sampling: Union[None, str, dict] = None,
+                 depth_range: Optional[Tuple[float, float]] = None) -> None:
         super().__init__()
-        if density not in DENSITIES:
-            raise ValueError(f'OccRenderer.density takes one of {DENSITIES}, '
-                             f'got {density!r}')
+        for name, value, allowed in (
+            ('density', density, DENSITIES),
+            ('backend', backend, BACKENDS),
+            ('ray_sampler', ray_sampler, RAY_SAMPLERS)):
+            if value not in allowed:
+                raise ValueError(f'VolumeRenderer.{name} takes one of '
+                                 f'{tuple(allowed)}, got {value!r}')
         if max_rays is not None and max_rays < 1:
-            raise ValueError('OccRenderer.max_rays takes a positive number or '
-                             f'None, got {max_rays}')
+            raise ValueError('VolumeRenderer.max_rays takes a positive number '
+                             f'or None, got {max_rays}')
+        if not 0 <= min_transmittance < 1:
+            raise ValueError('VolumeRenderer.min_transmittance takes 0 to 1, '
+                             f'got {min_transmittance}')
+        if sampling is not None and density == 'free_probability':
+            raise ValueError(
+                "VolumeRenderer.sampling interpolates raw density and needs "
+                "density='softplus' or 'head', got 'free_probability'")
         self.point_cloud_range = tuple(point_cloud_range)
         self.render_size = tuple(render_size)
+        self.ray_sampler = ray_sampler
         self.max_rays = max_rays
+        self.ray_order = ray_order
         self.density = density
         self.free_index = free_index
+        self.backend = backend
+        self.min_transmittance = min_transmittance
+        self.sampling = sampling
+        self.depth_range = depth_range
 
     def trace(self,
               cameras: Cameras,
               grid_shape: Tuple[int, int, int],
               generator: Optional[torch.Generator] = None,
-              max_rays: Optional[int] = -1) -> RenderGeometry:
-        """Draws rays and walks them through the grid.
+              **sampler_inputs) -> RenderGeometry:
+        """Draws the rays that all volumes of a step share.
 
         Args:
             cameras: Raw cameras of the batch.
             grid_shape: Cells (X, Y, Z) of the volumes to be rendered.
             generator: CPU generator of the ray draw.
-            max_rays: Overrides the renderer's own; None for all rays.
+            sampler_inputs: ``points`` or ``segments``, for the samplers that
+                need them, see ``draw_rays``.
+        """
+        rays = draw_rays(
+            cameras,
+            self.render_size,
+            self.ray_sampler,
+            max_rays=self.max_rays,
+            order=self.ray_order,
+            generator=generator,
+            **sampler_inputs)
+        return self.geometry(rays, cameras, grid_shape)
+
+    def trace_all(self, cameras: Cameras,
+                  grid_shape: Tuple[int, int, int]) -> RenderGeometry:
+        """Every pixel of the render, for maps and pictures."""
+        rays = draw_rays(cameras, self.render_size, 'grid')
+        return self.geometry(rays, cameras, grid_shape)
+
+    def geometry(self, rays, cameras: Cameras,
+                 grid_shape: Tuple[int, int, int]) -> RenderGeometry:
+        """Rays of one's own in this renderer's grid."""
+        return RenderGeometry(
+            rays, VoxelGrid(self.point_cloud_range, grid_shape),
+            len(cameras.cam2img))
+
+    def forward(self,
+                occ_logits: Tensor,
+                geometry: RenderGeometry,
+                density_logits: Optional[Tensor] = None) -> Render:
+        """Renders logits in float32.
+
+        Args:
+            occ_logits: (B, X, Y, Z, C).
+            geometry: What ``trace`` returned.
+            density_logits: Raw density of a head of its own, (B, X, Y, Z);
+                for ``density='head'`` only.
 
         Raises:
-            ValueError: If the voxels are not cubes.
+            ValueError: If the volumes do not fit the traced grid, or the
+                density head is missing or not asked for.
         """
-        grid = VoxelGrid(self.point_cloud_range, grid_shape)
-        if max(grid.voxel_size) > 1.001 * min(grid.voxel_size):
-            raise ValueError(
-                'density per voxel needs cubic voxels, grid_shape '
-                f'{tuple(grid_shape)} gives edges {grid.voxel_size} m')
-        rays = camera_rays(cameras, self.render_size,
-                           self.max_rays if max_rays == -1 else max_rays,
-                           generator)
-        segments = traverse(rays.origins, rays.directions, grid)
-        voxel = segments.voxel + rays.sample[segments.ray] * grid.num_voxels
-        # Everything below works on the voxels that rays touch, often less
-        # than half of the volume.
-        num_voxels = len(cameras.cam2img) * grid.num_voxels
-        is_touched = torch.zeros(
-            num_voxels, dtype=torch.bool, device=voxel.device)
-        is_touched[voxel] = True
-        row = is_touched.long().cumsum(0) - 1
-        return RenderGeometry(rays, replace(segments, voxel=row[voxel]),
-                              is_touched.nonzero().squeeze(1), grid)
-
-    def forward(self, occ_logits: Tensor, geometry: RenderGeometry) -> Render:
-        """Renders logits, shape (B, X, Y, Z, C), in float32.
-
-        Raises:
-            ValueError: If the logits do not fit the traced grid.
-        """
-        shape = geometry.grid.shape
-        if occ_logits.dim() != 5 or tuple(occ_logits.shape[1:4]) != shape:
-            raise ValueError(f'occ_logits take shape (B, {shape[0]}, '
-                             f'{shape[1]}, {shape[2]}, C), got '
-                             f'{tuple(occ_logits.shape)}')
+        self._check(occ_logits, geometry, density_logits)
         with torch.autocast(occ_logits.device.type, enabled=False):
-            logits = occ_logits.flatten(0, 3).index_select(
-                0, geometry.touched).float()
-            density = density_from_logits(logits,
-                                          geometry.grid.voxel_size[0],
-                                          self.free_index, self.density)
-            free = self.free_index % logits.shape[-1]
-            semantics = torch.cat((logits[:, :free], logits[:, free + 1:]),
-                                  dim=1)
-            return self._render(density, semantics, geometry)
+            logits = _at_least_float32(occ_logits.flatten(0, 3))
+            if density_logits is not None:
+                density_logits = _at_least_float32(density_logits.flatten())
+            if self.sampling is not None:
+                return self._sampled(logits, density_logits, geometry)
+            options = dict(
+                backend=self.backend,
+                min_transmittance=self.min_transmittance)
+            if density_logits is None:
+                density, depth, semantics, no_hit = render_logits(
+                    logits,
+                    geometry,
+                    density=self.density,
+                    free_index=self.free_index,
+                    **options)
+            else:
+                density = density_from_head(density_logits)
+                depth, semantics, no_hit = render(density, logits, geometry,
+                                                  **options)
+                semantics = self._without_free(semantics)
+            return Render(
+                self._clamp(depth), semantics, no_hit, density, geometry,
+                self)
 
     def render_labels(self, labels: Tensor, geometry: RenderGeometry,
                       num_classes: int) -> Render:
-        """Renders a label volume (B, X, Y, Z), see ``density_from_labels``;
-        ``semantics`` holds the share of each non-free class."""
-        free = self.free_index % num_classes
-        labels = labels.flatten().index_select(0, geometry.touched).long()
-        one_hot = torch.nn.functional.one_hot(labels, num_classes).float()
-        semantics = torch.cat((one_hot[:, :free], one_hot[:, free + 1:]),
-                              dim=1)
-        density = density_from_labels(labels, geometry.grid.voxel_size[0],
-                                      free)
-        return self._render(density, semantics, geometry)
+        """Renders a label volume (B, X, Y, Z), such as ground truth, see
+        ``density_from_labels``; ``semantics`` holds the share of each
+        non-free class."""
+        labels = labels.flatten().long()
+        density = density_from_labels(labels, geometry.cubic_voxel_size,
+                                      self.free_index % num_classes)
+        depth, semantics, no_hit = render(
+            density,
+            F.one_hot(labels, num_classes).float(),
+            geometry,
+            backend=self.backend,
+            min_transmittance=self.min_transmittance)
+        return Render(
+            self._clamp(depth), self._without_free(semantics), no_hit,
+            density, geometry, self)
 
-    def _render(self, density: Tensor, semantics: Tensor,
-                geometry: RenderGeometry) -> Render:
-        segments = geometry.segments
-        optical_depth = density[segments.voxel] * segments.length
-        weights, no_hit = termination(optical_depth, segments.offsets)
-        depth = expected_depth(optical_depth, weights, segments.near,
-                               segments.far, segments.offsets)
-        rendered = accumulate(weights, semantics, segments.voxel,
-                              segments.offsets)
-        return Render(optical_depth, weights, no_hit, depth, rendered,
-                      geometry)
+    def ray_kl(self, teacher_density: Tensor, student_density: Tensor,
+               geometry: RenderGeometry) -> Tensor:
+        """Divergence of two renders of the same rays, see ``Render``."""
+        if self.sampling is not None:
+            return sampled_ray_kl(teacher_density, student_density, geometry,
+                                  self._samples(geometry))
+        return ray_kl(
+            teacher_density,
+            student_density,
+            geometry,
+            backend=self.backend,
+            min_transmittance=self.min_transmittance)
+
+    def weights(self, render: Render) -> Tensor:
+        """Termination weights of a render, see ``Render``."""
+        if self.sampling is not None:
+            return sampled_weights(render.density, render.geometry,
+                                   self._samples(render.geometry))[0]
+        segments = render.geometry.segments
+        optical_depth = render.density[segments.voxel] * segments.length
+        return termination(optical_depth, segments.offsets)[0]
+
+    def _sampled(self, logits: Tensor, density_logits: Optional[Tensor],
+                 geometry: RenderGeometry) -> Render:
+        if density_logits is None:
+            density_logits = -logits[:, self.free_index]
+        depth, semantics, no_hit = render_samples(
+            density_logits,
+            logits,
+            geometry,
+            self._samples(geometry),
+            backend=self.backend,
+            min_transmittance=self.min_transmittance)
+        return Render(
+            self._clamp(depth), self._without_free(semantics), no_hit,
+            density_logits, geometry, self)
+
+    def _samples(self, geometry: RenderGeometry) -> Sampling:
+        if self.sampling == 'author':
+            return Sampling.of_author(geometry.grid)
+        return Sampling(**self.sampling)
+
+    def _without_free(self, semantics: Tensor) -> Tensor:
+        free = self.free_index % semantics.shape[1]
+        return torch.cat((semantics[:, :free], semantics[:, free + 1:]), dim=1)
+
+    def _clamp(self, depth: Tensor) -> Tensor:
+        return depth if self.depth_range is None else depth.clamp(
+            *self.depth_range)
+
+    def _check(self, occ_logits: Tensor, geometry: RenderGeometry,
+               density_logits: Optional[Tensor]) -> None:
+        shape = geometry.grid.shape
+        expected = (geometry.num_volumes, *shape)
+        if occ_logits.dim() != 5 or tuple(occ_logits.shape[:4]) != expected:
+            raise ValueError(f'occ_logits take shape {(*expected, "C")}, got '
+                             f'{tuple(occ_logits.shape)}')
+        if (density_logits is None) == (self.density == 'head'):
+            raise ValueError(
+                "density_logits belong to VolumeRenderer.density='head', got "
+                f'density={self.density!r} and density_logits='
+                f'{"None" if density_logits is None else "a tensor"}')
+        if density_logits is not None and (tuple(density_logits.shape) !=
+                                           expected):
+            raise ValueError(f'density_logits take shape {expected}, got '
+                             f'{tuple(density_logits.shape)}')
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

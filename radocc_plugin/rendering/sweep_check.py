@@ -5,7 +5,8 @@ from torch import Tensor
 from radocc_plugin.geometry import (Cameras, VoxelGrid, rays_through,
                                     traverse)
 from radocc_plugin.rendering.density import density_from_labels
-from radocc_plugin.rendering.functional import expected_depth, termination
+from radocc_plugin.rendering.functional import (expected_depth,
+                                                segment_transmittance)
 
 
 def sweep_depth_difference(points: Tensor, pixels: Tensor, depth: Tensor,
@@ -44,8 +45,8 @@ def sweep_depth_difference(points: Tensor, pixels: Tensor, depth: Tensor,
     segments = traverse(origins, directions, grid)
     density = density_from_labels(labels, grid.voxel_size[0], free_class=1)
     optical_depth = density[segments.voxel] * segments.length
-    weights, no_hit = termination(optical_depth, segments.offsets)
-    rendered = expected_depth(optical_depth, weights, segments.near,
-                              segments.far, segments.offsets)
+    _, no_hit = segment_transmittance(optical_depth, segments.offsets)
+    rendered = expected_depth(optical_depth, segments.near, segments.far,
+                              segments.offsets)
     hit = no_hit < 0.5
     return rendered[hit] / (1 - no_hit[hit]) - depth[seen][hit]

@@ -84,7 +84,7 @@ def distilled(teacher=None, rdc=1.0, rsc=1.0, **kwargs):
             checkpoint=teacher,
             tap=TAP),
         renderer=dict(
-            type='radocc_plugin.OccRenderer',
+            type='radocc_plugin.VolumeRenderer',
             point_cloud_range=(-4, -4, -1, 4, 4, 2.2),
             render_size=(6, 10),
             max_rays=50),

@@ -23,7 +23,7 @@ def cameras(batch=1):
 def build(**kwargs):
     return MODELS.build(
         dict(
-            type='radocc_plugin.OccRenderer',
+            type='radocc_plugin.VolumeRenderer',
             point_cloud_range=RANGE,
             render_size=(6, 10),
             **kwargs))

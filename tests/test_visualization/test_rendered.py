@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.rendering import OccRenderer
+from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.visualization import rendered_maps
 from radocc_plugin.visualization.rendered import SKY
 
@@ -15,7 +15,8 @@ def render_of_a_wall(max_rays):
     cam2img = torch.tensor([[20., 0, 16], [0, 20, 9], [0, 0, 1]])
     cameras = Cameras(cam2img[None, None], cam2ego[None, None],
                       torch.eye(4)[None], (18, 32))
-    renderer = OccRenderer((-4, -4, -1, 4, 4, 2.2), (6, 10), max_rays)
+    renderer = VolumeRenderer((-4, -4, -1, 4, 4, 2.2), (6, 10),
+                              max_rays=max_rays)
     labels = torch.full((1, 10, 10, 4), 3)
     labels[:, 7:9, :, :2] = 1
     geometry = renderer.trace(cameras, (10, 10, 4))

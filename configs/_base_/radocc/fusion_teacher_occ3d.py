@@ -6,7 +6,7 @@ radocc = dict(
         checkpoint='work_dirs/'
         'occ-teacher-fusion_r50-256x704_8xb4-24e_occ3d/epoch_24.pth'),
     renderer=dict(
-        type='radocc_plugin.OccRenderer',
+        type='radocc_plugin.VolumeRenderer',
         point_cloud_range=(-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
         render_size=(225, 400),
         max_rays=80000),

@@ -1,0 +1,67 @@
+"""The implementations behind ``render`` and ``ray_kl``.
+
+Each one is a module with four functions on raw tensors: ``render``,
+``render_backward``, ``ray_kl`` and ``ray_kl_backward``. ``reference`` is
+plain autograd in float64 instead and the oracle of the others.
+"""
+from types import ModuleType
+
+import torch
+from mmengine.logging import print_log
+
+from radocc_plugin.rendering.backends import packed
+
+BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
+
+
+def get_backend(name: str, device: torch.device) -> ModuleType:
+    """Module that implements a backend on a device.
+
+    - ``auto``: on CUDA ``triton`` where it is installed, else ``torch``; on
+      a CPU ``cpp`` where a compiler is found, else ``torch``.
+    - ``torch``: any device, no compiler.
+    - ``cpp``: CPU, compiled at the first use (half a minute, then cached);
+      without a compiler a message, once, and ``torch``.
+    - ``triton``: CUDA, or the CPU under ``TRITON_INTERPRET=1`` for tests.
+
+    All agree with ``reference`` up to rounding and ``min_transmittance``.
+
+    Args:
+        name: One of ``BACKENDS`` but ``reference``.
+        device: Where the volumes are.
+
+    Raises:
+        ValueError: If the backend is unknown or does not run on the device.
+        ImportError: If ``triton`` is asked for and not installed.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f'backend takes one of {BACKENDS}, got {name!r}')
+    if name == 'auto':
+        name = 'cpp'
+        if device.type != 'cpu':
+            from radocc_plugin.rendering.backends import triton
+            name = 'triton' if triton.is_installed() else 'torch'
+    if name == 'cpp':
+        from radocc_plugin.rendering.backends import cpp
+        if device.type != 'cpu':
+            raise ValueError("backend 'cpp' runs on the CPU, the volumes are "
+                             f"on {device}; take 'auto', 'torch' or 'triton'")
+        problem = cpp.why_not_compiled()
+        if problem is None:
+            return cpp
+        _say_once(f'Rendering by the slower torch backend: {problem}')
+        return packed
+    if name == 'triton':
+        from radocc_plugin.rendering.backends import triton
+        triton.check_usable(device)
+        return triton
+    return packed
+
+
+_said = set()
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        print_log(message, logger='current', level=30)

@@ -1,0 +1,100 @@
+"""Backend ``cpp``: ``cpp_source/``, compiled at the first use."""
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Optional
+
+import torch
+from mmengine.logging import print_log
+
+from radocc_plugin.rendering.geometry import RenderGeometry
+
+# The build is named after what it may execute: caches are often shared
+# between machines.
+_FLAGS = {
+    'AVX512': ['-mavx512f', '-mavx512dq', '-mavx512vl', '-mavx512bw', '-mfma'],
+    'AVX2': ['-mavx2', '-mfma'],
+}
+
+
+@lru_cache(maxsize=None)
+def _extension():
+    from torch.utils import cpp_extension
+    compiler = cpp_extension.get_cxx_compiler()
+    if shutil.which(compiler) is None:
+        raise RuntimeError(f'no C++ compiler {compiler!r} was found; install '
+                           'one (such as g++) or set CXX')
+    if not cpp_extension.is_ninja_available():
+        raise RuntimeError('ninja was not found; pip install ninja')
+    capability = torch.backends.cpu.get_cpu_capability()
+    print_log('Compiling the renderer (once, half a minute)',
+              logger='current')
+    return cpp_extension.load(
+        name=f'radocc_render_{capability.lower().replace(" ", "_")}',
+        sources=[str(Path(__file__).parent / 'cpp_source' / 'module.cpp')],
+        extra_cflags=[
+            '-O3', '-fopenmp', '-fno-math-errno', '-fno-trapping-math',
+            *_FLAGS.get(capability, [])
+        ],
+        extra_ldflags=['-fopenmp'])
+
+
+@lru_cache(maxsize=None)
+def why_not_compiled() -> Optional[str]:
+    """What keeps the extension from working here; None if it works."""
+    try:
+        _extension()
+    except (RuntimeError, OSError, ImportError) as error:
+        return str(error)
+    return None
+
+
+def _rays(geometry: RenderGeometry) -> tuple:
+    rays = geometry.rays
+    return (rays.origins.float().contiguous(),
+            rays.directions.float().contiguous(), rays.sample.contiguous(),
+            list(geometry.grid.point_cloud_range), list(geometry.grid.shape))
+
+
+def render(density, values, geometry, min_transmittance):
+    """See ``ops.render``."""
+    return tuple(_extension().render(density, values, *_rays(geometry),
+                                     min_transmittance))
+
+
+def render_backward(grads, outputs, density, values, geometry,
+                    min_transmittance):
+    """Gradients of the density, (V,), and of the values, (V, C)."""
+    return tuple(_extension().render_backward(*grads, density, values,
+                                              *_rays(geometry),
+                                              min_transmittance))
+
+
+def ray_kl(teacher_density, student_density, geometry, min_transmittance):
+    """See ``ops.ray_kl``."""
+    return _extension().ray_kl(teacher_density, student_density,
+                               *_rays(geometry), min_transmittance)
+
+
+def ray_kl_backward(grad, teacher_density, student_density, geometry,
+                    min_transmittance):
+    """Gradient of the student's density, (V,)."""
+    return _extension().ray_kl_backward(grad, teacher_density,
+                                        student_density, *_rays(geometry),
+                                        min_transmittance)
+
+
+def render_samples(density_logits, values, geometry, sampling,
+                   min_transmittance):
+    """See ``sampled.render_samples``."""
+    return tuple(_extension().render_samples(
+        density_logits, values, *_rays(geometry), sampling.num_samples,
+        sampling.step, sampling.align_corners, min_transmittance))
+
+
+def render_samples_backward(grads, density_logits, values, geometry, sampling,
+                            min_transmittance):
+    """Gradients of the density logits, (V,), and of the values, (V, C)."""
+    return tuple(_extension().render_samples_backward(
+        *grads, density_logits, values, *_rays(geometry), sampling.num_samples, sampling.step,
+        sampling.align_corners, min_transmittance))

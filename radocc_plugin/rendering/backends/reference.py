@@ -1,0 +1,32 @@
+"""The definition in float64 under plain autograd: the oracle."""
+from typing import Tuple
+
+from torch import Tensor
+
+from radocc_plugin.rendering.functional import (expected_depth,
+                                                packed_ray_kl, sum_rays,
+                                                termination)
+from radocc_plugin.rendering.geometry import RenderGeometry
+
+
+def render(density: Tensor, values: Tensor,
+           geometry: RenderGeometry) -> Tuple[Tensor, Tensor, Tensor]:
+    """See ``ops.render``; differentiable, in float64."""
+    segments = geometry.walk(density.double().dtype)
+    optical_depth = density.double()[segments.voxel] * segments.length
+    weights, no_hit = termination(optical_depth, segments.offsets)
+    depth = expected_depth(optical_depth, segments.near, segments.far,
+                           segments.offsets)
+    rendered = sum_rays(
+        weights[:, None] * values.double()[segments.voxel], segments.offsets)
+    return depth, rendered, no_hit
+
+
+def ray_kl(teacher_density: Tensor, student_density: Tensor,
+           geometry: RenderGeometry) -> Tensor:
+    """See ``ops.ray_kl``; differentiable in the student, in float64."""
+    segments = geometry.walk(student_density.double().dtype)
+    teacher, student = (
+        d.double()[segments.voxel] * segments.length
+        for d in (teacher_density.detach(), student_density))
+    return packed_ray_kl(teacher, student, segments.offsets)

@@ -1,0 +1,106 @@
+"""Backend ``triton``: fused kernels that walk the rays on the GPU.
+
+A program walks a block of rays in step. The forward pass stores nothing of
+the size of the crossings; the backward pass walks again and knows what lies
+behind a crossing as the ray's total, from the forward outputs, less what came
+before. Gradients of voxels are summed by atomics: their last bits differ from
+run to run; take the backend ``torch`` where that matters.
+"""
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+if importlib.util.find_spec('triton') is not None:
+    from radocc_plugin.rendering.backends import triton_kernels as kernels
+
+BLOCK, NUM_WARPS = 32, 2
+
+
+def is_installed() -> bool:
+    """Whether the package triton can be imported."""
+    return importlib.util.find_spec('triton') is not None
+
+
+def check_usable(device: torch.device) -> None:
+    """Raises an error that says what is missing, if the backend can't run."""
+    if not is_installed():
+        raise ImportError("backend 'triton' needs the package triton; pip "
+                          "install triton, or take backend 'torch'")
+    if device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
+        raise ValueError(f"backend 'triton' runs on CUDA, the volumes are on "
+                         f"{device}; take 'auto', 'torch' or 'cpp'")
+
+
+def _launch(kernel, geometry, stop: float, *tensors, **constants) -> None:
+    for tensor in tensors:
+        if tensor.dtype != torch.float32:
+            raise ValueError("backend 'triton' takes float32, got "
+                             f"{tensor.dtype}; take 'torch' or 'reference'")
+    rays, grid = geometry.rays, geometry.grid
+    number = len(rays)
+    if not number:
+        return
+    kernel[(-(-number // BLOCK), )](
+        *tensors,
+        rays.origins.float().contiguous(),
+        rays.directions.float().contiguous(),
+        rays.sample.contiguous(),
+        number,
+        *grid.minimum,
+        *grid.voxel_size,
+        *grid.shape,
+        stop,
+        BLOCK=BLOCK,
+        num_warps=NUM_WARPS,
+        **constants)
+
+
+def _channels(values: Tensor) -> dict:
+    channels = values.shape[1]
+    return dict(C=channels, C_PADDED=1 << (channels - 1).bit_length())
+
+
+def render(density, values, geometry, min_transmittance):
+    """See ``ops.render``."""
+    number = len(geometry.rays)
+    depth = density.new_zeros(number)
+    no_hit = density.new_ones(number)
+    rendered = density.new_zeros(number, values.shape[1])
+    _launch(kernels.render, geometry, min_transmittance, density, values,
+            depth, rendered, no_hit, **_channels(values))
+    return depth, rendered, no_hit
+
+
+def render_backward(grads, outputs, density, values, geometry,
+                    min_transmittance):
+    """Gradients of the density, (V,), and of the values, (V, C)."""
+    grad_depth, grad_rendered, grad_no_hit = grads
+    depth, rendered, no_hit = outputs
+    # What a ray is worth to the loss; the kernel takes off what it passed.
+    total = (grad_rendered * rendered).sum(1)
+    total += grad_depth * depth + grad_no_hit * no_hit
+    grad_density = torch.zeros_like(density)
+    grad_values = torch.zeros_like(values)
+    _launch(kernels.render_backward, geometry, min_transmittance, density,
+            values, grad_depth, grad_rendered, total, grad_density,
+            grad_values, **_channels(values))
+    return grad_density, grad_values
+
+
+def ray_kl(teacher_density, student_density, geometry, min_transmittance):
+    """See ``ops.ray_kl``."""
+    divergence = student_density.new_zeros(len(geometry.rays))
+    _launch(kernels.ray_kl, geometry, min_transmittance, teacher_density,
+            student_density, divergence)
+    return divergence
+
+
+def ray_kl_backward(grad, teacher_density, student_density, geometry,
+                    min_transmittance):
+    """Gradient of the student's density, (V,)."""
+    grad_density = torch.zeros_like(student_density)
+    _launch(kernels.ray_kl_backward, geometry, min_transmittance,
+            teacher_density, student_density, grad, grad_density)
+    return grad_density

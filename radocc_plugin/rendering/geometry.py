@@ -1,0 +1,66 @@
+"""Rays and the grid that they cross, shared by all volumes rendered."""
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from radocc_plugin.geometry import Rays, RaySegments, VoxelGrid, traverse
+
+
+@dataclass(frozen=True)
+class RenderGeometry:
+    """What the teacher's and the student's render have in common.
+
+    Args:
+        rays: The rays of the batch.
+        grid: The voxel grid, the same for every sample.
+        num_volumes: Number of volumes B; ``rays.sample`` counts them.
+    """
+    rays: Rays
+    grid: VoxelGrid
+    num_volumes: int
+
+    @property
+    def num_voxels(self) -> int:
+        """Voxels of all volumes."""
+        return self.num_volumes * self.grid.num_voxels
+
+    @property
+    def cubic_voxel_size(self) -> float:
+        """Edge of a voxel in metres.
+
+        Raises:
+            ValueError: If the voxels are not cubes.
+        """
+        edges = self.grid.voxel_size
+        if max(edges) > 1.001 * min(edges):
+            raise ValueError(
+                'density per voxel needs cubic voxels, grid_shape '
+                f'{self.grid.shape} gives edges {edges} m')
+        return edges[0]
+
+    @cached_property
+    def segments(self) -> RaySegments:
+        """Voxels crossed by each ray; ``voxel`` is the flat index (batch, x,
+        y, z). Walked at the first use: compiled backends never need it."""
+        return self.walk(torch.float32)
+
+    def walk(self, dtype: torch.dtype) -> RaySegments:
+        """The same walk with lengths of another floating type."""
+        segments = traverse(
+            self.rays.origins, self.rays.directions, self.grid, dtype=dtype)
+        if self.num_volumes == 1:
+            return segments
+        voxel = segments.voxel + torch.repeat_interleave(
+            self.rays.sample * self.grid.num_voxels,
+            segments.offsets.diff(),
+            output_size=len(segments.voxel))
+        return replace(segments, voxel=voxel)
+
+    def check_voxels(self, name: str, volume: Tensor) -> None:
+        """Raises ValueError if a flat volume has not one row a voxel."""
+        if len(volume) != self.num_voxels:
+            raise ValueError(
+                f'{name} takes {self.num_voxels} voxels ({self.num_volumes} '
+                f'volumes of {self.grid.shape}), got {len(volume)}')

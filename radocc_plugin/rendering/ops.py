@@ -1,0 +1,214 @@
+"""Differentiable rendering of piecewise-constant volumes, any backend.
+
+R rays, V voxels of all volumes, C channels.
+"""
+from typing import Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from radocc_plugin.rendering.backends import get_backend, reference
+from radocc_plugin.rendering.density import (add_density_gradient_,
+                                             check_logit_density,
+                                             chunked_density,
+                                             density_from_logits)
+from radocc_plugin.rendering.geometry import RenderGeometry
+
+_FLOATS = (torch.float32, torch.float64)
+
+
+def render(density: Tensor,
+           values: Tensor,
+           geometry: RenderGeometry,
+           *,
+           backend: str = 'auto',
+           min_transmittance: float = 1e-4) -> Tuple[Tensor, Tensor, Tensor]:
+    """Renders a volume with constant density and values in each voxel.
+
+    Every voxel that a ray crosses counts with its exact length. Nothing of
+    the size of the crossings is kept for the backward pass.
+
+    Args:
+        density: Density in 1/m, >= 0, (V,), flat (batch, x, y, z).
+        values: What is accumulated, such as semantic logits, (V, C).
+        geometry: Rays and grid.
+        backend: One of ``BACKENDS``, see ``get_backend``.
+        min_transmittance: ``cpp`` and ``triton`` stop a ray where less than
+            this is left, which is then counted as no-hit; 0 for none. The
+            expected depth changes by at most this share of the rest.
+
+    Returns:
+        Accumulated projection depth in metres, (R,), not divided by the
+        opacity; accumulated values, (R, C); no-hit probability, (R,).
+
+    Raises:
+        ValueError: If a shape, a type or the backend is wrong.
+
+    RadOcc section 3.2; the closed form of the depth is that of
+    ``functional.depth_in_segment``.
+    """
+    _check_density('density', density, geometry)
+    geometry.check_voxels('values', values)
+    if values.dim() != 2 or values.dtype != density.dtype:
+        raise ValueError(f'values take shape (V, C) and {density.dtype}, got '
+                         f'{tuple(values.shape)} and {values.dtype}')
+    if backend == 'reference':
+        return reference.render(density, values, geometry)
+    return _Render.apply(density.contiguous(), values.contiguous(), geometry,
+                         get_backend(backend, density.device),
+                         min_transmittance)
+
+
+def render_logits(
+        logits: Tensor,
+        geometry: RenderGeometry,
+        *,
+        density: str = 'free_probability',
+        free_index: int = -1,
+        backend: str = 'auto',
+        min_transmittance: float = 1e-4) -> Tuple[Tensor, ...]:
+    """Renders occupancy logits, density and semantics from one tensor.
+
+    The same as ``density_from_logits`` and ``render`` of the non-free logits,
+    with one gradient buffer of the size of the logits in place of three.
+
+    Args:
+        logits: Occupancy logits, (V, C), flat (batch, x, y, z).
+        geometry: Rays and a grid of cubic voxels.
+        density: One of ``LOGIT_DENSITIES``.
+        free_index: Class of free space.
+        backend: As in ``render``.
+        min_transmittance: As in ``render``.
+
+    Returns:
+        Density in 1/m, (V,); accumulated projection depth in metres, (R,);
+        accumulated logits of the non-free classes, (R, C - 1); no-hit
+        probability, (R,).
+
+    Raises:
+        ValueError: If a shape, a type, the density or the backend is wrong.
+    """
+    check_logit_density(density)
+    geometry.check_voxels('logits', logits)
+    if logits.dim() != 2 or logits.dtype not in _FLOATS:
+        raise ValueError('logits take shape (V, C) in float32 or float64, '
+                         f'got {tuple(logits.shape)} in {logits.dtype}')
+    free = free_index % logits.shape[1]
+    options = dict(
+        voxel_size=geometry.cubic_voxel_size, free_index=free, mode=density)
+    if backend == 'reference':
+        sigma = density_from_logits(logits, **options)
+        depth, rendered, no_hit = reference.render(sigma, logits, geometry)
+    else:
+        sigma, depth, rendered, no_hit = _RenderLogits.apply(
+            logits.contiguous(), geometry,
+            get_backend(backend, logits.device), min_transmittance, options)
+    semantics = torch.cat((rendered[:, :free], rendered[:, free + 1:]), dim=1)
+    return sigma, depth, semantics, no_hit
+
+
+def ray_kl(teacher_density: Tensor,
+           student_density: Tensor,
+           geometry: RenderGeometry,
+           *,
+           backend: str = 'auto',
+           min_transmittance: float = 1e-4) -> Tensor:
+    """KL(teacher || student) of where each ray ends, in nats.
+
+    One bin a crossed voxel and one no-hit bin. Neither distribution is ever
+    stored, and the gradient is analytic; see ``functional.packed_ray_kl``.
+
+    Args:
+        teacher_density: Density in 1/m, (V,); no gradient.
+        student_density: The same of the student, (V,).
+        geometry: Rays and grid.
+        backend: One of ``BACKENDS``, see ``get_backend``.
+        min_transmittance: As in ``render``, of the teacher.
+
+    Returns:
+        Divergence of each ray, >= 0, (R,).
+
+    Raises:
+        ValueError: If a shape, a type or the backend is wrong.
+
+    RadOcc section 3.3.
+    """
+    _check_density('teacher_density', teacher_density, geometry)
+    _check_density('student_density', student_density, geometry)
+    if backend == 'reference':
+        return reference.ray_kl(teacher_density, student_density, geometry)
+    return _RayKL.apply(teacher_density.detach().contiguous(),
+                        student_density.contiguous(), geometry,
+                        get_backend(backend, student_density.device),
+                        min_transmittance)
+
+
+def _check_density(name: str, density: Tensor,
+                   geometry: RenderGeometry) -> None:
+    geometry.check_voxels(name, density)
+    if density.dim() != 1 or density.dtype not in _FLOATS:
+        raise ValueError(f'{name} takes shape (V,) in float32 or float64, '
+                         f'got {tuple(density.shape)} in {density.dtype}')
+
+
+class _Render(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, density, values, geometry, backend, min_transmittance):
+        outputs = backend.render(density, values, geometry, min_transmittance)
+        ctx.save_for_backward(density, values, *outputs)
+        ctx.static = geometry, min_transmittance
+        ctx.backend = backend
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        density, values, *outputs = ctx.saved_tensors
+        grads = ctx.backend.render_backward(_contiguous(grads), outputs,
+                                            density, values, *ctx.static)
+        return (*grads, None, None, None)
+
+
+class _RenderLogits(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, logits, geometry, backend, min_transmittance, options):
+        density = chunked_density(logits, **options)
+        outputs = backend.render(density, logits, geometry, min_transmittance)
+        ctx.save_for_backward(density, logits, *outputs)
+        ctx.static = geometry, min_transmittance
+        ctx.backend, ctx.options = backend, options
+        return density, *outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_density, *grads):
+        density, logits, *outputs = ctx.saved_tensors
+        own, grad = ctx.backend.render_backward(
+            _contiguous(grads), outputs, density, logits, *ctx.static)
+        add_density_gradient_(grad, own.add_(grad_density), logits,
+                              **ctx.options)
+        return grad, None, None, None, None
+
+
+def _contiguous(grads) -> Tuple[Tensor, ...]:
+    return tuple(grad.contiguous() for grad in grads)
+
+
+class _RayKL(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, teacher, student, geometry, backend, min_transmittance):
+        ctx.save_for_backward(teacher, student)
+        ctx.static = geometry, min_transmittance
+        ctx.backend = backend
+        return backend.ray_kl(teacher, student, geometry, min_transmittance)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        grad = ctx.backend.ray_kl_backward(grad.contiguous(),
+                                           *ctx.saved_tensors, *ctx.static)
+        return None, grad, None, None, None

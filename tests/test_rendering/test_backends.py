@@ -1,0 +1,422 @@
+"""What every backend promises, and that all of them are the reference."""
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.rendering import (density_from_logits, get_backend, ray_kl,
+                                     render, render_logits)
+from radocc_plugin.rendering.backends import cpp, triton
+
+EXACT = dict(min_transmittance=0.)
+
+
+def everything(geometry, density, values, student, **options):
+    """Outputs and gradients of a loss that needs all outputs."""
+    leaves = [x.clone().requires_grad_() for x in (density, values, student)]
+    outputs = [
+        *render(leaves[0], leaves[1], geometry, **options),
+        ray_kl(density, leaves[2], geometry, **options)
+    ]
+    generator = torch.Generator().manual_seed(9)
+    loss = sum((x.double() * torch.randn(
+        x.shape, generator=generator, dtype=torch.float64)).sum()
+               for x in outputs)
+    return [x.detach().double() for x in outputs] + [
+        x.double() for x in torch.autograd.grad(loss, leaves)
+    ]
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float64, 1e-9),
+                                              (torch.float32, 2e-4)])
+@pytest.mark.parametrize('channels', [3, 17, 18])
+def test_equals_the_reference(geometry_of, volume_of, backend, dtype,
+                              tolerance, channels):
+    geometry = geometry_of(120, batch=2)
+    density, values = volume_of(geometry, channels, dtype=dtype)
+    student, _ = volume_of(geometry, seed=1, dtype=dtype)
+    args = geometry, density, values, student
+    for got, want in zip(
+            everything(*args, backend=backend, **EXACT),
+            everything(*args, backend='reference')):
+        torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(*[st.integers(1, 9)] * 3),
+    edge=st.sampled_from([0.1, 0.4, 3.]),
+    fog=st.sampled_from([0., 1e-4, 1., 100.]))
+def test_equals_the_reference_for_any_rig_grid_and_fog(
+        geometry_of, volume_of, backend, seed, shape, edge, fog):
+    low = (-0.7, -1., -0.3)
+    grid = VoxelGrid(
+        (*low, *(a + n * edge for a, n in zip(low, shape))), shape)
+    geometry = geometry_of(20, seed, grid=grid)
+    density, values = volume_of(geometry, seed=seed)
+    student, _ = volume_of(geometry, seed=seed + 1)
+    args = geometry, density * fog, values, student + 0.01
+    for got, want in zip(
+            everything(*args, backend=backend, **EXACT),
+            everything(*args, backend='reference')):
+        torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+
+
+def test_gradients_pass_gradcheck(geometry_of, volume_of, backend):
+    grid = VoxelGrid((-1, -1, -1, 1, 1.4, 1), (5, 6, 5))
+    geometry = geometry_of(12, 1, grid=grid)
+    density, values = volume_of(geometry, 2)
+    leaves = [(density + 0.05).requires_grad_(), values.requires_grad_()]
+    assert torch.autograd.gradcheck(
+        lambda d, v: render(d, v, geometry, backend=backend, **EXACT), leaves)
+    student = (volume_of(geometry, 2, 1)[0] + 0.05).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda s: ray_kl(density, s, geometry, backend=backend, **EXACT),
+        student)
+
+
+@pytest.mark.parametrize('mode', ['free_probability', 'softplus'])
+def test_logits_render_as_their_density_and_values(geometry_of, backend,
+                                                   mode):
+    """The fused function and its gradient, with the density as an output."""
+    geometry = geometry_of(60)
+    logits = torch.randn(
+        geometry.num_voxels, 5, dtype=torch.float64).requires_grad_()
+
+    def parts(logits):
+        density = density_from_logits(logits, 0.4, 2, mode)
+        depth, rendered, no_hit = render(
+            density, logits, geometry, backend=backend, **EXACT)
+        return density, depth, rendered[:, [0, 1, 3, 4]], no_hit
+
+    fused = render_logits(
+        logits,
+        geometry,
+        density=mode,
+        free_index=2,
+        backend=backend,
+        **EXACT)
+    gradients = []
+    for outputs in (fused, parts(logits)):
+        loss = sum((i + 1) * (x * x).sum() for i, x in enumerate(outputs))
+        gradients.append(torch.autograd.grad(loss, logits)[0])
+    for got, want in zip(fused, parts(logits)):
+        torch.testing.assert_close(got, want)
+    torch.testing.assert_close(*gradients)
+
+
+def test_depth_is_within_a_tenth_of_a_millimetre_of_float64(
+        geometry_of, volume_of, backend):
+    grid = VoxelGrid((-40, -40, -1, 40, 40, 5.4), (200, 200, 16))
+    geometry = geometry_of(300, grid=grid)
+    density, values = volume_of(geometry, 1)
+    density *= 0.03
+    exact, _, _ = render(density, values, geometry, backend='reference')
+    depth, _, _ = render(
+        density.float(), values.float(), geometry, backend=backend, **EXACT)
+    assert float(exact.max()) > 20
+    assert float((depth - exact).abs().max()) < 1e-4
+
+
+def test_stopping_early_changes_no_more_than_what_is_left(
+        geometry_of, volume_of):
+    if cpp.why_not_compiled():
+        pytest.skip(cpp.why_not_compiled())
+    geometry = geometry_of(200)
+    density, values = volume_of(geometry)
+    full, stopped = (
+        render(
+            density * 4, values, geometry, backend='cpp', min_transmittance=m)
+        for m in (0., 1e-2))
+    end = geometry.segments.far.max()
+    assert 0 < float((full[0] - stopped[0]).abs().max()) < 1e-2 * float(end)
+    left = stopped[2] - full[2]
+    assert float(left.min()) >= 0 and float(left.max()) < 1e-2
+
+
+def test_dense_nearest_samples_converge_to_the_exact_depth(
+        geometry_of, volume_of, backend):
+    """The error of S midpoint samples falls as 1 / S."""
+    geometry = geometry_of(30)
+    density, values = volume_of(geometry, 1)
+    exact, _, no_hit = render(
+        density, values, geometry, backend=backend, **EXACT)
+    origins = geometry.rays.origins.double()
+    directions = geometry.rays.directions.double()
+    # Behind the last voxel there is nothing to sample.
+    end = 1.01 * float(geometry.segments.far.max())
+    errors = []
+    for number in (200, 3200):
+        step = end / number
+        t = (torch.arange(number, dtype=torch.float64) + 0.5) * step
+        cell, inside = geometry.grid.index(
+            origins[:, None] + directions[:, None] * t[:, None])
+        sigma = density[geometry.grid.ravel(cell).clamp(
+            0, geometry.num_voxels - 1)] * inside
+        tau = sigma * step * directions.norm(dim=-1)[:, None]
+        left = (-tau).exp().cumprod(1)
+        entry = torch.cat((torch.ones(30, 1), left[:, :-1]), 1)
+        errors.append(float(((entry - left) * t).sum(1).sub(exact).abs().mean(
+        )))
+        torch.testing.assert_close(left[:, -1], no_hit, rtol=0, atol=0.1)
+    assert errors[1] < errors[0] / 8 and errors[1] < 2e-3
+
+
+def test_moving_the_world_with_the_rays_changes_nothing(
+        geometry_of, volume_of, backend):
+    """A quarter turn about z, a mirror and a shift map voxels to voxels."""
+    geometry = geometry_of(50, grid=VoxelGrid((-2, -2, -1, 2, 2, 2),
+                                              (10, 10, 6)))
+    density, values = volume_of(geometry)
+    plain = render(density, values, geometry, backend=backend, **EXACT)
+    x, y, z = geometry.rays.origins.unbind(-1)
+    dx, dy, dz = geometry.rays.directions.unbind(-1)
+    shift = torch.tensor([5., -3, 0.5])
+    moved = replace(
+        geometry,
+        rays=replace(
+            geometry.rays,
+            origins=torch.stack((-y, x, z), -1) + shift,
+            directions=torch.stack((-dy, dx, dz), -1)),
+        grid=VoxelGrid((3, -5, -0.5, 7, -1, 2.5), (10, 10, 6)))
+
+    def turn(flat):  # (x, y) -> (-y, x)
+        return flat.view(10, 10, 6, -1).transpose(0, 1).flip(0).reshape(
+            flat.shape)
+
+    for got, want in zip(
+            render(
+                turn(density), turn(values), moved, backend=backend, **EXACT),
+            plain):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_empty_space_is_never_hit(geometry_of, volume_of, backend):
+    geometry = geometry_of()
+    _, values = volume_of(geometry)
+    depth, rendered, no_hit = render(
+        torch.zeros_like(values[:, 0]), values, geometry, backend=backend)
+    assert bool((no_hit == 1).all())
+    assert not bool(depth.any()) and not bool(rendered.any())
+
+
+def test_the_values_one_are_the_opacity(geometry_of, volume_of, backend):
+    """Weights and no-hit sum to 1."""
+    geometry = geometry_of(200)
+    density, _ = volume_of(geometry)
+    _, opacity, no_hit = render(
+        density, torch.ones_like(density)[:, None], geometry, backend=backend)
+    torch.testing.assert_close(opacity[:, 0] + no_hit,
+                               torch.ones_like(no_hit))
+    assert 0.1 < float(no_hit.mean()) < 0.9
+
+
+def test_without_rays_the_graph_is_connected_and_finite(
+        geometry_of, volume_of, backend):
+    geometry = geometry_of()
+    geometry = replace(
+        geometry, rays=geometry.rays.select(torch.zeros(0).long()))
+    density, values = volume_of(geometry)
+    density.requires_grad_()
+    values.requires_grad_()
+    outputs = render(density, values, geometry, backend=backend)
+    kl = ray_kl(density, density, geometry, backend=backend)
+    assert [len(x) for x in (*outputs, kl)] == [0] * 4
+    (sum(x.sum() for x in outputs) + kl.sum()).backward()
+    assert not bool(density.grad.any()) and not bool(values.grad.any())
+
+
+def test_equal_volumes_have_no_divergence(geometry_of, volume_of, backend):
+    geometry = geometry_of()
+    density = volume_of(geometry)[0] + 0.05
+    teacher = density.clone().requires_grad_()
+    student = density.clone().requires_grad_()
+    divergence = ray_kl(teacher, student, geometry, backend=backend)
+    divergence.sum().backward()
+    torch.testing.assert_close(divergence, torch.zeros_like(divergence))
+    assert float(student.grad.abs().max()) < 1e-6
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_divergence_of_extreme_volumes_is_finite(geometry_of, backend, dtype):
+    geometry = geometry_of()
+    for teacher, student in [(0., 1e4), (1e4, 0.), (0., 0.), (1e4, 1e4)]:
+        teacher, student = (
+            torch.full((geometry.num_voxels, ), x, dtype=dtype)
+            for x in (teacher, student))
+        student.requires_grad_()
+        loss = ray_kl(teacher, student, geometry, backend=backend)
+        loss.sum().backward()
+        assert bool(loss.isfinite().all())
+        assert float(loss.detach().min()) > -1e-5
+        assert bool(student.grad.isfinite().all())
+
+
+def test_cpp_gradients_are_the_same_for_any_number_of_threads(
+        geometry_of, volume_of):
+    if cpp.why_not_compiled():
+        pytest.skip(cpp.why_not_compiled())
+    geometry = geometry_of(700)
+    density, values = volume_of(geometry, 18, dtype=torch.float32)
+    student, _ = volume_of(geometry, seed=1, dtype=torch.float32)
+    threads = torch.get_num_threads()
+    results = []
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        results.append(
+            everything(geometry, density, values, student, backend='cpp'))
+    torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_not_a_number_is_not_swallowed(geometry_of, volume_of, backend):
+    geometry = geometry_of()
+    density, values = volume_of(geometry)
+    density[:] = float('nan')
+    depth, _, no_hit = render(density, values, geometry, backend=backend)
+    crossed = geometry.segments.offsets.diff() > 0
+    assert bool(depth[crossed].isnan().all())
+    assert bool(no_hit[crossed].isnan().all())
+
+
+def test_memory_stays_flat_over_200_steps_with_changing_rays(
+        geometry_of, volume_of, backend):
+    geometry = geometry_of(10)
+    density, values = volume_of(geometry, 18, dtype=torch.float32)
+    density.requires_grad_()
+    values.requires_grad_()
+    peaks = []
+    for step in range(200):
+        geometry = geometry_of(500, step)
+        outputs = render(density, values, geometry, backend=backend)
+        kl = ray_kl(density.detach(), density, geometry, backend=backend)
+        (sum(x.sum() for x in outputs) + kl.sum()).backward()
+        density.grad = values.grad = None
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks[-1] - peaks[40] < 4 * 1024  # KB
+
+
+# The interpreter must be chosen before triton is imported.
+INTERPRETED = '''
+import sys
+import torch
+sys.path[:0] = {path!r}
+import importlib.util
+spec = importlib.util.spec_from_file_location('cases', {this!r})
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+args = torch.load({args!r}, weights_only=False)
+torch.save(cases.everything(*args, backend='triton',
+                            min_transmittance=0.), {out!r})
+'''
+
+
+@pytest.fixture
+def triton_here():
+    if not triton.is_installed():
+        pytest.skip('triton is not installed')
+
+
+def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
+                                     triton_here):
+    """On the CPU, through Triton's interpreter."""
+    geometry = geometry_of(70, batch=2)
+    density, values = volume_of(geometry, 5, dtype=torch.float32)
+    student, _ = volume_of(geometry, seed=1, dtype=torch.float32)
+    args = geometry, density, values, student
+    torch.save(args, tmp_path / 'args')
+    code = INTERPRETED.format(
+        path=[p or os.getcwd() for p in sys.path],
+        this=__file__,
+        args=str(tmp_path / 'args'),
+        out=str(tmp_path / 'out'))
+    run = subprocess.run(
+        [sys.executable, '-c', code],
+        env=dict(os.environ, TRITON_INTERPRET='1'),
+        capture_output=True,
+        text=True)
+    assert run.returncode == 0, run.stderr
+    got = torch.load(tmp_path / 'out')
+    for a, b in zip(got, everything(*args, backend='reference')):
+        torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.skipif(
+    os.environ.get('TRITON_INTERPRET') == '1', reason='interpreted')
+@pytest.mark.parametrize(
+    'name', ['render', 'render_backward', 'ray_kl', 'ray_kl_backward'])
+def test_triton_compiles_for_a_gpu_that_is_not_here(name, triton_here):
+    import triton as library
+    from triton.backends.compiler import GPUTarget
+    kernel = getattr(triton.kernels, name)
+    kinds = dict.fromkeys(('number', 'nx', 'ny', 'nz'), 'i32')
+    kinds.update(
+        dict.fromkeys(('x0', 'y0', 'z0', 'sx', 'sy', 'sz', 'stop'), 'fp32'))
+    kinds.update(dict.fromkeys(('C', 'C_PADDED', 'BLOCK'), 'constexpr'))
+    kinds['volumes'] = '*i64'
+    signature = {n: kinds.get(n, '*fp32') for n in kernel.arg_names}
+    source = library.compiler.ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={
+            n: value
+            for n, value in dict(C=18, C_PADDED=32, BLOCK=32).items()
+            if n in signature
+        })
+    compiled = library.compile(
+        source,
+        target=GPUTarget('cuda', 90, 32),
+        options=dict(num_warps=triton.NUM_WARPS))
+    assert len(compiled.asm['cubin']) > 1000
+
+
+@pytest.mark.parametrize('name, device, error, message', [
+    ('cuda', 'cpu', ValueError, 'backend takes one of'),
+    ('cpp', 'meta', ValueError, 'runs on the CPU'),
+    ('triton', 'cpu', (ValueError, ImportError), 'torch'),
+])
+def test_backends_that_do_not_run_are_named(name, device, error, message):
+    with pytest.raises(error, match=message):
+        get_backend(name, torch.device(device))
+
+
+def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, caplog):
+    from radocc_plugin.rendering import backends
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    cpp._extension.cache_clear()
+    cpp.why_not_compiled.cache_clear()
+    said = []
+    monkeypatch.setattr(backends, 'print_log',
+                        lambda message, **kwargs: said.append(message))
+    monkeypatch.setattr(backends, '_said', set())
+    for name in ('cpp', 'auto', 'cpp'):
+        assert get_backend(name, torch.device('cpu')) is backends.packed
+    assert len(said) == 1 and 'no-such-compiler' in said[0]
+    cpp._extension.cache_clear()
+    cpp.why_not_compiled.cache_clear()
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(density=torch.zeros(3)), 'density takes 960 voxels'),
+    (dict(values=torch.zeros(960)), 'values take shape'),
+    (dict(density=torch.zeros(960).half()), 'float32 or float64'),
+    (dict(values=torch.zeros(960, 2).double()), 'values take shape'),
+])
+def test_volumes_that_do_not_fit_are_named(geometry_of, change, message):
+    volume = dict(density=torch.zeros(960), values=torch.zeros(960, 2))
+    volume.update(change)
+    with pytest.raises(ValueError, match=message):
+        render(geometry=geometry_of(), **volume)
