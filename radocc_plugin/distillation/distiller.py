@@ -1,4 +1,5 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
+from dataclasses import replace
 from typing import Dict, List, Optional, Union
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from radocc_plugin.distillation.tap import build_tap
 from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras
+from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
+                                  distill_losses)
 from radocc_plugin.registry import MODELS
 
 STUDENT = 'student.'
@@ -82,7 +85,7 @@ class RadOccDistiller(BaseModel):
 
     def consistency(self, student_logits: Tensor, teacher_logits: Tensor,
                     data_samples: list) -> Dict[str, Tensor]:
-        """Renders both volumes along the same rays and compares them.
+        """Every distillation loss; renders along the same rays if one asks.
 
         Args:
             student_logits: (B, X, Y, Z, C) in the augmented ego frame.
@@ -96,28 +99,25 @@ class RadOccDistiller(BaseModel):
                 f'{tuple(teacher_logits.shape)}; teacher and student must '
                 'share grid and classes (see tap.class_order)')
         device = student_logits.device
-        cameras = Cameras.from_data_samples(data_samples, device)
-        geometry = self.renderer.trace(cameras, student_logits.shape[1:4],
-                                       self._generator())
-        with torch.no_grad():
-            teacher = self.renderer(teacher_logits, geometry)
-        student = self.renderer(student_logits, geometry)
-        segments = self._segments(data_samples, device)
-        losses = {}
-        for loss in self.losses.values():
-            losses.update(loss(student, teacher, segments=segments))
-        return losses
+        generator = self._generator()
+        student = ModelOutputs(student_logits)
+        teacher = ModelOutputs(teacher_logits)
+        if 'render' in map(compared_part, self.losses.values()):
+            cameras = Cameras.from_data_samples(data_samples, device)
+            geometry = self.renderer.trace(cameras, student_logits.shape[1:4],
+                                           generator)
+            with torch.no_grad():
+                teacher = replace(
+                    teacher, render=self.renderer(teacher_logits, geometry))
+            student = replace(
+                student, render=self.renderer(student_logits, geometry))
+        batch = DistillBatch.from_data_samples(data_samples, device, generator)
+        return distill_losses(self.losses, student, teacher, batch)
 
     def _generator(self) -> torch.Generator:
         # Seeded by the iteration: a resumed run draws the same rays.
         iteration = MessageHub.get_current_instance().get_info('iter', 0)
         return torch.Generator().manual_seed(self.seed + iteration)
-
-    @staticmethod
-    def _segments(data_samples: list, device) -> Optional[Tensor]:
-        if any('segments' not in sample for sample in data_samples):
-            return None
-        return torch.stack([s.segments for s in data_samples]).to(device)
 
 
 def _strip_student(module, state_dict, prefix, local_metadata) -> None:

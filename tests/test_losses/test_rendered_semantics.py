@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from radocc_plugin.losses import (segment_affinity_distance, segment_means,
-                                  semantic_kl)
+                                  class_kl)
 
 
 def renders(num=40, classes=6, seed=0):
@@ -49,7 +49,7 @@ def test_equal_renders_cost_nothing():
     student, _, group, image = renders()
     distance = segment_affinity_distance(student, student, group, image)
     assert float(distance) == pytest.approx(0, abs=1e-12)
-    assert float(semantic_kl(student, student)) == pytest.approx(0, abs=1e-12)
+    assert float(class_kl(student, student)) == pytest.approx(0, abs=1e-12)
 
 
 def test_gradients_reach_the_student_only_and_pass_gradcheck():
@@ -57,7 +57,7 @@ def test_gradients_reach_the_student_only_and_pass_gradcheck():
 
     def loss(s):
         return segment_affinity_distance(
-            s, teacher, group, image) + semantic_kl(s, teacher, 2.0)
+            s, teacher, group, image) + class_kl(s, teacher, 2.0)
 
     loss(student).backward()
     assert teacher.grad is None and bool((student.grad != 0).any())
@@ -101,8 +101,8 @@ def test_ray_weights_weigh_the_kl():
     weight = torch.zeros(40, dtype=torch.float64)
     weight[3] = 0.2
     torch.testing.assert_close(
-        semantic_kl(student, teacher, weight=weight),
-        semantic_kl(student[3:4], teacher[3:4]))
+        class_kl(student, teacher, weight=weight),
+        class_kl(student[3:4], teacher[3:4]))
 
 
 def test_shapes_that_disagree_are_named():
