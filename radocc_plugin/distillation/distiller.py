@@ -111,7 +111,8 @@ class RadOccDistiller(BaseModel):
                     teacher, render=self.renderer(teacher_logits, geometry))
             student = replace(
                 student, render=self.renderer(student_logits, geometry))
-        batch = DistillBatch.from_data_samples(data_samples, device, generator)
+        batch = DistillBatch.from_data_samples(
+            data_samples, self.losses.values(), device, generator)
         return distill_losses(self.losses, student, teacher, batch)
 
     def _generator(self) -> torch.Generator:

@@ -2,8 +2,8 @@
 
 B batch, N cameras, X Y Z grid, C classes or channels.
 """
-from dataclasses import dataclass, field, fields
-from typing import Dict, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
@@ -13,6 +13,11 @@ from radocc_plugin.losses.common import check_choice
 from radocc_plugin.rendering import Render
 
 COMPARED = ('render', 'occ_logits', 'features')
+# Where a data sample keeps a field of the batch.
+SAMPLE_FIELD = dict(
+    segments=('segments', ),
+    gt_occ=('gt_occ', 'semantics'),
+    mask_camera=('gt_occ', 'mask_camera'))
 # What to do about a missing field of the batch.
 REMEDY = dict(
     segments='add radocc_plugin.LoadSegments to the training pipeline and '
@@ -26,6 +31,11 @@ REMEDY = dict(
 def compared_part(loss: nn.Module) -> str:
     """What a loss compares: its ``compares``, a render if it has none."""
     return getattr(loss, 'compares', 'render')
+
+
+def needs_of(loss: nn.Module) -> Tuple[str, ...]:
+    """Fields of ``DistillBatch`` that a loss needs, none if it is silent."""
+    return getattr(loss, 'needs', ())
 
 
 @dataclass(frozen=True)
@@ -85,27 +95,25 @@ class DistillBatch:
     def from_data_samples(
             cls,
             data_samples: Sequence,
+            losses: Iterable[nn.Module],
             device: torch.device,
             generator: Optional[torch.Generator] = None) -> 'DistillBatch':
-        """Stacks what every sample has."""
-
-        def stack(*path: str) -> Optional[Tensor]:
+        """Stacks what some loss needs and every sample has."""
+        needs = {name for loss in losses for name in needs_of(loss)}
+        stacked = {}
+        for name in needs & SAMPLE_FIELD.keys():
             values = list(data_samples)
-            for name in path:
-                if any(name not in value for value in values):
-                    return None
-                values = [getattr(value, name) for value in values]
-            return torch.stack(values).to(device)
-
-        return cls(
-            segments=stack('segments'),
-            gt_occ=stack('gt_occ', 'semantics'),
-            mask_camera=stack('gt_occ', 'mask_camera'),
-            generator=generator)
+            for part in SAMPLE_FIELD[name]:
+                values = [
+                    getattr(value, part) for value in values if part in value
+                ]
+            if len(values) == len(data_samples):
+                stacked[name] = torch.stack(values).to(device)
+        return cls(generator=generator, **stacked)
 
     def check(self, loss: nn.Module) -> None:
         """Raises a ValueError if a field that ``loss.needs`` is missing."""
-        for name in getattr(loss, 'needs', ()):
+        for name in needs_of(loss):
             if getattr(self, name) is None:
                 raise ValueError(f'{type(loss).__name__} needs {name}: '
                                  f'{REMEDY[name]}')
@@ -192,6 +200,3 @@ def distill_losses(losses: Mapping[str, nn.Module], student: ModelOutputs,
                              'does; set its loss_name')
         result.update(values)
     return result
-
-
-assert set(REMEDY) == {item.name for item in fields(DistillBatch)}
