@@ -192,9 +192,11 @@ def pixel_affinity_distance(student: Tensor,
     one, other, row, pairs = draw_pairs(group, min_rays, max_pairs, generator)
     if not len(pairs):
         return connected_zero(student)
-    student = F.normalize(student, dim=-1, eps=MIN_NORM)
-    teacher = F.normalize(teacher.detach(), dim=-1, eps=MIN_NORM)
-    difference = ((student[one] * student[other]).sum(-1) -
-                  (teacher[one] * teacher[other]).sum(-1))
-    each = distance(difference, kind)
+
+    def cosine(features: Tensor) -> Tensor:
+        features = F.normalize(features, dim=-1, eps=MIN_NORM)
+        return (features.index_select(0, one) *
+                features.index_select(0, other)).sum(-1)
+
+    each = distance(cosine(student) - cosine(teacher.detach()), kind)
     return (each.new_zeros(len(pairs)).index_add(0, row, each) / pairs).mean()
