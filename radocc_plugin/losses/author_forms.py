@@ -142,10 +142,16 @@ class RenderedDepthDoubleSoftmax(DistillLoss):
 
     def forward(self, student: Render, teacher: Render,
                 batch: DistillBatch) -> Dict[str, Tensor]:
-        """Loss dict with one loss; needs ``Render.weights``."""
-        loss = packed_double_softmax_kl(
-            student.weights, teacher.weights, student.no_hit, teacher.no_hit,
-            student.geometry.segments.offsets, self.temperature)
+        """Loss dict with one loss; ``Render.weights`` are (M,) or (R, S)."""
+        if student.weights.dim() == 2:
+            # Equal samples on all rays, the author's setting.
+            loss = kd_kl_div(student.weights, teacher.weights,
+                             self.temperature)
+        else:
+            loss = packed_double_softmax_kl(
+                student.weights, teacher.weights, student.no_hit,
+                teacher.no_hit, student.geometry.segments.offsets,
+                self.temperature)
         return {self.loss_name: self.loss_weight * loss}
 
 

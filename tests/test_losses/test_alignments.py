@@ -1,4 +1,6 @@
 """Compared alignments against loops, laws and their published numbers."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -153,6 +155,25 @@ def test_depth_map_distance_counts_valid_rays(kind, reference):
     torch.testing.assert_close(
         depth_map_distance(student, teacher, valid, kind),
         reference(student[valid], teacher[valid]))
+
+
+@pytest.mark.parametrize('given_hit', [True, False])
+def test_accumulated_depth_shrinks_with_the_opacity(given_hit):
+    loss = MODELS.build(
+        dict(
+            type='RenderedDepthMapAlignment',
+            loss_weight=1.0,
+            distance='l1',
+            given_hit=given_hit))
+    # Both surfaces at 10 m; the student lets half of the light through.
+    student, teacher = (
+        SimpleNamespace(
+            depth=10 * opacity,
+            depth_given_hit=torch.full((4, ), 10.),
+            no_hit=1 - opacity)
+        for opacity in (torch.full((4, ), 0.5), torch.ones(4)))
+    value = loss(student, teacher, batch=None)['loss_depth_map']
+    assert float(value) == (0 if given_hit else 5)
 
 
 def test_silog_forgives_the_scale_as_its_focus_says():

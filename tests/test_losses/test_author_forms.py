@@ -1,4 +1,6 @@
 """The author's forms beside the published ones."""
+from types import SimpleNamespace
+
 import torch
 import torch.nn.functional as F
 
@@ -33,6 +35,18 @@ def test_packed_form_equals_a_loop_over_rays():
         packed_double_softmax_kl(student, teacher, student_no_hit,
                                  teacher_no_hit, OFFSETS, 2.0),
         torch.stack(rays).mean())
+
+
+def test_registered_form_takes_rays_of_equal_samples_without_a_no_hit_bin():
+    student, teacher = torch.rand(2, 6, 7).softmax(2)
+    loss = MODELS.build(
+        dict(type='RenderedDepthDoubleSoftmax', temperature=3.0))
+    value = loss(
+        SimpleNamespace(weights=student),
+        SimpleNamespace(weights=teacher),
+        batch=None)
+    torch.testing.assert_close(value['loss_rdc_double_softmax'],
+                               100 * kd_kl_div(student, teacher, 3.0))
 
 
 def test_packed_gradient_passes_gradcheck():
