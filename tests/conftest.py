@@ -1,4 +1,5 @@
-"""The shared folder."""
+"""The shared folder and the golden numbers in it."""
+import importlib.util
 import os
 from pathlib import Path
 
@@ -14,3 +15,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f'{folder} is absent; set RADOCC_SHARED')
     return folder
+
+
+@pytest.fixture(scope='session')
+def golden(shared):
+    """The helper module of the golden numbers, with ``case(name)`` added."""
+    folder = shared / 'data' / 'golden'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent')
+    spec = importlib.util.spec_from_file_location('golden',
+                                                  folder / 'golden.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.case = lambda name: module.load_case(str(folder / f'{name}.json'))
+    return module

@@ -1,4 +1,5 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
+from dataclasses import replace
 from typing import Dict, List, Optional, Union
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from radocc_plugin.distillation.tap import build_tap
 from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras
+from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
+                                  distill_losses)
 from radocc_plugin.registry import MODELS
 
 STUDENT = 'student.'
@@ -77,17 +80,25 @@ class RadOccDistiller(BaseModel):
         teacher_logits = self.teacher.occ_logits(inputs, data_samples,
                                                  student_logits.device)
         losses.update(
-            self.consistency(student_logits, teacher_logits, data_samples))
+            self.consistency(student_logits, teacher_logits, data_samples,
+                             inputs.get('points')))
         return losses
 
-    def consistency(self, student_logits: Tensor, teacher_logits: Tensor,
-                    data_samples: list) -> Dict[str, Tensor]:
-        """Renders both volumes along the same rays and compares them.
+    def consistency(self,
+                    student_logits: Tensor,
+                    teacher_logits: Tensor,
+                    data_samples: list,
+                    points: Optional[List[Tensor]] = None
+                    ) -> Dict[str, Tensor]:
+        """Every distillation loss; renders along the same rays if one asks.
 
         Args:
             student_logits: (B, X, Y, Z, C) in the augmented ego frame.
             teacher_logits: The same of the teacher.
             data_samples: Samples with cameras and ``segments``.
+            points: LiDAR points in the augmented ego frame, one cloud a
+                sample; only a renderer with ``ray_sampler='lidar'`` needs
+                them.
         """
         if student_logits.shape != teacher_logits.shape:
             raise ValueError(
@@ -96,28 +107,30 @@ class RadOccDistiller(BaseModel):
                 f'{tuple(teacher_logits.shape)}; teacher and student must '
                 'share grid and classes (see tap.class_order)')
         device = student_logits.device
-        cameras = Cameras.from_data_samples(data_samples, device)
-        geometry = self.renderer.trace(cameras, student_logits.shape[1:4],
-                                       self._generator())
-        with torch.no_grad():
-            teacher = self.renderer(teacher_logits, geometry)
-        student = self.renderer(student_logits, geometry)
-        segments = self._segments(data_samples, device)
-        losses = {}
-        for loss in self.losses.values():
-            losses.update(loss(student, teacher, segments=segments))
-        return losses
+        generator = self._generator()
+        batch = DistillBatch.from_data_samples(
+            data_samples, self.losses.values(), device, generator)
+        student = ModelOutputs(student_logits)
+        teacher = ModelOutputs(teacher_logits)
+        if 'render' in map(compared_part, self.losses.values()):
+            cameras = Cameras.from_data_samples(data_samples, device)
+            geometry = self.renderer.trace(
+                cameras,
+                student_logits.shape[1:4],
+                generator,
+                points=points,
+                segments=batch.segments)
+            with torch.no_grad():
+                teacher = replace(
+                    teacher, render=self.renderer(teacher_logits, geometry))
+            student = replace(
+                student, render=self.renderer(student_logits, geometry))
+        return distill_losses(self.losses, student, teacher, batch)
 
     def _generator(self) -> torch.Generator:
         # Seeded by the iteration: a resumed run draws the same rays.
         iteration = MessageHub.get_current_instance().get_info('iter', 0)
         return torch.Generator().manual_seed(self.seed + iteration)
-
-    @staticmethod
-    def _segments(data_samples: list, device) -> Optional[Tensor]:
-        if any('segments' not in sample for sample in data_samples):
-            return None
-        return torch.stack([s.segments for s in data_samples]).to(device)
 
 
 def _strip_student(module, state_dict, prefix, local_metadata) -> None:

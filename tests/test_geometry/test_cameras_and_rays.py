@@ -53,8 +53,8 @@ def test_flipped_ego_flips_the_rays():
 @pytest.mark.parametrize('scale', [1, 3])
 def test_maps_are_read_at_the_pixel_of_the_ray(scale):
     cameras = rig()
-    rays = draw_rays(
-        cameras, (3, 4), max_rays=10, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    rays = draw_rays(cameras, (3, 4), max_rays=10, generator=generator)
     maps = torch.arange(2 * 2 * 12).view(2, 2, 3, 4)
     maps = maps.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     expected = (rays.sample * 2 + rays.camera) * 12 + rays.pixel

@@ -1,5 +1,6 @@
 """Parity with the published renderer, from the numbers of a case."""
-import sys
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,24 +14,16 @@ from radocc_plugin.rendering.backends import cpp
 
 
 def names():
-    from os import environ
-    from pathlib import Path
     root = Path(__file__).resolve().parents[2]
-    folder = Path(environ.get('RADOCC_SHARED', root.parent / 'shared'))
+    folder = Path(os.environ.get('RADOCC_SHARED', root.parent / 'shared'))
     found = sorted((folder / 'data/golden').glob('radocc_render*.json'))
     return [p.stem for p in found] or ['radocc_render']
 
 
 @pytest.fixture(params=names())
-def case(request, shared):
+def case(request, golden):
     """The case with its geometry."""
-    folder = shared / 'data' / 'golden'
-    if not (folder / f'{request.param}.json').is_file():
-        pytest.skip(f'{folder} is absent')
-    sys.path.insert(0, str(folder))
-    import golden
-    sys.path.pop(0)
-    return Case(golden, golden.load_case(f'{request.param}.json'))
+    return Case(golden, golden.case(request.param))
 
 
 class Case:

@@ -5,19 +5,19 @@ import torch
 
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import MODELS
-from radocc_plugin.rendering import density_from_logits
+from radocc_plugin.rendering import density_from_logits, render
 
 RANGE = (-8., -8., -1., 8., 8., 2.2)
 SHAPE = (20, 20, 4)
 
 
-def cameras(batch=1):
+def cameras(batch=1, image_size=(18, 32)):
     cam2ego = torch.tensor([[0., 0, 1, 0], [-1, 0, 0, 0.05],
                             [0, -1, 0, 0.7], [0, 0, 0, 1]])
     cam2img = torch.tensor([[20., 0, 16], [0, 20, 9], [0, 0, 1]])
     return Cameras(
-        cam2img.expand(batch, 1, 3, 3), cam2ego.expand(batch, 1, 4, 4),
-        torch.eye(4).expand(batch, 4, 4), (18, 32))
+        cam2img.repeat(batch, 1, 1, 1), cam2ego.repeat(batch, 1, 1, 1),
+        torch.eye(4).repeat(batch, 1, 1), image_size)
 
 
 def build(**kwargs):
@@ -29,12 +29,21 @@ def build(**kwargs):
             **kwargs))
 
 
-def test_labels_render_like_logits_of_the_same_density():
+def logits_of(batch=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, *SHAPE, 4, generator=generator)
+
+
+def some_labels(batch):
     generator = torch.Generator().manual_seed(0)
-    labels = torch.where(
-        torch.rand(2, *SHAPE, generator=generator) < 0.05,
-        torch.randint(0, 3, (2, *SHAPE), generator=generator),
+    return torch.where(
+        torch.rand(batch, *SHAPE, generator=generator) < 0.05,
+        torch.randint(0, 3, (batch, *SHAPE), generator=generator),
         torch.tensor(3))
+
+
+def test_labels_render_like_logits_of_the_same_density():
+    labels = some_labels(2)
     # An occupied voxel of optical depth 2 is free with probability e^-2.
     probability = torch.nn.functional.one_hot(labels, 4).float()
     occupied = labels != 3
@@ -44,8 +53,8 @@ def test_labels_render_like_logits_of_the_same_density():
     geometry = renderer.trace(cameras(2), SHAPE)
     a = renderer((probability + 1e-30).log(), geometry)
     b = renderer.render_labels(labels, geometry, 4)
-    torch.testing.assert_close(a.no_hit, b.no_hit)
-    torch.testing.assert_close(a.depth, b.depth, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(a.no_hit, b.no_hit, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(a.depth, b.depth, rtol=1e-4, atol=1e-3)
     assert torch.equal(
         a.semantics.argmax(1)[a.no_hit < 0.5],
         b.semantics.argmax(1)[b.no_hit < 0.5])
@@ -62,19 +71,88 @@ def test_depth_of_a_solid_is_the_centre_of_its_first_voxel():
     assert float(depth[straight]) == pytest.approx(4 + 0.4, abs=0.02)
 
 
-def test_batch_renders_as_its_samples():
-    generator = torch.Generator().manual_seed(1)
-    logits = torch.randn(2, *SHAPE, 4, generator=generator)
+def test_a_camera_inside_an_occupied_voxel_sees_that_voxel():
+    labels = torch.full((1, *SHAPE), 3)
+    labels[0, 10, 10, 2] = 1  # x 0..0.8, y 0..0.8, z 0.6..1.4
     renderer = build()
-    both = renderer(logits, renderer.trace(cameras(2), SHAPE))
-    geometry = renderer.trace(cameras(1), SHAPE)
+    render = renderer.render_labels(
+        labels, renderer.trace(cameras(), SHAPE), 4)
+    assert bool((render.depth_given_hit < 0.8).all())
+    assert bool((render.no_hit < 1).all())
+    assert set(render.semantics.argmax(1).tolist()) == {1}
+
+
+def test_batch_renders_as_its_samples():
+    rig = cameras(2)
+    rig.cam2ego[1, 0, :3, 3] += 0.5
+    rig.cam2img[1] *= torch.tensor([1.3, 1.3, 1])[:, None]
+    rig = Cameras(rig.cam2img, rig.cam2ego, rig.bda_mat,
+                  torch.tensor([[[18, 32]], [[36, 48]]]))
+    logits = logits_of(2)
+    renderer = build()
+    both = renderer(logits, renderer.trace(rig, SHAPE))
+    half = len(both.depth) // 2
     for i in range(2):
-        single = renderer(logits[i:i + 1], geometry)
-        half = len(single.depth)
-        torch.testing.assert_close(both.depth[i * half:(i + 1) * half],
-                                   single.depth)
-        torch.testing.assert_close(both.semantics[i * half:(i + 1) * half],
-                                   single.semantics)
+        single = renderer(logits[i:i + 1], renderer.trace(
+            rig.select(i), SHAPE))
+        own = slice(i * half, (i + 1) * half)
+        torch.testing.assert_close(both.depth[own], single.depth)
+        torch.testing.assert_close(both.semantics[own], single.semantics)
+        torch.testing.assert_close(both.no_hit[own], single.no_hit)
+
+
+@pytest.mark.parametrize('sampling', [None, 'author'])
+def test_backends_agree(sampling):
+    density = 'free_probability' if sampling is None else 'softplus'
+    logits = logits_of()
+    results = []
+    for backend in ('torch', 'auto'):
+        renderer = build(
+            backend=backend,
+            density=density,
+            sampling=sampling,
+            min_transmittance=0.)
+        leaf = logits.clone().requires_grad_()
+        geometry = renderer.trace(cameras(), SHAPE)
+        out = renderer(leaf, geometry)
+        teacher = renderer(logits_of(seed=1), geometry)
+        kl = out.ray_kl(teacher)
+        (out.depth.sum() + out.semantics.square().sum() + kl.sum()).backward()
+        results.append((out.depth, out.semantics, out.no_hit, kl, leaf.grad))
+    for got, want in zip(*results):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('sampling', [None, dict(num_samples=50, step=0.3)])
+def test_weights_and_no_hit_sum_to_one(sampling):
+    renderer = build(density='softplus', sampling=sampling)
+    geometry = renderer.trace(cameras(2), SHAPE)
+    out = renderer(logits_of(2), geometry)
+    weights = out.weights
+    total = (
+        weights.sum(1) if sampling else torch.zeros_like(out.no_hit).index_add(
+            0, geometry.segments.ray, weights))
+    torch.testing.assert_close(
+        total + out.no_hit, torch.ones_like(total), rtol=0, atol=2e-4)
+
+
+def test_a_density_head_takes_the_place_of_the_free_logit():
+    renderer = build(density='head')
+    geometry = renderer.trace(cameras(), SHAPE)
+    logits = logits_of().requires_grad_()
+    head = logits_of(seed=1)[..., 0].requires_grad_()
+    out = renderer(logits, geometry, head)
+    want = render(
+        torch.nn.functional.softplus(head.flatten()), logits.flatten(0, 3),
+        geometry)
+    torch.testing.assert_close(out.depth, want[0])
+    torch.testing.assert_close(out.semantics, want[1][:, :3])
+    out.depth.sum().backward()
+    assert bool(head.grad.any()) and not bool(logits.grad.any())
+    with pytest.raises(ValueError, match='density_logits'):
+        renderer(logits, geometry)
+    with pytest.raises(ValueError, match='density_logits'):
+        build()(logits, geometry, head)
 
 
 def test_free_probability_is_the_chance_to_cross_a_voxel():
@@ -87,45 +165,88 @@ def test_free_probability_is_the_chance_to_cross_a_voxel():
                                torch.nn.functional.softplus(-logits[:, 3]))
 
 
-def test_renders_in_float32_inside_autocast():
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_renders_in_float32_inside_autocast(dtype):
     renderer = build()
-    logits = torch.randn(1, *SHAPE, 4)
+    logits = logits_of().to(dtype).requires_grad_()
     geometry = renderer.trace(cameras(), SHAPE)
-    plain = renderer(logits, geometry)
+    plain = renderer(logits.float(), geometry)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         inside = renderer(logits, geometry)
+        loss = inside.depth.sum() + inside.ray_kl(plain).sum()
     assert inside.depth.dtype == torch.float32
     assert torch.equal(inside.depth, plain.depth)
+    loss.backward()
+    assert logits.grad.dtype == dtype and bool(logits.grad.isfinite().all())
+
+
+@pytest.mark.parametrize('sampling', [None, 'author'])
+def test_without_rays_all_is_finite_and_connected(sampling):
+    renderer = build(ray_sampler='lidar', density='softplus',
+                     sampling=sampling)
+    geometry = renderer.trace(cameras(), SHAPE, points=[torch.zeros(0, 3)])
+    logits = logits_of().requires_grad_()
+    out = renderer(logits, geometry)
+    loss = (out.depth.sum() + out.semantics.sum() + out.no_hit.sum() +
+            out.ray_kl(out).sum() + out.weights.sum())
+    loss.backward()
+    assert float(loss.detach()) == 0 and not bool(logits.grad.any())
 
 
 def test_voxels_that_no_ray_meets_get_no_gradient():
     renderer = build()
-    logits = torch.randn(1, *SHAPE, 4, requires_grad=True)
+    logits = logits_of().requires_grad_()
     geometry = renderer.trace(cameras(), SHAPE)
-    render = renderer(logits, geometry)
-    (render.depth.sum() + render.semantics.square().sum()).backward()
+    out = renderer(logits, geometry)
+    (out.depth.sum() + out.semantics.square().sum()).backward()
     touched = torch.zeros(logits[..., 0].numel(), dtype=torch.bool)
-    touched[geometry.touched] = True
+    touched[geometry.segments.voxel] = True
     moved = logits.grad.abs().sum(-1).flatten() > 0
     assert bool((moved & ~touched).sum() == 0) and int(moved.sum()) > 50
+
+
+def test_depth_range_clamps_as_the_author_does():
+    labels = some_labels(1)
+    free, clamped = build(), build(depth_range=(1., 4.))
+    geometry = free.trace(cameras(), SHAPE)
+    depth = free.render_labels(labels, geometry, 4).depth
+    assert float(depth.min()) < 1 and float(depth.max()) > 4
+    assert torch.equal(
+        clamped.render_labels(labels, geometry, 4).depth,
+        depth.clamp(1., 4.))
+
+
+def test_renders_of_other_rays_do_not_compare():
+    renderer = build()
+    a, b = (renderer(logits_of(), renderer.trace(cameras(), SHAPE))
+            for _ in range(2))
+    with pytest.raises(ValueError, match='same rays'):
+        a.ray_kl(b)
 
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(density='exp'), 'density'),
     (dict(max_rays=0), 'max_rays'),
+    (dict(backend='cuda'), 'backend'),
+    (dict(ray_sampler='all'), 'ray_sampler'),
+    (dict(min_transmittance=1.), 'min_transmittance'),
+    (dict(sampling='author'), 'softplus'),
 ])
 def test_bad_options_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
 
 
-def test_volume_of_another_shape_is_named():
+@pytest.mark.parametrize('shape', [(1, 20, 20, 5, 4), (2, *SHAPE, 4)])
+def test_volumes_of_another_shape_are_named(shape):
     renderer = build()
     geometry = renderer.trace(cameras(), SHAPE)
     with pytest.raises(ValueError, match='occ_logits'):
-        renderer(torch.zeros(1, 20, 20, 5, 4), geometry)
+        renderer(torch.zeros(shape), geometry)
 
 
 def test_voxels_that_are_no_cubes_are_named():
+    renderer = build()
+    geometry = renderer.trace(cameras(), (20, 20, 8))
     with pytest.raises(ValueError, match='cubic'):
-        build().trace(cameras(), (20, 20, 8))
+        renderer(torch.zeros(1, 20, 20, 8, 4), geometry)

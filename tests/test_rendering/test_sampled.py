@@ -36,7 +36,7 @@ def dense(density_logits, values, geometry, sampling):
         sampled = torch.stack([
             F.grid_sample(
                 volume[b:b + 1],
-                p[None, None, None],
+                p[None, None, None, None],
                 align_corners=sampling.align_corners)[0, :, 0, 0, 0]
             for b, p in zip(rays.sample.tolist(), where)
         ])

@@ -96,5 +96,6 @@ def render_samples_backward(grads, density_logits, values, geometry, sampling,
                             min_transmittance):
     """Gradients of the density logits, (V,), and of the values, (V, C)."""
     return tuple(_extension().render_samples_backward(
-        *grads, density_logits, values, *_rays(geometry), sampling.num_samples, sampling.step,
-        sampling.align_corners, min_transmittance))
+        *grads, density_logits, values, *_rays(geometry),
+        sampling.num_samples, sampling.step, sampling.align_corners,
+        min_transmittance))

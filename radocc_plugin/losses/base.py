@@ -1,0 +1,202 @@
+"""The call that all distillation losses share.
+
+B batch, N cameras, X Y Z grid, C classes or channels.
+"""
+from dataclasses import dataclass, field
+from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from radocc_plugin.losses.common import check_choice
+from radocc_plugin.rendering import Render
+
+COMPARED = ('render', 'occ_logits', 'features')
+# Where a data sample keeps a field of the batch.
+SAMPLE_FIELD = dict(
+    segments=('segments', ),
+    gt_occ=('gt_occ', 'semantics'),
+    mask_camera=('gt_occ', 'mask_camera'))
+# What to do about a missing field of the batch.
+REMEDY = dict(
+    segments='add radocc_plugin.LoadSegments to the training pipeline and '
+    'make the maps with tools/generate_segments.py',
+    gt_occ='the training pipeline must load data_sample.gt_occ.semantics',
+    mask_camera='the training pipeline must load '
+    'data_sample.gt_occ.mask_camera',
+    generator='pass a CPU torch.Generator of its own, never the global one')
+
+
+def compared_part(loss: nn.Module) -> str:
+    """What a loss compares: its ``compares``, a render if it has none."""
+    return getattr(loss, 'compares', 'render')
+
+
+def needs_of(loss: nn.Module) -> Tuple[str, ...]:
+    """Fields of ``DistillBatch`` that a loss needs, none if it is silent."""
+    return getattr(loss, 'needs', ())
+
+
+@dataclass(frozen=True)
+class ModelOutputs:
+    """What one model, student or teacher, says about a batch.
+
+    Args:
+        occ_logits: Occupancy logits, (B, X, Y, Z, C).
+        features: Intermediate features by name, channels last, such as
+            (B, X, Y, Z, C) or (B, X, Y, C).
+        render: What the rays see of ``occ_logits``; the same rays for both
+            models. None where no loss compares renders.
+    """
+    occ_logits: Optional[Tensor] = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    render: Optional[Render] = None
+
+    def compared_by(self, loss: nn.Module):
+        """The part that ``loss`` compares.
+
+        Raises:
+            ValueError: If that part is not there.
+        """
+        part = compared_part(loss)
+        if part != 'features':
+            value = getattr(self, part)
+            if value is None:
+                raise ValueError(f'{type(loss).__name__} compares {part}, '
+                                 'which the models did not provide')
+            return value
+        if loss.feature not in self.features:
+            raise ValueError(
+                f'{type(loss).__name__}.feature takes the name of a tapped '
+                f'feature, one of {sorted(self.features)}, got '
+                f'{loss.feature!r}')
+        return self.features[loss.feature]
+
+
+@dataclass(frozen=True)
+class DistillBatch:
+    """What a distillation loss may know besides the two models' outputs.
+
+    Args:
+        segments: Label maps of the raw images at any resolution, 0 = no
+            segment, (B, N, h, w).
+        gt_occ: Labels, (B, X, Y, Z).
+        mask_camera: Voxels that some camera sees, bool, (B, X, Y, Z).
+        generator: CPU generator of the losses' random draws, so that the
+            student's random numbers are those of plain training.
+    """
+    segments: Optional[Tensor] = None
+    gt_occ: Optional[Tensor] = None
+    mask_camera: Optional[Tensor] = None
+    generator: Optional[torch.Generator] = None
+
+    @classmethod
+    def from_data_samples(
+            cls,
+            data_samples: Sequence,
+            losses: Iterable[nn.Module],
+            device: torch.device,
+            generator: Optional[torch.Generator] = None) -> 'DistillBatch':
+        """Stacks what some loss needs and every sample has."""
+        needs = {name for loss in losses for name in needs_of(loss)}
+        stacked = {}
+        for name in needs & SAMPLE_FIELD.keys():
+            values = list(data_samples)
+            for part in SAMPLE_FIELD[name]:
+                values = [
+                    getattr(value, part) for value in values if part in value
+                ]
+            if len(values) == len(data_samples):
+                stacked[name] = torch.stack(values).to(device)
+        return cls(generator=generator, **stacked)
+
+    def check(self, loss: nn.Module) -> None:
+        """Raises a ValueError if a field that ``loss.needs`` is missing."""
+        for name in needs_of(loss):
+            if getattr(self, name) is None:
+                raise ValueError(f'{type(loss).__name__} needs {name}: '
+                                 f'{REMEDY[name]}')
+
+
+class DistillLoss(BaseModule):
+    """Base of the losses between a teacher and a student.
+
+    A loss says what it needs and gets no more::
+
+        loss(student.compared_by(loss), teacher.compared_by(loss), batch=batch)
+
+    Attributes:
+        compares: ``'render'``, ``'occ_logits'`` or ``'features'``: what
+            ``forward`` gets of each model.
+        feature: Name of the compared feature; only for ``'features'``.
+        needs: Fields of ``DistillBatch`` that must be there.
+
+    Args:
+        loss_weight: Factor of the loss.
+        loss_name: Key of the loss in the log, for a second loss of one type.
+
+    Raises:
+        ValueError: If ``loss_weight`` or ``loss_name`` is not valid.
+    """
+    compares: str = 'render'
+    feature: Optional[str] = None
+    needs: Tuple[str, ...] = ()
+    loss_name: str
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 loss_name: Optional[str] = None) -> None:
+        super().__init__()
+        if loss_weight < 0:
+            raise ValueError(f'{type(self).__name__}.loss_weight takes a '
+                             f'number >= 0, got {loss_weight}')
+        self.loss_weight = loss_weight
+        if loss_name is not None:
+            self.loss_name = loss_name
+            if 'loss' not in loss_name:
+                raise ValueError(
+                    f'{type(self).__name__}.loss_name must contain "loss", or '
+                    f'MMEngine does not optimise it; got {loss_name!r}')
+
+    def set_compared(self, compares: str, feature: str) -> None:
+        """Chooses occupancy logits or a named feature.
+
+        Raises:
+            ValueError: If ``compares`` is neither.
+        """
+        check_choice(f'{type(self).__name__}.compares', compares,
+                     COMPARED[1:])
+        self.compares = compares
+        self.feature = feature if compares == 'features' else None
+
+    def forward(self, student, teacher,
+                batch: DistillBatch) -> Dict[str, Tensor]:
+        """Loss dict; gradients reach the student only."""
+        raise NotImplementedError
+
+
+def distill_losses(losses: Mapping[str, nn.Module], student: ModelOutputs,
+                   teacher: ModelOutputs,
+                   batch: DistillBatch) -> Dict[str, Tensor]:
+    """Every loss of a config slot in one dict.
+
+    Args:
+        losses: The losses by their names in the config.
+        student: Outputs of the student.
+        teacher: Outputs of the teacher.
+        batch: The rest.
+
+    Raises:
+        ValueError: If a loss misses an input, or two share a key.
+    """
+    result: Dict[str, Tensor] = {}
+    for name, loss in losses.items():
+        batch.check(loss)
+        values = loss(
+            student.compared_by(loss), teacher.compared_by(loss), batch=batch)
+        for key in values.keys() & result.keys():
+            raise ValueError(f'losses.{name} returns {key!r} as another loss '
+                             'does; set its loss_name')
+        result.update(values)
+    return result
