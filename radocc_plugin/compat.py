@@ -5,6 +5,7 @@ import sys
 import types
 
 import torch
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 
@@ -46,6 +47,8 @@ def import_segment_anything(package: str = 'segment_anything'):
                               'config of superpixels') from error
         if 'torchvision' not in str(error):
             raise
+        print_log(f'torchvision cannot be loaded ({error}): for {package}, '
+                  'mmcv and Pillow stand in for it', logger='current')
     stand_ins = _torchvision_stand_ins()
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules)
               if name.split('.')[0] == 'torchvision'}
@@ -60,8 +63,12 @@ def import_segment_anything(package: str = 'segment_anything'):
 
 def _torchvision_stand_ins() -> dict:
     """Modules with the functions that segment-anything imports."""
-    from mmcv.ops import nms
-    from PIL import Image
+    try:
+        from mmcv.ops import nms
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('segment-anything needs torchvision: pip install '
+                          'torchvision') from error
 
     def batched_nms(boxes, scores, idxs, iou_threshold):
         # Far apart, boxes of different groups do not suppress each other.

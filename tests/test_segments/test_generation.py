@@ -94,7 +94,7 @@ def test_two_processes_share_the_images(dataset, generate):
     """Each image is written once, and the maps are those of one process."""
     command = [
         sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-        '--master_port=29517', 'tools/generate_segments.py', '--ann-file',
+        '--standalone', 'tools/generate_segments.py', '--ann-file',
         dataset / 'infos.pkl', '--data-root', dataset, '--out',
         dataset / 'shared', '--launcher', 'pytorch', '--batch-size', '1',
         '--workers', '1', *QUICK

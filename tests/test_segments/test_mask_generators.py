@@ -189,15 +189,51 @@ def test_stand_ins_do_what_torchvision_does():
     assert functional.resize(picture, (8, 3)).size == (3, 8)
 
 
-def test_a_torchvision_that_loads_is_left_alone(monkeypatch):
-    """The stand-ins are neither made nor left in sys.modules."""
-    library = compat.import_segment_anything()
+@pytest.fixture
+def without_sam(monkeypatch, tmp_path):
+    """segment-anything not imported yet; a folder for a torchvision."""
+    for name in list(sys.modules):
+        if name.split('.')[0] in ('segment_anything', 'torchvision'):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / 'torchvision'
+    for name in list(sys.modules):
+        if name.split('.')[0] in ('segment_anything', 'torchvision'):
+            del sys.modules[name]
+
+
+def test_a_torchvision_that_loads_is_used(without_sam, monkeypatch):
+    for name, functions in (('ops/boxes', ('batched_nms', 'box_area')),
+                            ('transforms/functional', ('resize',
+                                                       'to_pil_image'))):
+        path = without_sam / f'{name}.py'
+        path.parent.mkdir(parents=True)
+        (path.parent / '__init__.py').touch()
+        path.write_text('\n'.join(f'{f} = "theirs"' for f in functions))
+    (without_sam / '__init__.py').touch()
 
     def fail():
-        raise AssertionError('not needed')
+        raise AssertionError('stand-ins beside a torchvision that loads')
 
     monkeypatch.setattr(compat, '_torchvision_stand_ins', fail)
-    assert compat.import_segment_anything() is library
-    stand_ins = [m for m in sys.modules if m.split('.')[0] == 'torchvision'
-                 and getattr(sys.modules[m], '__file__', None) is None]
-    assert not stand_ins
+    library = compat.import_segment_anything()
+    assert library.automatic_mask_generator.batched_nms == 'theirs'
+    assert sys.modules['torchvision'].__file__.startswith(str(without_sam))
+
+
+def test_a_torchvision_that_cannot_load_is_replaced_and_left(without_sam):
+    without_sam.mkdir()
+    (without_sam / '__init__.py').write_text(
+        'raise RuntimeError("operator torchvision::nms does not exist")')
+    library = compat.import_segment_anything()
+    assert callable(library.automatic_mask_generator.batched_nms)
+    with pytest.raises(RuntimeError, match='torchvision::nms'):
+        __import__('torchvision')
+
+
+def test_other_errors_of_the_package_come_through(without_sam):
+    package = without_sam.with_name('broken_sam')
+    package.mkdir()
+    (package / '__init__.py').write_text('raise RuntimeError("disk full")')
+    with pytest.raises(RuntimeError, match='disk full'):
+        compat.import_segment_anything('broken_sam')
