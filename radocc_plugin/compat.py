@@ -1,7 +1,11 @@
 """Workarounds for dependencies; each says when it can go."""
+import importlib
 import os
+import sys
+import types
 
 import torch
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 
@@ -20,6 +24,77 @@ def load_from_local(filename: str, map_location=None, logger=None):
     if not os.path.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
     return torch.load(filename, map_location=map_location, weights_only=False)
+
+
+def import_segment_anything(package: str = 'segment_anything'):
+    """Imports segment-anything, or a fork, also without torchvision.
+
+    It uses four functions of torchvision that it does not declare
+    (github.com/facebookresearch/segment-anything/blob/main/setup.py), and
+    PyPI's torchvision cannot be loaded beside a CPU-only torch ("operator
+    torchvision::nms does not exist"). Then, and only then, mmcv and Pillow do
+    the same four jobs. Goes when PyPI's torchvision loads on such a torch.
+
+    Raises:
+        ImportError: If the package, or one of the stand-ins, is missing.
+    """
+    try:
+        return importlib.import_module(package)
+    except (ImportError, RuntimeError) as error:
+        if getattr(error, 'name', None) == package:
+            raise ImportError(f'the package {package} is not installed: pip '
+                              f'install {package.replace("_", "-")}; or use a '
+                              'config of superpixels') from error
+        if 'torchvision' not in str(error):
+            raise
+        print_log(f'torchvision cannot be loaded ({error}): for {package}, '
+                  'mmcv and Pillow stand in for it', logger='current')
+    stand_ins = _torchvision_stand_ins()
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules)
+              if name.split('.')[0] == 'torchvision'}
+    sys.modules.update(stand_ins)
+    try:
+        return importlib.import_module(package)
+    finally:
+        for name in stand_ins:
+            sys.modules.pop(name)
+        sys.modules.update(hidden)
+
+
+def _torchvision_stand_ins() -> dict:
+    """Modules with the functions that segment-anything imports."""
+    try:
+        from mmcv.ops import nms
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('segment-anything needs torchvision: pip install '
+                          'torchvision') from error
+
+    def batched_nms(boxes, scores, idxs, iou_threshold):
+        # Far apart, boxes of different groups do not suppress each other.
+        offset = idxs.to(boxes) * (boxes.max() + 1 if len(boxes) else 0)
+        return nms(boxes + offset[:, None], scores, iou_threshold)[1]
+
+    functions = {
+        'torchvision.ops.boxes':
+        dict(
+            batched_nms=batched_nms,
+            box_area=lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])),
+        'torchvision.transforms.functional':
+        dict(
+            to_pil_image=Image.fromarray,
+            resize=lambda image, size: image.resize(size[::-1], Image.BILINEAR)
+        )
+    }
+    modules = {}
+    for name, members in functions.items():
+        parts = name.split('.')
+        for end in range(1, len(parts)):
+            modules.setdefault('.'.join(parts[:end]),
+                               types.ModuleType('.'.join(parts[:end])))
+        modules[name] = types.ModuleType(name)
+        vars(modules[name]).update(members)
+    return modules
 
 
 def apply() -> None:

@@ -6,6 +6,7 @@ The parent is MMEngine's root, so the types build under any default scope.
 """
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import METRICS as ROOT_METRICS
+from mmengine.registry import MODEL_WRAPPERS as ROOT_MODEL_WRAPPERS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import Registry
@@ -23,11 +24,14 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
         locations=[f'{SCOPE}.{location}' for location in locations])
 
 
-# models, renderers, losses and the distiller
+# models, renderers, losses, the distiller and segmenters
 MODELS = _child('model', ROOT_MODELS, 'structures', 'rendering', 'losses',
-                'distillation')
-DATASETS = _child('dataset', ROOT_DATASETS, 'datasets')
+                'distillation', 'segments', 'segments.generation')
+MODEL_WRAPPERS = _child('model_wrapper', ROOT_MODEL_WRAPPERS,
+                        'segments.generation')
+DATASETS = _child('dataset', ROOT_DATASETS, 'datasets',
+                  'segments.camera_images')
 TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets')
-METRICS = _child('metric', ROOT_METRICS, 'evaluation')
+METRICS = _child('metric', ROOT_METRICS, 'evaluation', 'segments.generation')
 
 compat.apply()

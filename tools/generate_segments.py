@@ -1,124 +1,134 @@
 """Makes a segment map for every camera image of the given info files.
 
-    python tools/generate_segments.py --data-root data/nuscenes \\
+    python tools/generate_segments.py [CONFIG] --data-root data/nuscenes \\
         --ann-file data/nuscenes/radocc_infos_train.pkl \\
         --out data/nuscenes/segments
 
+CONFIG is a file or a name of configs/segments/; the default needs no weights.
 Finished images are skipped, so an interrupted run goes on where it stopped.
-A folder holds maps of one setting (see its manifest.json).
+A folder holds maps of one setting (see its manifest.json). Several GPUs or
+CPUs: torchrun --nproc_per_node 8 tools/generate_segments.py ... --launcher
+pytorch; on SLURM: srun ... --launcher slurm.
 """
 import argparse
-import dataclasses
 import os
-import time
-from functools import partial
-from multiprocessing import Pool
+import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress,
-                           TextColumn, TimeElapsedColumn, TimeRemainingColumn)
+ROOT = Path(__file__).resolve().parents[1]
+# The folder above holds `projects`, in a clone and in an installed package.
+sys.path.insert(0, str(ROOT))
+# Before torch is loaded, see tools/train.py.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from radocc_plugin.datasets.info_file import load_infos
-from radocc_plugin.segments import (SEGMENTERS, ensure_manifest, segment_path,
-                                    write_label_map)
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+CONFIGS = ROOT / 'configs' / 'segments'
 
 
-def parse_args(argv=None):
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__.split('\n')[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'config',
+        nargs='?',
+        default='segments_felzenszwalb',
+        help='file, or name in configs/segments')
     parser.add_argument(
         '--ann-file', nargs='+', required=True, help='info pickles')
     parser.add_argument(
         '--data-root', required=True, help='folder the image paths start in')
     parser.add_argument('--out', required=True, help='folder of the maps')
+    parser.add_argument('--checkpoint', help='weights of the segmenter')
     parser.add_argument(
-        '--method', choices=sorted(SEGMENTERS), default='felzenszwalb')
+        '--amp',
+        action='store_true',
+        help='mixed precision; same as model.segmenter.dtype=float16')
     parser.add_argument(
-        '--setting',
-        nargs='*',
-        default=[],
-        metavar='NAME=VALUE',
-        help='changes a setting of the method, e.g. width=800 scale=300')
-    parser.add_argument('--workers', type=int, default=os.cpu_count())
-    return parser.parse_args(argv)
+        '--batch-size', type=int, help='images at a time of each process')
+    parser.add_argument(
+        '--workers', type=int, help='threads of a segmenter without a GPU')
+    parser.add_argument('--work-dir', help='where logs go; default OUT/logs')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='override settings, e.g. model.segmenter.min_area=200')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
 
 
-def build_segmenter(method: str, assignments):
-    """A segmenter from ``name=value`` texts."""
-    cls = SEGMENTERS[method]
-    types = {f.name: f.type for f in dataclasses.fields(cls)}
-    settings = {}
-    for assignment in assignments:
-        name, _, value = assignment.partition('=')
-        if name not in types:
-            raise ValueError(f'--setting {assignment}: {method} takes '
-                             f'{", ".join(types)}')
-        try:
-            settings[name] = types[name](value)
-        except ValueError as error:
-            raise ValueError(
-                f'--setting {assignment}: {name} takes a number of type '
-                f'{types[name].__name__}') from error
-    return cls(**settings)
+def find_config(name: str) -> Path:
+    """A config file by its path, or by its name in configs/segments.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for path in (Path(name), CONFIGS / name, CONFIGS / f'{name}.py'):
+        if path.is_file():
+            return path
+    known = ', '.join(sorted(p.stem for p in CONFIGS.glob('*.py')))
+    raise ValueError(f'config takes a file or one of {known}, got {name}')
 
 
-def image_paths(ann_files):
-    """Every camera image of the info files once, sorted."""
-    paths = set()
-    for ann_file in ann_files:
-        for info in load_infos(ann_file)['data_list']:
-            paths.update(cam['img_path'] for cam in info['images'].values())
-    return sorted(paths)
-
-
-def segment_image(img_path, segmenter, data_root, out):
-    """Writes the map of one image; returns its count and its file size."""
-    source = Path(data_root) / img_path
-    data = source.read_bytes() if source.is_file() else b''
-    image = cv2.imdecode(np.frombuffer(data, np.uint8),
-                         cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise ValueError(f'{source}: image is missing or unreadable')
-    labels = segmenter(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-    target = segment_path(out, img_path)
-    write_label_map(target, labels)
-    return int(len(np.unique(labels[labels > 0]))), target.stat().st_size
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    segmenter = build_segmenter(args.method, args.setting)
-    paths = image_paths(args.ann_file)
-    ensure_manifest(args.out, segmenter.settings)
-    todo = [p for p in paths if not segment_path(args.out, p).exists()]
-    print(f'{len(paths)} images, {len(paths) - len(todo)} already done; '
-          f'settings {segmenter.settings}')
-    if not todo:
-        return
-
-    work = partial(
-        segment_image,
-        segmenter=segmenter,
+def make_config(args: argparse.Namespace) -> Config:
+    """The config with what the command line says."""
+    config = Config.fromfile(find_config(args.config))
+    config.launcher = args.launcher
+    paths = dict(
+        ann_file=args.ann_file,
         data_root=args.data_root,
-        out=args.out)
-    columns = (TextColumn('segments'), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
-    start = time.time()
-    # one thread each: the workers already fill the cores
-    with Pool(max(1, args.workers), cv2.setNumThreads,
-              (1, )) as pool, Progress(*columns) as progress:
-        results = list(
-            progress.track(
-                pool.imap_unordered(work, todo, chunksize=4),
-                total=len(todo)))
-    counts, sizes = zip(*results)
-    print(f'{len(todo)} maps in {time.time() - start:.0f} s: '
-          f'{np.mean(counts):.0f} segments an image '
-          f'({min(counts)}..{max(counts)}), {np.mean(sizes) / 1024:.0f} KiB '
-          f'a map, in {args.out}')
+        segments_root=args.out)
+    config.update(paths)
+    config.test_dataloader.dataset.update(paths)
+    config.model.segments_root = args.out
+    segmenter = config.model.segmenter
+    if 'data_root' in segmenter:
+        segmenter.data_root = args.data_root
+    for option, name, value in (('checkpoint', 'checkpoint', args.checkpoint),
+                                ('amp', 'dtype', args.amp and 'float16')):
+        if value:
+            if name not in segmenter:
+                raise ValueError(f'--{option}: {segmenter.type} of '
+                                 f'{args.config} takes no {name}')
+            segmenter[name] = value
+    if args.batch_size is not None:
+        config.test_dataloader.batch_size = args.batch_size
+    if args.workers is not None:
+        config.model.threads = args.workers
+    config.work_dir = args.work_dir or os.path.join(args.out, 'logs')
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    return config
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    config = make_config(args)
+    if args.launcher == 'pytorch' and not torch.cuda.is_available():
+        # MMEngine's own start wants a GPU (mmengine <= 0.10.7).
+        torch.distributed.init_process_group('gloo')
+    metrics = Runner.from_cfg(config).test()
+    if not is_main_process():
+        return
+    if not metrics['segments/images']:
+        print(f'Nothing to do: every image has its map in {args.out}')
+        return
+    print('{segments/images} maps: {segments/count:.0f} segments an image '
+          '({segments/count_min}..{segments/count_max}), '
+          '{segments/covered:.0%} covered, {segments/kib:.0f} KiB a map, '
+          '{segments/seconds:.2f} s an image and process'.format_map(metrics))
+    print(f'In {args.out}')
 
 
 if __name__ == '__main__':

@@ -93,7 +93,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         Step('segments', 'segment its images (stand-in for SAM)', [
             'tools/generate_segments.py', '--data-root', data, '--ann-file',
             infos[0], '--out', data / 'segments'
-        ], 0.5),
+        ], 0.5, training=True),
     ]
     # No validation: every checkpoint is tested in a step of its own.
     schedule = [
@@ -182,7 +182,7 @@ def keyframe_steps(args: argparse.Namespace) -> List[Step]:
         Step('keyframe_segments', 'real keyframe: segments', [
             'tools/generate_segments.py', '--data-root', data, '--ann-file',
             data / 'radocc_infos_val.pkl', '--out', data / 'segments'
-        ], 0.2),
+        ], 0.2, training=True),
         Step('keyframe', 'real keyframe: every stage, pictures', command, 0.5),
     ]
 

@@ -6,6 +6,7 @@ readers scale it up by nearest neighbour. A folder of maps holds one
 """
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Union
 
@@ -17,6 +18,7 @@ from radocc_plugin.fileio import write_atomically
 PathLike = Union[str, Path]
 MANIFEST = 'manifest.json'
 MAX_LABEL = 65535
+_PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 
 
 def segment_path(segments_root: PathLike, img_path: PathLike) -> Path:
@@ -53,6 +55,21 @@ def write_label_map(path: PathLike, labels: np.ndarray) -> None:
     write_atomically(path, png.tobytes())
 
 
+def is_complete(path: PathLike) -> bool:
+    """Whether a file is there and has a PNG's first and last bytes.
+
+    Our own writes are atomic; a copy that was cut off or a full disk may
+    still leave half a file. No pixel is decoded.
+    """
+    path = Path(path)
+    if not path.is_file() or path.stat().st_size < 16:
+        return False
+    with path.open('rb') as file:
+        start = file.read(len(_PNG_START))
+        file.seek(-len(_PNG_END), os.SEEK_END)
+        return start == _PNG_START and file.read() == _PNG_END
+
+
 def read_label_map(path: PathLike) -> np.ndarray:
     """Segment ids of an image, shape (h, w), int32, 0 = no segment.
 
@@ -61,12 +78,14 @@ def read_label_map(path: PathLike) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f'{path}: no segment map here; make the maps with '
-                         'tools/generate_segments.py')
+        raise ValueError(
+            f'{path}: no segment map here; make the maps with '
+            'tools/generate_segments.py --data-root <data root> --ann-file '
+            '<info file> --out <folder of the maps>')
     data = np.frombuffer(path.read_bytes(), np.uint8)
     labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if labels is None:
-        raise ValueError(f'{path}: not a readable PNG; delete it and run '
+        raise ValueError(f'{path}: not a readable PNG; run '
                          'tools/generate_segments.py again')
     if labels.ndim != 2 or labels.dtype != np.uint16:
         raise ValueError(f'{path}: takes a uint16 PNG of one channel, got '

@@ -1,12 +1,15 @@
 """Segmenters that need no weights: superpixels of scikit-image.
 
-A segmenter is a frozen dataclass: its fields are its settings, calling it
-with an RGB image gives a segment map. Both are deterministic.
+A segmenter is a callable ``(image, img_path) -> segment map`` with its
+``settings``. These are frozen dataclasses and deterministic; scikit-image
+releases the GIL, so threads share the images of a batch.
 """
 from dataclasses import asdict, dataclass
 
-import cv2
 import numpy as np
+
+from radocc_plugin.registry import MODELS
+from radocc_plugin.segments.painting import renumber, shrink
 
 
 @dataclass(frozen=True)
@@ -37,29 +40,26 @@ class Superpixels:
         """Everything that decides the maps, for the manifest."""
         return dict(method=self.method, **asdict(self))
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, img_path: str = '') -> np.ndarray:
         """Segments an image.
 
         Args:
             image: RGB, shape (H, W, 3), uint8.
+            img_path: Not used.
 
         Returns:
             Segment ids, shape (h, w), uint16; 1, 2, ... in the order in
             which the segments first appear row by row, 0 = no segment.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError('image takes uint8 RGB of shape (H, W, 3), got '
-                             f'{image.dtype} {image.shape}')
-        height, width = image.shape[:2]
-        if width > self.width:
-            size = (self.width, max(1, round(height * self.width / width)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        return _renumber(self._segment(image), self.min_area)
+        labels = self._segment(shrink(image, self.width))
+        return renumber(labels + 1, self.min_area)
 
     def _segment(self, image: np.ndarray) -> np.ndarray:
+        """Ids from 0, shape (h, w); every pixel has a segment."""
         raise NotImplementedError
 
 
+@MODELS.register_module()
 @dataclass(frozen=True)
 class Felzenszwalb(Superpixels):
     """Graph-based segments that follow the image's own edges.
@@ -85,6 +85,7 @@ class Felzenszwalb(Superpixels):
             channel_axis=-1)
 
 
+@MODELS.register_module()
 @dataclass(frozen=True)
 class Slic(Superpixels):
     """Compact segments of about equal size.
@@ -108,17 +109,3 @@ class Slic(Superpixels):
             compactness=self.compactness,
             start_label=0,
             channel_axis=-1)
-
-
-SEGMENTERS = {cls.method: cls for cls in (Felzenszwalb, Slic)}
-
-
-def _renumber(labels: np.ndarray, min_area: int) -> np.ndarray:
-    """Ids 1, 2, ... by first pixel; segments below ``min_area`` become 0."""
-    _, first, inverse, area = np.unique(
-        labels, return_index=True, return_inverse=True, return_counts=True)
-    kept = np.flatnonzero(area >= min_area)
-    kept = kept[np.argsort(first[kept])]
-    ids = np.zeros(len(area), np.uint16)
-    ids[kept] = np.arange(1, len(kept) + 1)
-    return ids[inverse.reshape(labels.shape)]

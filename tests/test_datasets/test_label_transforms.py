@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+import torch
+from mmcv.transforms import Compose
 from PIL import Image
 
 from radocc_plugin import occ3d
-from radocc_plugin.datasets import LoadOcc3D, LoadSegments
+from radocc_plugin.datasets import (AugmentBEV, AugmentMultiViewImages,
+                                    LoadMultiViewImages, LoadOcc3D,
+                                    LoadSegments)
+from radocc_plugin.datasets.transforms import labels as labels_module
+from radocc_plugin.geometry import Cameras
+from radocc_plugin.geometry.rays import camera_rays
+from radocc_plugin.segments import read_label_map, write_label_map
 
 
 def _labels(**changes):
@@ -104,3 +112,81 @@ def test_segments_of_another_format_are_named(sample, tmp_path):
     Image.new('RGB', (80, 45)).save(path)
     with pytest.raises(ValueError, match='token0.png'):
         LoadSegments(str(tmp_path))(sample)
+
+
+def test_segments_do_not_follow_the_augmented_images(sample):
+    """Rays start from the raw cameras, and so do their segments."""
+    plain = LoadSegments(size=(9, 16))(dict(sample))['segments']
+    pipeline = Compose([
+        LoadMultiViewImages(),
+        AugmentMultiViewImages((32, 64), resize=(-0.06, 0.11), flip_prob=1.,
+                               rotate=(-5.4, 5.4)),
+        LoadOcc3D(),
+        AugmentBEV(flip_x_prob=1., flip_y_prob=1.),
+        LoadSegments(size=(9, 16))
+    ])
+    np.testing.assert_array_equal(pipeline(sample)['segments'], plain)
+
+
+@pytest.mark.parametrize('size', (None, (20, 30)))
+def test_every_ray_gets_the_segment_of_its_raw_pixel(sample, size):
+    """Ids are pixel indices here, so they tell where a ray looked."""
+    sample = LoadSegments(size=size)(LoadMultiViewImages()(sample))
+    ids = torch.from_numpy(sample['segments'])[None]
+    cam2img = torch.from_numpy(sample['cam2img']).float()
+    cam2ego = torch.from_numpy(sample['cam2ego']).float()
+    cameras = Cameras(cam2img[None], cam2ego[None],
+                      torch.eye(4)[None], sample['ori_shape'])
+    rays = camera_rays(cameras, (13, 22), max_rays=200,
+                       generator=torch.Generator().manual_seed(0))
+    points = torch.einsum('rij,ri->rj', cam2ego[rays.camera, :3, :3],
+                          rays.directions)
+    pixel = torch.einsum('rij,rj->ri', cam2img[rays.camera], points)[:, :2]
+    column, row = pixel.numpy().T
+    found = rays.gather_maps(ids).numpy()
+    # a resized map is exact to half a pixel of its own
+    slack = np.array([0.5, 0.5]) + (0 if size is None else np.array(
+        [45 / size[0], 80 / size[1]]) / 2)
+    assert (np.abs(found // 80 + 0.5 - row) <= slack[0] + 1e-3).all()
+    assert (np.abs(found % 80 + 0.5 - column) <= slack[1] + 1e-3).all()
+    assert len(np.unique(found)) > 100
+
+
+def test_missing_segments_are_dropped_by_option_and_counted(
+        sample, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(labels_module, 'print_log',
+                        lambda text, **kwargs: lines.append(text))
+    kept = read_label_map(sample['data_root'] + '/segments/samples/CAM_BACK/'
+                          'token0.png')
+    write_label_map(tmp_path / 'samples/CAM_BACK/token0.png', kept)
+    load = LoadSegments(str(tmp_path), size=(9, 16), missing='drop')
+    for _ in range(3):
+        segments = load(dict(sample))['segments']
+    back = sample['cam_names'].index('CAM_BACK')
+    assert segments[back].any()
+    assert not np.delete(segments, back, axis=0).any()
+    assert load.num_missing == 15 and load.num_images == 18
+    first, tenth = lines
+    assert '1 of 1 images' in first and 'generate_segments.py' in first
+    assert '10 of ' in tenth
+
+
+def test_dropping_needs_a_size_and_damaged_maps_are_never_dropped(
+        sample, tmp_path):
+    with pytest.raises(ValueError, match="missing='drop' takes a size"):
+        LoadSegments(missing='drop')
+    with pytest.raises(ValueError, match="error or drop, got 'skip'"):
+        LoadSegments(missing='skip')
+    path = tmp_path / 'samples/CAM_FRONT_LEFT/token0.png'
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'half a file')
+    with pytest.raises(ValueError, match='token0.png: not a readable PNG'):
+        LoadSegments(str(tmp_path), size=(9, 16), missing='drop')(sample)
+
+
+def test_a_map_of_other_proportions_is_no_map_of_the_image(sample, tmp_path):
+    write_label_map(tmp_path / 'samples/CAM_FRONT_LEFT/token0.png',
+                    np.ones((45, 60), int))
+    with pytest.raises(ValueError, match='token0.png: a map of 45 x 60'):
+        LoadSegments(str(tmp_path))(LoadMultiViewImages()(sample))

@@ -13,7 +13,7 @@ from radocc_plugin.datasets.synthetic.occupancy import (camera_mask,
                                                         lidar_mask,
                                                         occupancy_labels)
 from radocc_plugin.datasets.synthetic.sensors import (CAMERA_DELAYS, Camera,
-                                                      Scan, make_rig,
+                                                      Scan, View, make_rig,
                                                       pose_matrix, scan,
                                                       take_picture)
 from radocc_plugin.datasets.synthetic.shading import make_lighting
@@ -89,6 +89,20 @@ class SceneWriter:
     def ego2world(self, time: float) -> np.ndarray:
         x, y, yaw = self.traffic.ego_pose(time)
         return pose_matrix(x, y, 0.0, yaw)
+
+    def picture(self, channel: str, time: float) -> View:
+        """What a camera sees at a time in seconds; always the same."""
+        camera = self.rig.cameras[channel]
+        return take_picture(self.street, self.traffic, self.surfaces,
+                            self.lighting, camera,
+                            self.ego2world(time) @ camera.cam2ego,
+                            self.rig.image_size, time,
+                            self._rng('picture', channel,
+                                      self._timestamp(time)))
+
+    def time(self, timestamp: int) -> float:
+        """Seconds since the start of the scene of a file's timestamp."""
+        return (timestamp - self._timestamp(0.0)) * 1e-6
 
     def write(self) -> Rows:
         """Writes all sensor files and returns the rows of all tables."""
@@ -219,11 +233,7 @@ class SceneWriter:
             at = time + CAMERA_DELAYS[name] * 1e-6
             path = self._new_file(name, token, at, True)
             cam2world = self.ego2world(at) @ camera.cam2ego
-            view = take_picture(self.street, self.traffic, self.surfaces,
-                                self.lighting, camera, cam2world,
-                                self.rig.image_size, at,
-                                self._rng('picture', name,
-                                          self._timestamp(at)))
+            view = self.picture(name, at)
             Image.fromarray(view.image).save(path, quality=_JPEG_QUALITY)
             seen = view.hits.instance[view.hits.instance >= 0]
             visible[:, 0] += np.bincount(seen, minlength=len(visible))

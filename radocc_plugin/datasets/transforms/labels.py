@@ -1,10 +1,12 @@
 """Labels from files: Occ3D volumes and image segments."""
+import logging
 import os.path as osp
 from pathlib import Path
 from typing import Optional, Tuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.transforms.bev import check_before_bda
@@ -67,35 +69,73 @@ class LoadSegments(BaseTransform):
     image ``samples/CAM_FRONT/x.jpg`` is the 16-bit PNG
     ``<segments_root>/samples/CAM_FRONT/x.png``.
 
+    Rays start from the un-augmented cameras, so the maps are never cropped,
+    flipped or rotated with the images; where in the pipeline the transform
+    stands makes no difference. ``Rays.gather_maps`` gives the id of each ray.
+
     Args:
         segments_root: Folder of the maps, relative to the data root.
         size: Height and width (h, w) to which maps are resized, by taking the
             id at each new pixel's centre; None keeps them.
+        missing: What a missing map is: 'error', or 'drop': all 0, so that
+            segment affinity skips that image; how often is logged.
 
     Raises:
-        ValueError: If a map is missing, cannot be read, or is no label map;
-            names the file.
+        ValueError: If a map is missing, cannot be read, is no label map or
+            has not the proportions of its image; names the file.
     """
 
     def __init__(self,
                  segments_root: str = 'segments',
-                 size: Optional[Tuple[int, int]] = None) -> None:
+                 size: Optional[Tuple[int, int]] = None,
+                 missing: str = 'error') -> None:
+        if missing not in ('error', 'drop'):
+            raise ValueError(f'missing takes error or drop, got {missing!r}')
+        if missing == 'drop' and size is None:
+            raise ValueError("missing='drop' takes a size for the empty maps")
         self.segments_root = segments_root
         self.size = size
+        self.missing = missing
+        self.num_images = self.num_missing = 0
 
     def transform(self, results: dict) -> dict:
         data_root = results['data_root']
         root = osp.join(data_root, self.segments_root)
         results['segments'] = np.stack([
-            self._load(segment_path(root, osp.relpath(image_path, data_root)))
+            self._load(
+                segment_path(root, osp.relpath(image_path, data_root)),
+                results.get('ori_shape'))
             for image_path in results['img_path']
         ])
         return results
 
-    def _load(self, path: Path) -> np.ndarray:
+    def _load(self, path: Path, image_size) -> np.ndarray:
+        self.num_images += 1
+        if self.missing == 'drop' and not path.is_file():
+            self._count_missing(path)
+            return np.zeros(self.size, np.int32)
         segments = read_label_map(path)
+        if image_size is not None:
+            (height, width), (rows, columns) = image_size, segments.shape
+            # a map's height was rounded to a pixel
+            if abs(height * columns / width - rows) > 1:
+                raise ValueError(
+                    f'{path}: a map of {rows} x {columns} pixels does not '
+                    f'cover an image of {height} x {width}; it was made from '
+                    'another image')
         if self.size is None:
             return segments
         rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int)
                          for new, old in zip(self.size, segments.shape))
         return segments[rows[:, None], columns]
+
+    def _count_missing(self, path: Path) -> None:
+        """Logs the 1st, 10th, 100th ... missing map of this process."""
+        self.num_missing += 1
+        if self.num_missing == 10**(len(str(self.num_missing)) - 1):
+            print_log(
+                f'{self.num_missing} of {self.num_images} images had no '
+                f'segment map so far, the latest {path}; their rays have no '
+                'segment. tools/generate_segments.py makes the maps',
+                logger='current',
+                level=logging.WARNING)
