@@ -9,8 +9,7 @@ from radocc_plugin.datasets import (AugmentBEV, AugmentMultiViewImages,
                                     LoadMultiViewImages, LoadOcc3D,
                                     LoadSegments)
 from radocc_plugin.datasets.transforms import labels as labels_module
-from radocc_plugin.geometry import Cameras
-from radocc_plugin.geometry.rays import camera_rays
+from radocc_plugin.geometry import Cameras, draw_rays
 from radocc_plugin.segments import read_label_map, write_label_map
 
 
@@ -137,8 +136,9 @@ def test_every_ray_gets_the_segment_of_its_raw_pixel(sample, size):
     cam2ego = torch.from_numpy(sample['cam2ego']).float()
     cameras = Cameras(cam2img[None], cam2ego[None],
                       torch.eye(4)[None], sample['ori_shape'])
-    rays = camera_rays(cameras, (13, 22), max_rays=200,
-                       generator=torch.Generator().manual_seed(0))
+    rays = draw_rays(
+        cameras, (13, 22), max_rays=200,
+        generator=torch.Generator().manual_seed(0))
     points = torch.einsum('rij,ri->rj', cam2ego[rays.camera, :3, :3],
                           rays.directions)
     pixel = torch.einsum('rij,rj->ri', cam2img[rays.camera], points)[:, :2]

@@ -37,6 +37,9 @@ def test_wheel_holds_what_mim_looks_for(names):
                  'projects/BEVDetOcc/bevdet_occ/detector.py',
                  'projects/BEVDetOcc/metafile.yml'):
         assert f'radocc_plugin/.mim/{name}' in names
+    sources = 'radocc_plugin/rendering/backends/cpp_source'
+    assert {f'{sources}/{n}' for n in ('module.cpp', 'rays.h', 'exact.h',
+                                       'sampled.h')} <= set(names)
     configs = [n for n in names if '/.mim/configs/radocc/' in n]
     assert len([n for n in configs if n.endswith('.py')]) == len(
         list((ROOT / 'configs' / 'radocc').glob('*.py')))
