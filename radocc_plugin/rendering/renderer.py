@@ -1,4 +1,5 @@
 """The registered renderer: occupancy volumes and cameras to what rays see."""
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple, Union
 
@@ -90,6 +91,9 @@ class VolumeRenderer(BaseModule):
             ``'author'`` or the arguments of ``Sampling`` render uniform
             samples with trilinear interpolation, as the RadOcc author does;
             needs ``density='softplus'`` or ``'head'``.
+        cached_rigs: Batches of calibrations whose rays and walks are kept,
+            for the ``torch`` backend with ``ray_sampler='grid'`` and all
+            rays: 20 bytes a crossing. 0 builds them at every call.
         depth_range: Rendered depth is clamped to it, metres; None for never.
             (Author: 1 to 45 m, in renders of all pixels.)
 
@@ -108,6 +112,7 @@ class VolumeRenderer(BaseModule):
                  backend: str = 'auto',
                  min_transmittance: float = 1e-4,
                  sampling: Union[None, str, dict] = None,
+                 cached_rigs: int = 0,
                  depth_range: Optional[Tuple[float, float]] = None) -> None:
         super().__init__()
         for name, value, allowed in (
@@ -123,6 +128,11 @@ class VolumeRenderer(BaseModule):
         if not 0 <= min_transmittance < 1:
             raise ValueError('VolumeRenderer.min_transmittance takes 0 to 1, '
                              f'got {min_transmittance}')
+        if cached_rigs and (ray_sampler != 'grid' or max_rays is not None):
+            raise ValueError(
+                'VolumeRenderer.cached_rigs keeps rays that do not change '
+                "between steps: ray_sampler='grid' and max_rays=None, got "
+                f'{ray_sampler!r} and {max_rays}')
         if sampling is not None and density == 'free_probability':
             raise ValueError(
                 "VolumeRenderer.sampling interpolates raw density and needs "
@@ -137,6 +147,8 @@ class VolumeRenderer(BaseModule):
         self.backend = backend
         self.min_transmittance = min_transmittance
         self.sampling = sampling
+        self.cached_rigs = cached_rigs
+        self._rigs = OrderedDict()
         self.depth_range = depth_range
 
     def trace(self,
@@ -153,6 +165,8 @@ class VolumeRenderer(BaseModule):
             sampler_inputs: ``points`` or ``segments``, for the samplers that
                 need them, see ``draw_rays``.
         """
+        if self.cached_rigs:
+            return self._cached(cameras, tuple(grid_shape))
         rays = draw_rays(
             cameras,
             self.render_size,
@@ -168,6 +182,19 @@ class VolumeRenderer(BaseModule):
         """Every pixel of the render, for maps and pictures."""
         rays = draw_rays(cameras, self.render_size, 'grid')
         return self.geometry(rays, cameras, grid_shape)
+
+    def _cached(self, cameras: Cameras,
+                grid_shape: Tuple[int, int, int]) -> RenderGeometry:
+        key = (grid_shape, cameras.cam2img.device, *(
+            x.cpu().numpy().tobytes()
+            for x in (cameras.cam2img, cameras.cam2ego, cameras.bda_mat,
+                      cameras.image_sizes)))
+        if key not in self._rigs:
+            self._rigs[key] = self.trace_all(cameras, grid_shape)
+        self._rigs.move_to_end(key)
+        if len(self._rigs) > self.cached_rigs:
+            self._rigs.popitem(last=False)
+        return self._rigs[key]
 
     def geometry(self, rays, cameras: Cameras,
                  grid_shape: Tuple[int, int, int]) -> RenderGeometry:

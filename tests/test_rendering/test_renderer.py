@@ -216,6 +216,20 @@ def test_depth_range_clamps_as_the_author_does():
         depth.clamp(1., 4.))
 
 
+def test_geometry_is_kept_for_the_last_rigs():
+    renderer = build(ray_sampler='grid', max_rays=None, cached_rigs=2)
+    moved = [cameras() for _ in range(3)]
+    for i, rig in enumerate(moved):
+        rig.cam2ego[..., 2, 3] += 0.1 * i
+    first = [renderer.trace(rig, SHAPE) for rig in moved[:2]]
+    assert renderer.trace(cameras(), SHAPE) is first[0]
+    third = renderer.trace(moved[2], SHAPE)
+    assert renderer.trace(moved[2], SHAPE) is third
+    again = renderer.trace(moved[1], SHAPE)
+    assert again is not first[1]
+    assert torch.equal(again.rays.origins, first[1].rays.origins)
+
+
 def test_renders_of_other_rays_do_not_compare():
     renderer = build()
     a, b = (renderer(logits_of(), renderer.trace(cameras(), SHAPE))
@@ -231,6 +245,7 @@ def test_renders_of_other_rays_do_not_compare():
     (dict(ray_sampler='all'), 'ray_sampler'),
     (dict(min_transmittance=1.), 'min_transmittance'),
     (dict(sampling='author'), 'softplus'),
+    (dict(cached_rigs=3), 'cached_rigs'),
 ])
 def test_bad_options_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):

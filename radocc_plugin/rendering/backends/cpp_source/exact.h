@@ -8,22 +8,6 @@ namespace {
 
 constexpr double kMinHit = 1e-7;  // functional.MIN_HIT
 
-// Below it, series replace closed forms.
-template <typename T>
-constexpr T limit_of() {
-  return sizeof(T) == 4 ? T(0.1) : T(0.01);
-}
-
-// 1 - e^-tau without cancellation, and far cheaper than expm1 where tau is
-// small, as it is in most of the free space.
-template <typename T>
-inline T hit_of(T tau) {
-  if (tau > limit_of<T>()) return 1 - std::exp(-tau);
-  return tau *
-         (1 - tau / 2 *
-                  (1 - tau / 3 * (1 - tau / 4 * (1 - tau / 5 * (1 - tau / 6)))));
-}
-
 // What happens to the light in a voxel: the share that ends and that passes,
 // h = (1 - (1 + tau) e^-tau) / tau for the mean depth, and dh/dtau. Series
 // where the closed forms would cancel; see functional.py.

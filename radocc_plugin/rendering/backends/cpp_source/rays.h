@@ -105,6 +105,22 @@ inline void walk(const Grid& grid, const float* origin, const float* direction,
   }
 }
 
+// Below it, series replace closed forms.
+template <typename T>
+constexpr T limit_of() {
+  return sizeof(T) == 4 ? T(0.1) : T(0.01);
+}
+
+// 1 - e^-tau without cancellation, and far cheaper than expm1 where tau is
+// small, as it is in most of the free space.
+template <typename T>
+inline T hit_of(T tau) {
+  if (tau > limit_of<T>()) return 1 - std::exp(-tau);
+  return tau *
+         (1 - tau / 2 *
+                  (1 - tau / 3 * (1 - tau / 4 * (1 - tau / 5 * (1 - tau / 6)))));
+}
+
 // Calls run with the channel count as a constant where it is a usual one, so
 // that the loops over channels unroll.
 template <typename Run>

@@ -5,10 +5,13 @@
 
 namespace {
 
-// The eight voxels around a sample and their shares.
+// The eight voxels around a sample and their shares. Some samples in a row
+// have the same voxels: `fresh` marks the first of them.
+template <typename T>
 struct Stencil {
   int64_t voxel[8];
-  float share[8];
+  T share[8];
+  bool fresh;
 };
 
 struct Sampler {
@@ -19,7 +22,7 @@ struct Sampler {
 
   // Calls visit(t, stencil) for the samples inside the grid, until it returns
   // false.
-  template <typename Visit>
+  template <typename T, typename Visit>
   void each_sample(int64_t ray, Visit&& visit) const {
     const Grid& grid = rays.grid;
     const float* origin = rays.origins + 3 * ray;
@@ -45,48 +48,60 @@ struct Sampler {
     const int64_t stride[3] = {grid.shape[1] * grid.shape[2], grid.shape[2],
                                1};
     const int64_t base = rays.volume[ray] * grid.voxels();
-    Stencil stencil;
+    Stencil<T> stencil;
+    int64_t cell[3] = {-2, -2, -2};
     for (int64_t k = first; k <= last; ++k) {
       const double t = k * step;
-      int64_t index[3][2];
-      float share[3][2];
+      T share[3][2];
+      stencil.fresh = false;
       for (int a = 0; a < 3; ++a) {
         const double at = scale[a] * t + shift[a];
-        const double cell = std::floor(at);
-        const int64_t top = grid.shape[a] - 1, i = (int64_t)cell;
+        const int64_t i = (int64_t)std::floor(at), top = grid.shape[a] - 1;
+        stencil.fresh |= i != cell[a];
+        cell[a] = i;
         // A corner outside the grid counts for nothing.
-        share[a][0] = i < 0 || i > top ? 0 : 1 - (float)(at - cell);
-        share[a][1] = i + 1 < 0 || i + 1 > top ? 0 : (float)(at - cell);
-        index[a][0] = std::min(std::max<int64_t>(i, 0), top) * stride[a];
-        index[a][1] = std::min(std::max<int64_t>(i + 1, 0), top) * stride[a];
+        share[a][0] = i < 0 || i > top ? T(0) : T(1 - (at - i));
+        share[a][1] = i + 1 < 0 || i + 1 > top ? T(0) : T(at - i);
       }
-      for (int c = 0; c < 8; ++c) {
-        const int x = c >> 2, y = (c >> 1) & 1, z = c & 1;
-        stencil.voxel[c] = base + index[0][x] + index[1][y] + index[2][z];
-        stencil.share[c] = share[0][x] * share[1][y] * share[2][z];
+      if (stencil.fresh) {
+        int64_t index[3][2];
+        for (int a = 0; a < 3; ++a)
+          for (int side = 0; side < 2; ++side)
+            index[a][side] = std::min(std::max<int64_t>(cell[a] + side, 0),
+                                      grid.shape[a] - 1) * stride[a];
+        for (int c = 0; c < 8; ++c)
+          stencil.voxel[c] =
+              base + index[0][c >> 2] + index[1][(c >> 1) & 1] + index[2][c & 1];
       }
+      for (int c = 0; c < 8; ++c)
+        stencil.share[c] = share[0][c >> 2] * share[1][(c >> 1) & 1] *
+                           share[2][c & 1];
       if (!visit(t, stencil)) return;
     }
   }
 };
 
-// Optical depth of a sample and its derivative by the raw density.
+// What happens to the light at a sample: optical depth softplus(raw) * step,
+// its derivative by the raw density, and the share that ends.
 template <typename T>
-inline void soft_density(const T* raw_density, const Stencil& stencil, T step,
-                         T& tau, T& slope) {
-  T raw = 0;
-  for (int c = 0; c < 8; ++c)
-    raw += raw_density[stencil.voxel[c]] * stencil.share[c];
-  const T small = std::exp(-std::abs(raw));
-  tau = step * (std::max(raw, T(0)) + std::log1p(small));
-  slope = step * (raw > 0 ? 1 / (1 + small) : small / (1 + small));
-}
+struct SoftPassage {
+  T slope, hit;
+
+  SoftPassage(const T corner[8], const T share[8], T step) {
+    T raw = 0;
+    for (int c = 0; c < 8; ++c) raw += corner[c] * share[c];
+    const T small = std::exp(-std::abs(raw));
+    const T tau = step * (std::max(raw, T(0)) + std::log1p(small));
+    slope = step * (raw > 0 ? 1 / (1 + small) : small / (1 + small));
+    hit = hit_of(tau);
+  }
+};
 
 template <typename T>
-struct Sample {  // what a sample adds to its voxels
-  Stencil stencil;
+struct Cell {  // what the samples between eight voxels add to them
+  int64_t voxel[8];
+  T weight[8], grad_raw[8];
   int32_t ray;
-  T weight, grad_raw, slope;
 };
 
 }  // namespace
@@ -99,10 +114,9 @@ std::vector<Tensor> render_samples(Tensor density_logits, Tensor values,
                                    bool align_corners, double stop) {
   const Rays rays(origins, directions, volume, range, shape);
   const Sampler sampler{rays, num_samples, step, align_corners};
-  const int64_t channels = values.size(1);
   Tensor depth = torch::empty({rays.count}, values.options());
   Tensor no_hit = torch::empty({rays.count}, values.options());
-  Tensor rendered = torch::zeros({rays.count, channels}, values.options());
+  Tensor rendered = torch::zeros({rays.count, values.size(1)}, values.options());
   AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "render_samples", [&] {
     using T = scalar_t;
     const T* raw = density_logits.data_ptr<T>();
@@ -110,26 +124,41 @@ std::vector<Tensor> render_samples(Tensor density_logits, Tensor values,
     T* out = rendered.data_ptr<T>();
     T* out_depth = depth.data_ptr<T>();
     T* out_no_hit = no_hit.data_ptr<T>();
-    at::parallel_for(0, rays.count, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        T* sum = out + r * channels;
-        double left = 1, where = 0;
-        sampler.each_sample(r, [&](double t, const Stencil& stencil) {
-          T tau, slope;
-          soft_density(raw, stencil, T(step), tau, slope);
-          const T weight = T(left) * -std::expm1(-tau);
-          where += weight * t;
-          for (int i = 0; i < 8; ++i) {
-            const T share = weight * stencil.share[i];
-            const T* row = value + stencil.voxel[i] * channels;
-            for (int64_t c = 0; c < channels; ++c) sum[c] += share * row[c];
-          }
-          left *= std::exp(-tau);
-          return !(left <= stop);
-        });
-        out_depth[r] = where;
-        out_no_hit[r] = left;
-      }
+    with_channels(values.size(1), [&](auto channels) {
+      at::parallel_for(0, rays.count, 64, [&](int64_t begin, int64_t end) {
+        std::vector<Cell<T>> cells;
+        for (int64_t r = begin; r < end; ++r) {
+          double left = 1, where = 0;
+          T corner[8];
+          cells.clear();
+          sampler.each_sample<T>(r, [&](double t, const Stencil<T>& stencil) {
+            if (stencil.fresh) {
+              cells.push_back({});
+              for (int i = 0; i < 8; ++i) {
+                const int64_t voxel = cells.back().voxel[i] = stencil.voxel[i];
+                corner[i] = raw[voxel];
+                prefetch(value + voxel * channels, channels * sizeof(T));
+              }
+            }
+            const SoftPassage<T> passage(corner, stencil.share, T(step));
+            const T weight = T(left) * passage.hit;
+            where += weight * t;
+            for (int i = 0; i < 8; ++i)
+              cells.back().weight[i] += weight * stencil.share[i];
+            left *= 1 - passage.hit;
+            return !(left <= stop);
+          });
+          T* sum = out + r * channels;
+          for (const auto& cell : cells)
+            for (int i = 0; i < 8; ++i) {
+              const T* row = value + cell.voxel[i] * channels;
+              for (int64_t c = 0; c < channels; ++c)
+                sum[c] += cell.weight[i] * row[c];
+            }
+          out_depth[r] = where;
+          out_no_hit[r] = left;
+        }
+      });
     });
   });
   return {depth, rendered, no_hit};
@@ -142,7 +171,6 @@ std::vector<Tensor> render_samples_backward(
     int64_t num_samples, double step, bool align_corners, double stop) {
   const Rays rays(origins, directions, volume, range, shape);
   const Sampler sampler{rays, num_samples, step, align_corners};
-  const int64_t channels = values.size(1);
   Tensor grad_density = torch::zeros_like(density_logits);
   Tensor grad_values = torch::zeros_like(values);
   AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "render_samples_backward", [&] {
@@ -154,51 +182,73 @@ std::vector<Tensor> render_samples_backward(
     const T* g_no_hit = grad_no_hit.data_ptr<T>();
     T* out_density = grad_density.data_ptr<T>();
     T* out_values = grad_values.data_ptr<T>();
-
-    auto walk_ray = [&](int64_t r, std::vector<Sample<T>>& list) {
-      const T* grad = g_rendered + r * channels;
-      const size_t first = list.size();
-      // `earned` is what the hits so far are worth to the loss.
-      double left = 1, earned = 0;
-      sampler.each_sample(r, [&](double t, const Stencil& stencil) {
-        T tau, slope;
-        soft_density(raw, stencil, T(step), tau, slope);
-        T worth = g_depth[r] * T(t);
-        for (int i = 0; i < 8; ++i) {
-          const T* row = value + stencil.voxel[i] * channels;
-          T product = 0;
-          for (int64_t c = 0; c < channels; ++c) product += grad[c] * row[c];
-          worth += stencil.share[i] * product;
-        }
-        const T weight = T(left) * -std::expm1(-tau);
-        earned += weight * worth;
-        left *= std::exp(-tau);
-        list.push_back({stencil, (int32_t)r, weight,
-                        T(left * worth + earned), slope});
-        return !(left <= stop);
-      });
-      earned += left * g_no_hit[r];
-      for (size_t k = first; k < list.size(); ++k)
-        list[k].grad_raw = (list[k].grad_raw - T(earned)) * list[k].slope;
-    };
-    gather<Sample<T>>(
-        rays.count, walk_ray,
-        [&](const Sample<T>& sample) {
-          for (int64_t voxel : sample.stencil.voxel)
-            prefetch(out_values + voxel * channels, channels * sizeof(T));
-        },
-        [&](const Sample<T>& sample, auto&& mine) {
-          const T* grad = g_rendered + sample.ray * channels;
-          for (int i = 0; i < 8; ++i) {
-            const int64_t voxel = sample.stencil.voxel[i];
-            if (!mine(voxel)) continue;
-            const T share = sample.stencil.share[i];
-            out_density[voxel] += sample.grad_raw * share;
-            T* row = out_values + voxel * channels;
-            for (int64_t c = 0; c < channels; ++c)
-              row[c] += sample.weight * share * grad[c];
+    with_channels(values.size(1), [&](auto channels) {
+      struct Sample {
+        size_t cell;
+        T share[8], gain, slope;
+      };
+      auto walk_ray = [&](int64_t r, std::vector<Cell<T>>& cells) {
+        static thread_local std::vector<Sample> samples;
+        samples.clear();
+        const T* grad = g_rendered + r * channels;
+        T corner[8], product[8];
+        // `earned` is what the hits so far are worth to the loss.
+        double left = 1, earned = 0;
+        sampler.each_sample<T>(r, [&](double t, const Stencil<T>& stencil) {
+          if (stencil.fresh) {
+            cells.push_back({});
+            Cell<T>& cell = cells.back();
+            cell.ray = r;
+            for (int i = 0; i < 8; ++i) {
+              cell.voxel[i] = stencil.voxel[i];
+              corner[i] = raw[cell.voxel[i]];
+              const T* row = value + cell.voxel[i] * channels;
+              product[i] = 0;
+              for (int64_t c = 0; c < channels; ++c)
+                product[i] += grad[c] * row[c];
+            }
           }
+          const SoftPassage<T> passage(corner, stencil.share, T(step));
+          const T weight = T(left) * passage.hit;
+          T worth = g_depth[r] * T(t);
+          for (int i = 0; i < 8; ++i) {
+            worth += stencil.share[i] * product[i];
+            cells.back().weight[i] += weight * stencil.share[i];
+          }
+          earned += weight * worth;
+          left *= 1 - passage.hit;
+          Sample sample{cells.size() - 1, {}, T(left * worth + earned),
+                        passage.slope};
+          std::copy(stencil.share, stencil.share + 8, sample.share);
+          samples.push_back(sample);
+          return !(left <= stop);
         });
+        // More density takes away from all that lies behind.
+        earned += left * g_no_hit[r];
+        for (const auto& sample : samples) {
+          const T grad_raw = (sample.gain - T(earned)) * sample.slope;
+          for (int i = 0; i < 8; ++i)
+            cells[sample.cell].grad_raw[i] += grad_raw * sample.share[i];
+        }
+      };
+      gather<Cell<T>>(
+          rays.count, walk_ray,
+          [&](const Cell<T>& cell) {
+            for (int64_t voxel : cell.voxel)
+              prefetch(out_values + voxel * channels, channels * sizeof(T));
+          },
+          [&](const Cell<T>& cell, auto&& mine) {
+            const T* grad = g_rendered + cell.ray * channels;
+            for (int i = 0; i < 8; ++i) {
+              const int64_t voxel = cell.voxel[i];
+              if (!mine(voxel)) continue;
+              out_density[voxel] += cell.grad_raw[i];
+              T* row = out_values + voxel * channels;
+              for (int64_t c = 0; c < channels; ++c)
+                row[c] += cell.weight[i] * grad[c];
+            }
+          });
+    });
   });
   return {grad_density, grad_values};
 }
