@@ -21,12 +21,13 @@ sys.path.insert(0, str(ROOT))
 
 from rich.console import Console
 
+from radocc_plugin.evaluation.published import read_quoted
 from radocc_plugin.evaluation.records import read_records
 from radocc_plugin.evaluation.suites import (Run, Suite, check_settings,
                                              finished_records, plan_runs,
                                              read_suite, test_arguments,
                                              train_arguments)
-from radocc_plugin.evaluation.table import build_tables, read_quoted
+from radocc_plugin.evaluation.table import build_tables
 from radocc_plugin.evaluation.table_formats import (to_csv, to_html,
                                                     to_markdown, to_terminal)
 from radocc_plugin.fileio import write_atomically

@@ -136,7 +136,8 @@ class LidarSegMetric(BaseMetric):
         table.add_section()
         table.add_row('mIoU', f'{result["mIoU"]:.2f}')
         table.add_row('points out of range', f'{result["out_of_range"]:.2f}')
-        table.add_row('points in free voxels', f'{result["free"]:.2f}')
+        if self.free_voxels == 'miss':
+            table.add_row('points in free voxels', f'{result["free"]:.2f}')
         print_log(
             f'LiDAR segmentation of {len(results)} samples, points in free '
             f'voxels: {self.free_voxels}\n{render_text(table)}',

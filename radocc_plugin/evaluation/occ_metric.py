@@ -49,7 +49,8 @@ def confusion_matrix(target: Tensor,
     listed = (truth != FREE) | (predicted != FREE)
     num_counted = listed.size
     if mask is not None:
-        counted = mask.detach().cpu().bool().numpy().reshape(-1)
+        counted = mask.detach().cpu().numpy().reshape(-1)
+        counted = counted.astype(bool, copy=False)
         listed &= counted
         num_counted = np.count_nonzero(counted)
     index = np.flatnonzero(listed)
