@@ -23,10 +23,10 @@ def to_terminal(table: ResultTable) -> RenderableType:
 
     The classes of quoted rows are in the other formats.
     """
-    summary = Table(box=SIMPLE, title=f'{" and ".join(table.scores)} (%)')
+    summary = Table(box=SIMPLE, title=f'{", ".join(table.scores)} (%)')
     summary.add_column('method')
     for header in (*table.scores, 'Δ mIoU'):
-        summary.add_column(header, justify='right')
+        summary.add_column(header, justify='right', no_wrap=True)
     summary.add_column('', style='yellow')
     classes = Table(box=SIMPLE, title='IoU per class (%)')
     classes.add_column('class', no_wrap=True)

@@ -125,6 +125,14 @@ def test_counts_need_class_and_depth():
     assert wrong_class[1, 5] == same[0, 4]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_counts_on_a_gpu_are_those_on_the_cpu():
+    origins = torch.tensor([[0.1, 0.2, 0.3], [9., 1., 0.5]])
+    want = count_rays(scene(1), scene(0), origins, SMALL)
+    got = count_rays(scene(1).cuda(), scene(0).cuda(), origins, SMALL)
+    assert torch.equal(got.cpu(), want)
+
+
 def test_scores_are_means_over_classes_that_occur():
     counts = torch.zeros(5, FREE, dtype=torch.long)
     counts[:, 4] = torch.tensor([10, 10, 0, 5, 10])
