@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
 
 from radocc_plugin.evaluation.suites import (check_settings, finished_records,
                                              plan_runs, read_suite,
@@ -119,3 +120,15 @@ def test_shipped_suites_name_configs_that_exist(path):
         assert (ROOT / one.config).is_file(), one.config
     assert {r.role for r in suite.rows} == {'teacher', 'baseline', 'radocc'}
     assert len(plan_runs(suite, 2)) == 2 * len(suite.rows) - 1
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])
+def test_shipped_options_change_settings_that_exist(path):
+    for one in read_suite(path).rows:
+        config = Config.fromfile(ROOT / one.config,
+                                 import_custom_modules=False)
+        for key in one.options:
+            value = config
+            for part in key.split('.'):
+                assert part in value, f'{one.id}: {key}'
+                value = value[part]
