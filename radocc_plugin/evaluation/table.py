@@ -239,7 +239,8 @@ def _delta(row: Row, rows: Sequence[Row]) -> Optional[Delta]:
 
 def _describe(row: Row) -> str:
     seeds = ', '.join(map(str, row.seeds))
-    epochs = 'epochs unknown' if row.epochs is None else f'{row.epochs} epochs'
+    epochs = {None: 'epochs unknown', 1: '1 epoch'}.get(
+        row.epochs, f'{row.epochs} epochs')
     gpus = {None: 'GPUs unknown', 0: 'CPU', 1: '1 GPU'}.get(
         row.gpus, f'{row.gpus} GPUs')
     tta = f', test-time augmentation {" ".join(row.tta)}' if row.tta else ''
