@@ -26,7 +26,8 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 # models, renderers, losses, the distiller and segmenters
 MODELS = _child('model', ROOT_MODELS, 'structures', 'rendering', 'losses',
-                'distillation', 'segments', 'segments.generation')
+                'distillation', 'evaluation', 'segments',
+                'segments.generation')
 MODEL_WRAPPERS = _child('model_wrapper', ROOT_MODEL_WRAPPERS,
                         'segments.generation')
 DATASETS = _child('dataset', ROOT_DATASETS, 'datasets',

@@ -1,10 +1,13 @@
 """Evaluates a checkpoint and writes a result record.
 
     python tools/test.py CONFIG CHECKPOINT [--record FILE]
+    python tools/test.py CONFIG CHECKPOINT --metrics miou rayiou --tta \\
+        --dump work_dirs/predictions
 
 A config of RadOcc evaluates its student: teacher and renderer are not built.
 """
 import argparse
+import copy
 import os
 import sys
 from pathlib import Path
@@ -17,12 +20,22 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
+from mmengine.hooks import PrepareTTAHook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from radocc_plugin.evaluation import make_record, write_record
-from radocc_plugin.evaluation.training_log import (
-    seconds_per_step)
+from radocc_plugin.evaluation import make_record, tta_pipeline, write_record
+from radocc_plugin.evaluation.training_log import (seconds_per_step,
+                                                   training_gpus)
+from radocc_plugin.evaluation.tta import VIEWS
+
+# Evaluators by the names of --metrics.
+METRICS = dict(
+    miou=dict(type='radocc_plugin.OccMetric', mask='camera'),
+    rayiou=dict(type='radocc_plugin.RayIoU'),
+    lidarseg=dict(
+        type='radocc_plugin.LidarSegMetric', free_voxels='occupied'))
+FLIPS = ('flip_x', 'flip_y', 'flip_image')
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,6 +57,24 @@ def parse_args() -> argparse.Namespace:
         'student')
     parser.add_argument(
         '--train-dir', help='work dir of the training, for its step time')
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        choices=sorted(METRICS),
+        help='replaces the test_evaluator of the config')
+    parser.add_argument(
+        '--tta',
+        nargs='*',
+        choices=VIEWS,
+        metavar='VIEW',
+        help=f'test-time augmentation: averages the views that {VIEWS} make '
+        f'together; default {" ".join(FLIPS)}; "identity" runs the plain view '
+        'through the same model. A config with tta_model and tta_pipeline '
+        'brings its own')
+    parser.add_argument(
+        '--dump',
+        metavar='DIR',
+        help='writes predictions to DIR/SCENE/TOKEN/labels.npz')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     parser.add_argument(
         '--launcher',
@@ -55,16 +86,36 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def occ_mask(evaluators) -> str:
-    """Mask of the OccMetric among the evaluators."""
-    if isinstance(evaluators, dict):
-        evaluators = [evaluators]
-    masks = [e.get('mask', 'camera') for e in evaluators
-             if e['type'] == 'radocc_plugin.OccMetric']
-    if len(masks) != 1:
+def evaluators_of(config) -> list:
+    """The test evaluators as a list of configs."""
+    evaluators = config.test_evaluator
+    return [evaluators] if isinstance(evaluators, dict) else list(evaluators)
+
+
+def record_masks(evaluators) -> list:
+    """Mask modes to write records of: one for voxels, one for points."""
+    masks = [
+        e.get('mask', 'camera') for e in evaluators
+        if e['type'] == 'radocc_plugin.OccMetric' and not e.get('ring')
+    ]
+    if len(masks) > 1:
         raise ValueError('test_evaluator takes one radocc_plugin.OccMetric '
                          f'for a record, got {len(masks)}')
-    return masks[0]
+    if any(e['type'] == 'radocc_plugin.LidarSegMetric' for e in evaluators):
+        masks.append('points')
+    return masks
+
+
+def use_tta(config, views) -> list:
+    """Gives the config views and a TTA model; returns the model's config."""
+    config.tta_model = config.get('tta_model',
+                                  dict(type='radocc_plugin.OccTTAModel'))
+    pipeline = config.get('tta_pipeline')
+    if pipeline is None:
+        pipeline = tta_pipeline(config.test_dataloader.dataset.pipeline,
+                                views or FLIPS)
+    config.test_dataloader.dataset.pipeline = pipeline
+    return config.tta_model
 
 
 def main() -> None:
@@ -79,8 +130,22 @@ def main() -> None:
     elif config.get('work_dir') is None:
         config.work_dir = os.path.join('work_dirs', stem)
     config.load_from = args.checkpoint
+    plain_config = copy.deepcopy(config)
+    if args.metrics is not None:
+        config.test_evaluator = [METRICS[name] for name in args.metrics]
+    evaluators = evaluators_of(config)
+    masks = record_masks(evaluators)
+    if args.dump is not None:
+        config.test_evaluator = evaluators + [
+            dict(type='radocc_plugin.DumpPredictions', out_dir=args.dump)
+        ]
+    tta_model = None
+    if args.tta is not None:
+        tta_model = use_tta(config, args.tta)
 
     runner = Runner.from_cfg(config)
+    if tta_model is not None:
+        runner.register_hook(PrepareTTAHook(tta_cfg=dict(tta_model)))
     metrics = runner.test()
     if not is_main_process():
         return
@@ -90,30 +155,38 @@ def main() -> None:
     # command line; a published file may have less.
     trained = CheckpointLoader.load_checkpoint(
         args.checkpoint, map_location='cpu').get('meta', {})
-    train_config = config
+    train_config = plain_config
     if 'cfg' in trained:
         train_config = Config.fromstring(trained['cfg'], '.py')
-    record = make_record(
-        name=args.name or stem,
-        role=args.role or ('radocc' if distilled else 'baseline'),
-        family=args.family or stem.replace('radocc_', '', 1),
-        metrics=metrics,
-        mask=occ_mask(config.test_evaluator),
-        seed=trained.get('seed', runner.seed),
-        dataset=dataset.metainfo['dataset'],
-        version=dataset.metainfo['version'],
-        split=Path(dataset.ann_file).stem.replace('radocc_infos_', ''),
-        num_samples=len(dataset),
-        config=train_config.to_dict(),
-        config_file=args.config,
-        checkpoint=args.checkpoint,
-        epochs=trained.get('epoch'),
-        iterations=trained.get('iter'),
-        batch_size=train_config.train_dataloader.batch_size,
-        seconds_per_step=seconds_per_step(args.train_dir or config.work_dir))
-    path = args.record or os.path.join(config.work_dir, 'record.json')
-    write_record(path, record)
-    print(f'Result record: {path}')
+    train_dir = args.train_dir or config.work_dir
+    tta = () if args.tta is None else args.tta or FLIPS
+    path = Path(args.record or os.path.join(config.work_dir, 'record.json'))
+    # The first mask's record last: where it is, the others are, too.
+    for number, mask in reversed(list(enumerate(masks))):
+        record = make_record(
+            name=args.name or stem,
+            role=args.role or ('radocc' if distilled else 'baseline'),
+            family=args.family or stem.replace('radocc_', '', 1),
+            metrics=metrics,
+            mask=mask,
+            seed=trained.get('seed', runner.seed),
+            dataset=dataset.metainfo['dataset'],
+            version=dataset.metainfo['version'],
+            split=Path(dataset.ann_file).stem.replace('radocc_infos_', ''),
+            num_samples=len(dataset),
+            config=train_config.to_dict(),
+            config_file=args.config,
+            checkpoint=args.checkpoint,
+            epochs=trained.get('epoch'),
+            iterations=trained.get('iter'),
+            batch_size=train_config.train_dataloader.batch_size,
+            gpus=training_gpus(train_dir),
+            seconds_per_step=seconds_per_step(train_dir),
+            tta=[view for view in tta if view != 'identity'])
+        target = path if number == 0 else path.with_name(
+            f'{path.stem}_{mask}{path.suffix}')
+        write_record(target, record)
+        print(f'Result record: {target}')
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from mmengine.dataset import BaseDataset
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
 from radocc_plugin.registry import DATASETS
 
 
@@ -25,6 +26,9 @@ class Occ3DNuScenesDataset(BaseDataset):
       ``ego2global`` (4, 4; of the key ego frame), ``lidar_sweeps`` (newest
       first: ``lidar_path``, ``lidar2ego`` to the key ego frame, ``lag`` in
       seconds before the keyframe)
+    - ``lidar_origins`` (K, 3): LiDAR positions of the scene's keyframes in
+      the ego frame at LiDAR time, from where RayIoU casts its rays; in test
+      mode only
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
     - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has them
 
@@ -61,7 +65,19 @@ class Occ3DNuScenesDataset(BaseDataset):
         # as in BaseDataset: the file's metainfo has the lowest priority
         for name, value in infos.get('metainfo', {}).items():
             self._metainfo.setdefault(name, value)
+        if self.test_mode:
+            self._add_lidar_origins(infos['data_list'])
         return infos['data_list']
+
+    def _add_lidar_origins(self, data_list: List[dict]) -> None:
+        try:
+            origins = scene_lidar_origins(data_list)
+        except KeyError as error:
+            raise ValueError(
+                f'a sample of info file {self.ann_file} lacks {error}; write '
+                'it again with tools/create_data.py') from error
+        for info, points in zip(data_list, origins):
+            info['lidar_origins'] = points
 
     def get_data_info(self, idx: int) -> dict:
         info = super().get_data_info(idx)
@@ -114,8 +130,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         for name in ('occ_path', 'lidarseg_path'):
             if name in info:
                 results[name] = self._join(info[name])
-        if 'instances' in info:
-            results['instances'] = info['instances']
+        for name in ('instances', 'lidar_origins'):
+            if name in info:
+                results[name] = info[name]
         return results
 
     def _select_cameras(self, info: dict) -> dict:

@@ -1,17 +1,22 @@
 """Masked mIoU of occupancy predictions, as an MMEngine evaluator."""
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
+from radocc_plugin import occ3d
+from radocc_plugin.evaluation.sample_fields import volume_of
 from radocc_plugin.evaluation.terminal import render_text
+from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.occ3d import CLASSES, FREE, NUM_CLASSES
 from radocc_plugin.registry import METRICS
 
 MASKS = ('camera', 'lidar', 'none')
+RING_AT = ('centre', 'corner')
 UNLABELLED = 255
 
 
@@ -36,18 +41,59 @@ def confusion_matrix(target: Tensor,
         if tensor is not None and tensor.shape != target.shape:
             raise ValueError(f'{name} has shape {tuple(tensor.shape)}, the '
                              f'ground truth {tuple(target.shape)}')
-    counted = target != UNLABELLED
+    labels = dict(ground_truth=target, prediction=prediction)
+    truth, predicted = (t.detach().cpu().numpy().reshape(-1)
+                        for t in labels.values())
+    # Most voxels are free in both, or masked: they are counted without being
+    # listed, which makes this ten times faster than indexing by the mask.
+    listed = (truth != FREE) | (predicted != FREE)
+    num_counted = listed.size
     if mask is not None:
-        counted &= mask.bool()
-    target, prediction = target[counted].long(), prediction[counted].long()
-    for name, labels in (('ground truth', target), ('prediction', prediction)):
-        wrong = labels[(labels < 0) | (labels >= NUM_CLASSES)]
-        if len(wrong):
+        counted = mask.detach().cpu().numpy().reshape(-1)
+        counted = counted.astype(bool, copy=False)
+        listed &= counted
+        num_counted = np.count_nonzero(counted)
+    index = np.flatnonzero(listed)
+    num_free = num_counted - len(index)
+    truth, predicted = truth[index], predicted[index]
+    labelled = truth != UNLABELLED
+    if not labelled.all():
+        truth, predicted = truth[labelled], predicted[labelled]
+    for name, values in zip(labels, (truth, predicted)):
+        if values.size and (values.min() < 0 or values.max() >= NUM_CLASSES):
+            wrong = values[(values < 0) | (values >= NUM_CLASSES)]
             raise ValueError(f'{name} takes labels 0..{NUM_CLASSES - 1}, got '
-                             f'{wrong[0].item()}')
-    pairs = torch.bincount(
-        target * NUM_CLASSES + prediction, minlength=NUM_CLASSES**2)
-    return pairs.reshape(NUM_CLASSES, NUM_CLASSES)
+                             f'{wrong[0]}')
+    pairs = np.bincount(
+        truth.astype(np.int64) * NUM_CLASSES + predicted.astype(np.int64),
+        minlength=NUM_CLASSES**2)
+    pairs[-1] += num_free
+    return torch.from_numpy(pairs.reshape(NUM_CLASSES, NUM_CLASSES))
+
+
+def ring_mask(shape: Sequence[int],
+              point_cloud_range: Sequence[float],
+              ring: Tuple[float, float],
+              ring_at: str = 'centre') -> Tensor:
+    """Voxels whose horizontal distance from the ego origin is in a range.
+
+    Args:
+        shape: Number of voxels (X, Y, Z).
+        point_cloud_range: Extent of the volume in metres.
+        ring: Smallest and largest distance that counts, metres.
+        ring_at: Which point of a voxel is measured: its ``'centre'``, or its
+            lower ``'corner'`` as FB-OCC does.
+
+    Returns:
+        Bool, shape (X, Y, Z).
+    """
+    grid = VoxelGrid(point_cloud_range, shape)
+    points = grid.centres(dtype=torch.float64)[..., :2]
+    if ring_at == 'corner':
+        points = points - 0.5 * points.new_tensor(grid.voxel_size[:2])
+    # bounds on a plane between voxels are not exact in floating point
+    distance = points.norm(dim=-1).reshape(tuple(shape))
+    return (distance >= ring[0] - 1e-6) & (distance <= ring[1] + 1e-6)
 
 
 def scores(confusion: Tensor) -> Dict[str, float]:
@@ -82,19 +128,41 @@ class OccMetric(BaseMetric):
     Args:
         mask: Which voxels count: those seen by a ``'camera'`` (the Occ3D
             benchmark), those seen by the ``'lidar'``, or all (``'none'``).
+        ring: Count only voxels at horizontal distances from the first to the
+            second of these, metres; all by default.
+        ring_at: Whether a voxel's ``'centre'`` or its lower ``'corner'`` (as
+            in FB-OCC) is measured.
+        point_cloud_range: Extent of the volumes in metres, for the ring.
         **kwargs: Arguments of BaseMetric. Give each of several OccMetrics its
             own ``prefix``.
 
     Raises:
-        ValueError: If ``mask`` is none of these, or a sample lacks a field.
+        ValueError: If an argument takes something else, or a sample lacks a
+            field.
     """
     default_prefix = 'occ'
 
-    def __init__(self, mask: str = 'camera', **kwargs) -> None:
+    def __init__(
+            self,
+            mask: str = 'camera',
+            ring: Optional[Tuple[float, float]] = None,
+            ring_at: str = 'centre',
+            point_cloud_range: Tuple[float, ...] = occ3d.POINT_CLOUD_RANGE,
+            **kwargs) -> None:
         super().__init__(**kwargs)
         if mask not in MASKS:
             raise ValueError(f'mask takes one of {MASKS}, got {mask!r}')
+        if ring is not None and not (len(ring) == 2 and ring[0] < ring[1]):
+            raise ValueError('ring takes (smallest, largest) distance in '
+                             f'metres, got {ring}')
+        if ring_at not in RING_AT:
+            raise ValueError(f'ring_at takes one of {RING_AT}, got '
+                             f'{ring_at!r}')
         self.mask = mask
+        self.ring = ring
+        self.ring_at = ring_at
+        self.point_cloud_range = tuple(point_cloud_range)
+        self._ring_mask: Optional[Tensor] = None
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Adds the confusion matrix of each sample to ``results``.
@@ -104,13 +172,19 @@ class OccMetric(BaseMetric):
             data_samples: OccDataSamples as dicts, with ``pred_occ`` and
                 ``gt_occ``.
         """
+        name = f'OccMetric(mask={self.mask!r})'
         for sample in data_samples:
-            prediction = self._field(sample, 'pred_occ', 'semantics')
-            target = self._field(sample, 'gt_occ', 'semantics')
+            prediction = volume_of(sample, 'pred_occ', 'semantics', name)
+            target = volume_of(sample, 'gt_occ', 'semantics', name).cpu()
             mask = None
             if self.mask != 'none':
-                mask = self._field(sample, 'gt_occ', f'mask_{self.mask}')
-            self.results.append(confusion_matrix(target, prediction, mask))
+                mask = volume_of(sample, 'gt_occ', f'mask_{self.mask}', name)
+                mask = mask.cpu().bool()
+            if self.ring is not None:
+                ring = self._ring(tuple(target.shape))
+                mask = ring if mask is None else mask & ring
+            self.results.append(
+                confusion_matrix(target, prediction.cpu(), mask))
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """Scores of the summed confusion matrices; see :func:`scores`."""
@@ -121,6 +195,12 @@ class OccMetric(BaseMetric):
         print_log(self._table(result, len(results)), logger='current')
         return result
 
+    def _ring(self, shape: Tuple[int, ...]) -> Tensor:
+        if self._ring_mask is None or self._ring_mask.shape != shape:
+            self._ring_mask = ring_mask(shape, self.point_cloud_range,
+                                        self.ring, self.ring_at)
+        return self._ring_mask
+
     def _table(self, result: Dict[str, float], num_samples: int) -> str:
         table = Table('class')
         table.add_column('IoU (%)', justify='right')
@@ -129,12 +209,9 @@ class OccMetric(BaseMetric):
         table.add_section()
         table.add_row('mIoU', f'{result["mIoU"]:.2f}')
         table.add_row('IoU (occupied)', f'{result["IoU"]:.2f}')
-        return (f'Occupancy of {num_samples} samples, mask: {self.mask}\n'
-                f'{render_text(table)}')
-
-    def _field(self, sample: dict, element: str, field: str) -> Tensor:
-        if field not in sample.get(element, {}):
-            raise ValueError(
-                f'OccMetric(mask={self.mask!r}) needs {element}.{field} of '
-                f'sample {sample.get("token", "?")}')
-        return sample[element][field].cpu()
+        ring = ''
+        if self.ring is not None:
+            ring = (f', {self.ring[0]:g} to {self.ring[1]:g} m (voxel '
+                    f'{self.ring_at})')
+        return (f'Occupancy of {num_samples} samples, mask: {self.mask}{ring}'
+                f'\n{render_text(table)}')

@@ -5,8 +5,11 @@
     name        label of the table row, e.g. 'BEVDetOcc + RadOcc'
     role        'teacher', 'baseline' or 'radocc'
     family      runs to compare with each other: same student, same schedule
-    metrics     mIoU, IoU and per_class (Occ3D order), percent; null = absent
-    mask        voxels that were counted: 'camera', 'lidar' or 'none'
+    metrics     mIoU, IoU and per_class (Occ3D order), percent; null = absent;
+                RayIoU, RayIoU@1, @2 and @4 where they were measured;
+                out_of_range and free of LiDAR segmentation
+    mask        voxels that were counted: 'camera', 'lidar' or 'none'; or
+                'points' for LiDAR segmentation
     seed        seed of the training
     data        dataset, version, split, num_samples (evaluated)
     config      file (name only) and hash
@@ -14,6 +17,7 @@
     versions    python, torch, mmengine, mmcv, mmdet, radocc_plugin
     git         commit and dirty (uncommitted changes), null outside git
     checkpoint  file name
+    tta         views of test-time augmentation; absent without it
     date        of writing, UTC, ISO 8601
 """
 import hashlib
@@ -24,12 +28,15 @@ import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Union
+from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
+                    Union)
 
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.occ3d import CLASSES, FREE
 
 ROLES = ('teacher', 'baseline', 'radocc')
+RAY_SCORES = ('RayIoU', 'RayIoU@1', 'RayIoU@2', 'RayIoU@4')
+POINT_SCORES = ('out_of_range', 'free')
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'radocc_plugin')
 
 # Keys that say where or how a config runs, not what it computes.
@@ -79,13 +86,15 @@ def make_record(*,
                 iterations: Optional[int] = None,
                 batch_size: Optional[int] = None,
                 gpus: Optional[int] = None,
-                seconds_per_step: Optional[float] = None) -> dict:
+                seconds_per_step: Optional[float] = None,
+                tta: Sequence[str] = ()) -> dict:
     """Collects what is known about an evaluated run.
 
     Args:
         name, role, family, mask, seed: See the legend of this module.
         metrics: What the evaluator returned; the keys ``mIoU``, ``IoU`` and
-            ``IoU_<class>`` are looked up with or without a prefix 'occ/'.
+            ``IoU_<class>`` are looked up with or without a prefix 'occ/'
+            ('lidarseg/' with the mask 'points'), RayIoU with 'ray/'.
         dataset, version, split, num_samples: The evaluated data.
         config: The resolved config, as ``Config.to_dict()`` gives it.
         config_file, checkpoint: Only their names are kept.
@@ -93,17 +102,26 @@ def make_record(*,
         batch_size, gpus: Samples a device, and number of GPUs of the
             training (0 = CPU, None = not known).
         seconds_per_step: Median time of a training iteration.
+        tta: Views of test-time augmentation.
 
     Raises:
         ValueError: If ``role`` is unknown or a metric is missing.
     """
 
+    of_points = mask == 'points'
+    prefix = 'lidarseg' if of_points else 'occ'
+
     def metric(key: str) -> Optional[float]:
-        value = metrics.get(f'occ/{key}', metrics.get(key))
+        value = metrics.get(f'{prefix}/{key}', metrics.get(key))
+        if value is None and of_points and key in ('IoU', 'IoU_others'):
+            return None
         if value is None:
             raise ValueError(f'metrics lack {key}; got {sorted(metrics)}')
         return None if math.isnan(value) else float(value)
 
+    more = {key: metric(key) for key in POINT_SCORES if of_points}
+    if not of_points and 'ray/RayIoU' in metrics:
+        more = {key: float(metrics[f'ray/{key}']) for key in RAY_SCORES}
     record = dict(
         name=name,
         role=role,
@@ -112,7 +130,8 @@ def make_record(*,
             mIoU=metric('mIoU'),
             IoU=metric('IoU'),
             per_class={c: metric(f'IoU_{c}')
-                       for c in CLASSES[:FREE]}),
+                       for c in CLASSES[:FREE]},
+            **more),
         mask=mask,
         seed=seed,
         data=dict(
@@ -131,6 +150,8 @@ def make_record(*,
         git=_git_state(),
         checkpoint=Path(checkpoint).name,
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    if tta:
+        record['tta'] = list(tta)
     _check(record, 'record')
     return record
 
@@ -211,7 +232,7 @@ def _check(record: dict, where: str) -> None:
             raise ValueError(
                 f"{where}: field 'metrics.per_class.{name}' is missing")
     values = dict(metrics['per_class'], mIoU=metrics['mIoU'],
-                  IoU=metrics['IoU'])
+                  IoU=metrics['IoU'], RayIoU=metrics.get('RayIoU'))
     for name, value in values.items():
         if value is not None and not isinstance(value, (int, float)):
             raise ValueError(f"{where}: field 'metrics.{name}' takes a number "

@@ -1,34 +1,58 @@
 """From result records to the rows of a comparison table."""
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
-import yaml
 
+from radocc_plugin.evaluation.published import (BENCHMARKS, COLUMNS, SCORES,
+                                                Quoted)
 from radocc_plugin.evaluation.records import ROLES
-from radocc_plugin.occ3d import CLASSES, FREE
 
-COLUMNS = CLASSES[:FREE]
+# 97.5 % quantiles of Student's t for 1, 2, ... 30 degrees of freedom; the
+# last also stands for more, where it is at most 4 % too wide.
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+               2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101,
+               2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052,
+               2.048, 2.045, 2.042)
 
 
 @dataclass
 class Delta:
-    """Difference of mIoU to the baseline, over the seeds both have.
+    """Difference of mIoU to the baseline, paired over the seeds both have.
 
     Args:
-        mean: Mean of the paired differences, percentage points.
-        std: Their sample standard deviation; None with one seed.
+        differences: One a seed, percentage points.
     """
-    mean: float
-    std: Optional[float]
+    differences: List[float]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.differences))
+
+    @property
+    def std(self) -> Optional[float]:
+        """Sample standard deviation; None with one seed."""
+        if len(self.differences) < 2:
+            return None
+        return float(np.std(self.differences, ddof=1))
+
+    @property
+    def interval(self) -> Optional[Tuple[float, float]]:
+        """95 % t-interval of the mean gain; None with one seed."""
+        if self.std is None:
+            return None
+        count = len(self.differences)
+        quantile = T_QUANTILES[min(count - 1, len(T_QUANTILES)) - 1]
+        half = quantile * self.std / count**0.5
+        return self.mean - half, self.mean + half
 
     @property
     def verdict(self) -> str:
-        if self.std is None:
+        if self.interval is None:
             return 'one seed: noise unknown'
-        return 'within noise' if abs(self.mean) < self.std else ''
+        low, high = self.interval
+        return 'within noise' if low <= 0 <= high else ''
 
 
 @dataclass
@@ -37,10 +61,13 @@ class Row:
 
     Args:
         name: Label.
-        values: Percent, by seed: mIoU, IoU and the 17 classes, shape (19,);
-            NaN for absent classes.
-        config: Config file name and hash.
+        values: Percent, by seed: mIoU, IoU, RayIoU and the 17 classes, shape
+            (20,); NaN for what is absent.
+        config: Config file name.
+        config_hash: Hash of the config.
         epochs: Epochs of the training, None if unknown.
+        gpus: GPUs of the training, 0 for a CPU, None if unknown.
+        tta: Views of test-time augmentation.
         role: 'teacher', 'baseline' or 'radocc'.
         delta: To the baseline of the family; None for other roles, or where
             no seed is shared.
@@ -49,7 +76,10 @@ class Row:
     role: str
     family: str
     config: str
+    config_hash: str
     epochs: Optional[int]
+    gpus: Optional[int]
+    tta: Tuple[str, ...] = ()
     values: Dict[int, np.ndarray] = field(default_factory=dict)
     delta: Optional[Delta] = None
 
@@ -63,6 +93,11 @@ class Row:
         return np.mean(list(self.values.values()), axis=0)
 
     @property
+    def classes(self) -> np.ndarray:
+        """Mean over seeds of the 17 classes."""
+        return self.mean[len(SCORES):]
+
+    @property
     def std(self) -> Optional[np.ndarray]:
         """Sample standard deviation over seeds; None with one seed."""
         if len(self.values) < 2:
@@ -70,27 +105,14 @@ class Row:
         return np.std(list(self.values.values()), axis=0, ddof=1)
 
 
-@dataclass
-class Quoted:
-    """A published result that was not measured here.
-
-    Args:
-        method: Label.
-        setting: Modality and backbone.
-        values: Percent: mIoU, IoU and the 17 classes, shape (19,); NaN where
-            the source gives no number.
-        source: Where it was read.
-        mark: How sure the number is, e.g. 'confirmed'.
-    """
-    method: str
-    setting: str
-    values: np.ndarray
-    source: str
-    mark: str
-
-    @property
-    def has_classes(self) -> bool:
-        return not np.isnan(self.values[2:]).all()
+_VOXELS = 'mIoU over the 17 non-free classes'
+_COUNTED = {
+    'camera': f'Voxels counted: camera mask (mask: camera). {_VOXELS}',
+    'lidar': f'Voxels counted: lidar mask (mask: lidar). {_VOXELS}',
+    'none': f'Voxels counted: all (mask: none). {_VOXELS}',
+    'points': 'LiDAR points counted: all in range (mask: points). mIoU over '
+    'the 16 classes of nuScenes-lidarseg',
+}
 
 
 @dataclass
@@ -109,31 +131,41 @@ class ResultTable:
     quoted: List[Quoted] = field(default_factory=list)
 
     @property
+    def scores(self) -> List[str]:
+        """The columns before the classes: RayIoU only if someone has it."""
+        values = [r.mean for r in self.rows] + [q.values for q in self.quoted]
+        return [
+            name for index, name in enumerate(SCORES)
+            if name == 'mIoU' or not all(np.isnan(v[index]) for v in values)
+        ]
+
+    @property
     def caption(self) -> List[str]:
         """Lines that say what was measured and how, and what is quoted."""
-        counted = 'all' if self.mask == 'none' else f'{self.mask} mask'
-        lines = [
-            f'Data: {self.data}. Voxels counted: {counted} (mask: {self.mask})'
-            '. mIoU over the 17 non-free classes, percent; - is a class that '
-            'does not occur.'
-        ]
+        lines = [f'Data: {self.data}. {_COUNTED[self.mask]}, percent; - is a '
+                 'class that does not occur, or a number that is not known.']
         lines += [f'Measured here: {_describe(row)}.' for row in self.rows]
         if any(len(r.values) > 1 for r in self.rows):
-            lines.append('Several seeds: mean ± sample standard deviation; '
-                         'deltas are paired by seed.')
+            lines.append(
+                'Several seeds: mean ± sample standard deviation; gains over '
+                'the baseline are paired by seed, in brackets the 95 % '
+                't-interval of their mean.')
         lines += [
-            f'Quoted, not measured here: {q.method}, {q.setting}: Occ3D-'
-            f'nuScenes val, camera mask; {q.source} [{q.mark}].'
+            f'Quoted, not measured here: {q.method}, {q.setting}: '
+            f'{BENCHMARKS[q.benchmark]}; {q.source} [{q.mark}].'
             for q in self.quoted
         ]
         return lines
 
 
-def build_tables(records: Sequence[dict]) -> List[ResultTable]:
+def build_tables(records: Sequence[dict],
+                 order: Sequence[str] = ()) -> List[ResultTable]:
     """Groups records into tables of comparable rows.
 
     Args:
         records: As :func:`read_records` gives them.
+        order: Names of rows in the order they shall have; others follow by
+            family and role.
 
     Returns:
         One table per evaluated data and mask mode.
@@ -151,53 +183,28 @@ def build_tables(records: Sequence[dict]) -> List[ResultTable]:
                 f'{data["num_samples"]} samples')
         groups[text, record['mask']].append(record)
     return [
-        ResultTable(_rows(group), mask, data)
+        ResultTable(_rows(group, order), mask, data)
         for (data, mask), group in sorted(groups.items())
     ]
 
 
-def read_quoted(path: Union[str, Path]) -> List[Quoted]:
-    """Published rows from a YAML list.
-
-    Each entry has ``method``, ``setting``, ``mIoU``, ``source``, ``mark``, and
-    optionally ``per_class``: 17 numbers in Occ3D order.
-
-    Raises:
-        ValueError: Naming the file, the entry and the field.
-    """
-    entries = yaml.safe_load(Path(path).read_text())
-    quoted = []
-    for number, entry in enumerate(entries):
-        missing = {'method', 'setting', 'mIoU', 'source', 'mark'} - set(entry)
-        if missing:
-            raise ValueError(f'{path}: entry {number} lacks {sorted(missing)}')
-        per_class = entry.get('per_class', [np.nan] * len(COLUMNS))
-        if len(per_class) != len(COLUMNS):
-            raise ValueError(
-                f'{path}: per_class of entry {number} ({entry["method"]}) '
-                f'takes {len(COLUMNS)} numbers, got {len(per_class)}')
-        values = np.array([entry['mIoU'], np.nan, *per_class], float)
-        quoted.append(
-            Quoted(entry['method'], entry['setting'], values, entry['source'],
-                   entry['mark']))
-    return quoted
-
-
-def _rows(records: Sequence[dict]) -> List[Row]:
+def _rows(records: Sequence[dict], order: Sequence[str]) -> List[Row]:
     rows: Dict[tuple, Row] = {}
     for record in records:
-        config = record['config']
-        key = (record['family'], ROLES.index(record['role']), record['name'],
-               config['hash'])
+        name, config = record['name'], record['config']
+        training, tta = record['training'], tuple(record.get('tta', ()))
+        place = order.index(name) if name in order else len(order)
+        key = (place, record['family'], ROLES.index(record['role']), name,
+               config['hash'], tta)
         row = rows.setdefault(
             key,
-            Row(record['name'], record['role'], record['family'],
-                f'{config["file"]} {config["hash"]}',
-                record['training']['epochs']))
+            Row(name, record['role'], record['family'], config['file'],
+                config['hash'], training['epochs'], training['gpus'], tta))
         if record['seed'] in row.values:
             raise ValueError(
-                f'two records of {row.name!r} ({row.config}) have seed '
-                f'{record["seed"]}; pass one of them')
+                f'two records of {row.name!r} ({row.config} '
+                f'{row.config_hash}) have seed {record["seed"]}; pass one of '
+                'them')
         row.values[record['seed']] = _values(record['metrics'])
 
     ordered = [rows[key] for key in sorted(rows)]
@@ -209,29 +216,33 @@ def _rows(records: Sequence[dict]) -> List[Row]:
 
 def _values(metrics: dict) -> np.ndarray:
     per_class = metrics['per_class']
-    values = [metrics['mIoU'], metrics['IoU'], *map(per_class.get, COLUMNS)]
+    values = [*map(metrics.get, SCORES), *map(per_class.get, COLUMNS)]
     return np.array([np.nan if v is None else v for v in values], float)
 
 
 def _delta(row: Row, rows: Sequence[Row]) -> Optional[Delta]:
     baselines = [
         r for r in rows if r.role == 'baseline' and r.family == row.family
+        and r.tta == row.tta
     ]
     if len(baselines) > 1:
         raise ValueError(
             f'family {row.family!r} has {len(baselines)} baselines ('
-            f'{", ".join(r.config for r in baselines)}); give each of them a '
-            'family of its own')
+            f'{", ".join(f"{r.config} {r.config_hash}" for r in baselines)}); '
+            'give each of them a family of its own')
     seeds = [s for r in baselines for s in row.seeds if s in r.values]
     if not seeds:
         return None
-    differences = [row.values[s][0] - baselines[0].values[s][0] for s in seeds]
-    std = float(np.std(differences, ddof=1)) if len(seeds) > 1 else None
-    return Delta(float(np.mean(differences)), std)
+    return Delta(
+        [row.values[s][0] - baselines[0].values[s][0] for s in seeds])
 
 
 def _describe(row: Row) -> str:
     seeds = ', '.join(map(str, row.seeds))
-    epochs = 'epochs unknown' if row.epochs is None else f'{row.epochs} epochs'
-    return (f'{row.name} (config {row.config}, {epochs}, '
-            f'seed{"s" * (len(row.seeds) > 1)} {seeds})')
+    epochs = {None: 'epochs unknown', 1: '1 epoch'}.get(
+        row.epochs, f'{row.epochs} epochs')
+    gpus = {None: 'GPUs unknown', 0: 'CPU', 1: '1 GPU'}.get(
+        row.gpus, f'{row.gpus} GPUs')
+    tta = f', test-time augmentation {" ".join(row.tta)}' if row.tta else ''
+    return (f'{row.name} (config {row.config} {row.config_hash}, {epochs}, '
+            f'{gpus}, seed{"s" * (len(row.seeds) > 1)} {seeds}{tta})')

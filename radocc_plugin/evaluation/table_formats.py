@@ -1,4 +1,6 @@
-"""A result table as terminal text, Markdown and HTML."""
+"""A result table as terminal text, Markdown, HTML and CSV."""
+import csv
+import io
 import math
 from html import escape
 from typing import List, Optional
@@ -8,19 +10,23 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from radocc_plugin.evaluation.table import (COLUMNS, Delta, Quoted,
-                                            ResultTable, Row)
+from radocc_plugin.evaluation.published import (BENCHMARKS, COLUMNS, SCORES,
+                                                Quoted)
+from radocc_plugin.evaluation.table import Delta, ResultTable, Row
 from radocc_plugin.occ3d import PALETTE
 
 ABSENT = '-'
 
 
 def to_terminal(table: ResultTable) -> RenderableType:
-    """A rich renderable for 80 columns: summary, then a line per class."""
-    summary = Table(box=SIMPLE, title='mIoU and IoU (%)')
+    """A rich renderable for 80 columns: summary, then a line per class.
+
+    The classes of quoted rows are in the other formats.
+    """
+    summary = Table(box=SIMPLE, title=f'{", ".join(table.scores)} (%)')
     summary.add_column('method')
-    for header in ('mIoU', 'IoU', 'Δ mIoU'):
-        summary.add_column(header, justify='right')
+    for header in (*table.scores, 'Δ mIoU'):
+        summary.add_column(header, justify='right', no_wrap=True)
     summary.add_column('', style='yellow')
     classes = Table(box=SIMPLE, title='IoU per class (%)')
     classes.add_column('class', no_wrap=True)
@@ -28,23 +34,18 @@ def to_terminal(table: ResultTable) -> RenderableType:
     for row in table.rows:
         delta = Text(_delta(row.delta), style=_delta_style(row.delta))
         note = row.delta.verdict if row.delta else ''
-        summary.add_row(row.name, _mean_std(row, 0), _mean_std(row, 1), delta,
-                        note)
+        summary.add_row(row.name, *_mean_stds(row, table), delta, note)
         classes.add_column(row.name, justify='right')
-        columns.append([_number(v, 1) for v in row.mean[2:]])
+        columns.append([_number(v, 1) for v in row.classes])
     summary.add_section()
     for quoted in table.quoted:
         style = 'italic dim'
-        values = [_number(v, 2) for v in quoted.values[:2]]
         summary.add_row(
             f'{quoted.method}, {quoted.setting}',
-            *values,
+            *_quoted_scores(quoted, table),
             '',
             'quoted',
             style=style)
-        if quoted.has_classes:
-            classes.add_column(quoted.method, justify='right', style=style)
-            columns.append([_number(v, 1) for v in quoted.values[2:]])
     for name, *values in zip(COLUMNS, *columns):
         classes.add_row(name, *values)
     caption = Text('\n'.join(table.caption) + '\n', style='dim')
@@ -53,7 +54,7 @@ def to_terminal(table: ResultTable) -> RenderableType:
 
 def to_markdown(table: ResultTable) -> str:
     """A GitHub Markdown table with its caption; quoted rows in italics."""
-    header = ['method', 'mIoU', 'IoU', 'Δ mIoU', *COLUMNS]
+    header = ['method', *table.scores, 'Δ mIoU', *COLUMNS]
     lines = [_pipes(header), _pipes(['---'] + ['---:'] * (len(header) - 1))]
     for row in table.rows:
         delta = _delta(row.delta)
@@ -62,13 +63,13 @@ def to_markdown(table: ResultTable) -> str:
         lines.append(
             _pipes([
                 row.name, f'**{_mean_std(row, 0)}**',
-                _mean_std(row, 1), delta,
-                *(_number(v, 2) for v in row.mean[2:])
+                *_mean_stds(row, table)[1:], delta,
+                *(_number(v, 2) for v in row.classes)
             ]))
     for quoted in table.quoted:
-        values = [_number(v, 2) for v in quoted.values]
-        cells = [f'{quoted.method}, {quoted.setting} (quoted)', *values[:2],
-                 '', *values[2:]]
+        cells = [f'{quoted.method}, {quoted.setting} (quoted)',
+                 *_quoted_scores(quoted, table), '',
+                 *(_number(v, 2) for v in quoted.classes)]
         lines.append(_pipes([f'*{cell}*' if cell else '' for cell in cells]))
     caption = [f'- {line}' for line in table.caption]
     return '\n'.join(lines + [''] + caption) + '\n'
@@ -79,35 +80,78 @@ def to_html(tables: List[ResultTable]) -> str:
     return _PAGE.format(body='\n'.join(_html_table(t) for t in tables))
 
 
+def to_csv(tables: List[ResultTable]) -> str:
+    """One line a row, measured or quoted, of all tables, in full precision.
+
+    Percent and percentage points; empty where there is no number.
+    """
+    spread = ('mIoU_std', 'gain', 'gain_std', 'gain_low', 'gain_high')
+    header = ('kind', 'method', 'data', 'mask', *SCORES, *spread, 'seeds',
+              'epochs', 'gpus', 'tta', 'config', 'config_hash', *COLUMNS,
+              'source')
+    lines = []
+    for table in tables:
+        for row in table.rows:
+            gain = [None] * 4
+            if row.delta:
+                gain = [row.delta.mean, row.delta.std,
+                        *(row.delta.interval or (None, None))]
+            std = None if row.std is None else row.std[0]
+            lines.append(
+                (row.role, row.name, table.data, table.mask,
+                 *row.mean[:len(SCORES)], std, *gain,
+                 ' '.join(map(str, row.seeds)), row.epochs, row.gpus,
+                 ' '.join(row.tta), row.config, row.config_hash, *row.classes,
+                 ''))
+        for quoted in table.quoted:
+            lines.append(
+                ('quoted', f'{quoted.method}, {quoted.setting}',
+                 BENCHMARKS[quoted.benchmark], '',
+                 *quoted.values[:len(SCORES)], *[None] * 11, *quoted.classes,
+                 f'{quoted.source} [{quoted.mark}]'))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(header)
+    writer.writerows([[_plain(v) for v in line] for line in lines])
+    return text.getvalue()
+
+
+def _plain(value):
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return ''
+    return f'{value:.6g}' if isinstance(value, float) else value
+
+
 def _html_table(table: ResultTable) -> str:
     swatches = ''.join(
         f'<th class="cls"><div><i style="background:rgb{color}"></i>'
         f'{name.replace("_", " ")}</div></th>'
         for name, color in zip(COLUMNS, PALETTE))
-    rows = [_html_row(row) for row in table.rows]
-    rows += [_html_quoted(quoted) for quoted in table.quoted]
+    rows = [_html_row(row, table) for row in table.rows]
+    rows += [_html_quoted(quoted, table) for quoted in table.quoted]
+    heads = ''.join(f'<th>{name}</th>' for name in table.scores)
     caption = ''.join(f'<p>{escape(line)}</p>' for line in table.caption)
     return (f'<section><h2>{escape(table.data)}, mask: {table.mask}</h2>'
-            '<div class="scroll"><table><thead><tr><th>method</th><th>mIoU'
-            f'</th><th>IoU</th><th>Δ mIoU</th>{swatches}</tr></thead><tbody>'
+            '<div class="scroll"><table><thead><tr><th>method</th>'
+            f'{heads}<th>Δ mIoU</th>{swatches}</tr></thead><tbody>'
             f'{"".join(rows)}</tbody></table></div>{caption}</section>')
 
 
-def _html_row(row: Row) -> str:
+def _html_row(row: Row, table: ResultTable) -> str:
     delta = f'<b>{_delta(row.delta)}</b>'
     if row.delta and row.delta.verdict:
         delta += f'<small>{row.delta.verdict}</small>'
-    cells = ''.join(f'<td>{_number(v, 1)}</td>' for v in row.mean[2:])
+    cells = ''.join(f'<td>{_number(v, 1)}</td>' for v in row.classes)
+    scores = ''.join(f'<td>{s}</td>' for s in _mean_stds(row, table)[1:])
     return (f'<tr class="{row.role}"><th>{escape(row.name)}</th>'
-            f'<td class="main">{_mean_std(row, 0)}</td>'
-            f'<td>{_mean_std(row, 1)}</td>'
+            f'<td class="main">{_mean_std(row, 0)}</td>{scores}'
             f'<td class="{_delta_style(row.delta)}">{delta}</td>{cells}</tr>')
 
 
-def _html_quoted(quoted: Quoted) -> str:
-    values = [f'<td>{_number(v, 2)}</td>' for v in quoted.values[:2]]
+def _html_quoted(quoted: Quoted, table: ResultTable) -> str:
+    values = [f'<td>{s}</td>' for s in _quoted_scores(quoted, table)]
     values += ['<td></td>']
-    values += [f'<td>{_number(v, 1)}</td>' for v in quoted.values[2:]]
+    values += [f'<td>{_number(v, 1)}</td>' for v in quoted.classes]
     return (f'<tr class="quoted"><th>{escape(quoted.method)}<small>'
             f'{escape(quoted.setting)}, quoted</small></th>'
             f'{"".join(values)}</tr>')
@@ -119,14 +163,29 @@ def _number(value: float, digits: int) -> str:
 
 def _mean_std(row: Row, column: int) -> str:
     text = _number(row.mean[column], 2)
-    return text if row.std is None else f'{text} ± {row.std[column]:.2f}'
+    if row.std is None or math.isnan(row.mean[column]):
+        return text
+    return f'{text} ± {row.std[column]:.2f}'
+
+
+def _mean_stds(row: Row, table: ResultTable) -> List[str]:
+    return [_mean_std(row, SCORES.index(name)) for name in table.scores]
+
+
+def _quoted_scores(quoted: Quoted, table: ResultTable) -> List[str]:
+    return [
+        _number(quoted.values[SCORES.index(name)], 2) for name in table.scores
+    ]
 
 
 def _delta(delta: Optional[Delta]) -> str:
     if delta is None:
         return ''
     text = f'{delta.mean:+.2f}'
-    return text if delta.std is None else f'{text} ± {delta.std:.2f}'
+    if delta.interval is None:
+        return text
+    low, high = delta.interval
+    return f'{text} [{low:+.2f}, {high:+.2f}]'
 
 
 def _delta_style(delta: Optional[Delta]) -> str:

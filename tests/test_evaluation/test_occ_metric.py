@@ -9,8 +9,9 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 
-from radocc_plugin.evaluation import OccMetric, confusion_matrix, scores
-from radocc_plugin.occ3d import CLASSES
+from radocc_plugin.evaluation import (OccMetric, confusion_matrix, ring_mask,
+                                      scores)
+from radocc_plugin.occ3d import CLASSES, POINT_CLOUD_RANGE
 from radocc_plugin.registry import METRICS
 from radocc_plugin.structures import OccData, OccDataSample
 
@@ -167,21 +168,28 @@ def test_unlabelled_voxels_are_not_counted():
     assert confusion_matrix(target, torch.tensor([0, 4])).sum() == 1
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f'{GOLDEN} is not there')
-@pytest.mark.parametrize('mask', ['camera', 'lidar', 'none'])
-@pytest.mark.parametrize('variant', ['structured', 'random', 'missing'])
-def test_golden_metric_miou(monkeypatch, variant, mask):
+@pytest.fixture
+def golden_miou(monkeypatch):
+    """The case with its structured ground truth and prediction."""
+    if not GOLDEN.is_dir():
+        pytest.skip(f'{GOLDEN} is not there')
     monkeypatch.syspath_prepend(str(GOLDEN))
     golden = pytest.importorskip('golden')
     monkeypatch.delitem(sys.modules, 'golden')
     case = golden.load_case(str(GOLDEN / 'metric_miou.json'))
-    truth = case.input('random_gt' if variant == 'random' else 'gt')
+    truth = case.input('gt')
+    prediction = torch.where(
+        case.input('noise') < 0.2, case.input('noise_label'),
+        truth.roll(1, dims=1))
+    return golden, case, truth, prediction
+
+
+@pytest.mark.parametrize('mask', ['camera', 'lidar', 'none'])
+@pytest.mark.parametrize('variant', ['structured', 'random', 'missing'])
+def test_golden_metric_miou(golden_miou, variant, mask):
+    golden, case, truth, prediction = golden_miou
     if variant == 'random':
-        prediction = case.input('random_pred')
-    else:
-        prediction = torch.where(
-            case.input('noise') < 0.2, case.input('noise_label'),
-            truth.roll(1, dims=1))
+        truth, prediction = case.input('random_gt'), case.input('random_pred')
     if variant == 'structured':
         truth = truth.masked_fill(case.input('ignore'), 255)
     if variant == 'missing':
@@ -198,3 +206,43 @@ def test_golden_metric_miou(monkeypatch, variant, mask):
     np.testing.assert_allclose(np.where(np.isnan(got), -100, got), want)
     assert result['mIoU'] == pytest.approx(
         case.expected(f'{variant}/{mask}/miou')[0])
+
+
+@pytest.mark.parametrize('name', ['ring', 'ring_default'])
+def test_golden_ring(golden_miou, name):
+    golden, case, truth, prediction = golden_miou
+    truth = truth.masked_fill(case.input('ignore'), 255)
+    ring = case.config['ring'] if name == 'ring' else (-1., 100.)
+    kept = ring_mask(truth.shape[1:], POINT_CLOUD_RANGE, ring, 'corner')
+    confusion = confusion_matrix(truth, prediction,
+                                 case.input('mask_camera') & kept)
+    golden.compare(case, f'{name}/hist', confusion.int())
+    assert scores(confusion)['mIoU'] == pytest.approx(
+        case.expected(f'{name}/miou')[0])
+
+
+def test_ring_measures_centres_or_as_published_corners():
+    # cells of 1 m; the ring keeps distances up to 1 m
+    extent, ring = (-2, -2, 0, 2, 2, 1), (0., 1.)
+    centres = ring_mask((4, 4, 1), extent, ring)[..., 0]
+    corners = ring_mask((4, 4, 1), extent, ring, 'corner')[..., 0]
+    assert centres.nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert corners.nonzero().tolist() == [[1, 2], [2, 1], [2, 2], [2, 3],
+                                          [3, 2]]
+
+
+def test_ring_and_mask_both_select():
+    sample = random_sample(0, shape=(4, 4, 2))
+    extent = (-2, -2, 0, 2, 2, 1)
+    got = evaluate([sample],
+                   OccMetric(ring=(0., 1.), point_cloud_range=extent))
+    sample.gt_occ.mask_camera &= ring_mask((4, 4, 2), extent, (0., 1.))
+    assert got == pytest.approx(evaluate([sample], OccMetric()), nan_ok=True)
+
+
+@pytest.mark.parametrize('arguments', [dict(ring=(5, 2)), dict(ring=[1]),
+                                       dict(ring_at='edge')])
+def test_wrong_ring_is_an_error(arguments):
+    field = next(iter(arguments))
+    with pytest.raises(ValueError, match=f'{field} takes'):
+        OccMetric(**arguments)

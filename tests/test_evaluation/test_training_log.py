@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from radocc_plugin.evaluation.training_log import seconds_per_step
+from radocc_plugin.evaluation.training_log import (seconds_per_step,
+                                                   training_gpus)
 
 
 def write_log(folder, lines):
@@ -28,3 +29,13 @@ def test_a_single_window_counts(tmp_path):
 
 def test_nothing_without_a_log(tmp_path):
     assert seconds_per_step(tmp_path) is None
+
+
+@pytest.mark.parametrize('cuda,number,want', [('False', 1, 0),
+                                              ('True', 8, 8)])
+def test_gpus_are_read_from_the_log(tmp_path, cuda, number, want):
+    assert training_gpus(tmp_path) is None
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'run.log').write_text(
+        f'    CUDA available: {cuda}\n    GPU number: {number}\n')
+    assert training_gpus(tmp_path) == want

@@ -11,6 +11,8 @@ from radocc_plugin.structures import OccData, OccDataSample
 META_KEYS = ('sample_idx', 'token', 'scene_name', 'timestamp', 'cam_names',
              'img_path', 'lidar_path', 'cam2img', 'cam2ego', 'ori_shape',
              'img_aug_mat', 'img_shape', 'bda_mat', 'ego2global', 'lidar2ego')
+# Packed where the data has them: what the metrics read.
+OPTIONAL_META_KEYS = ('lidar_origins', 'lidarseg_path')
 
 
 @TRANSFORMS.register_module()
@@ -39,7 +41,8 @@ class PackOccInputs(BaseTransform):
                 f'pipeline did not make; it has {sorted(results)}')
         sample = OccDataSample(
             metainfo={key: results[key]
-                      for key in self.meta_keys})
+                      for key in (*self.meta_keys, *OPTIONAL_META_KEYS)
+                      if key in results})
         if 'gt_occ' in results:
             sample.gt_occ = OccData(**{
                 k: _tensor(v)

@@ -1,0 +1,178 @@
+"""LiDAR segmentation from occupancy: points take their voxel's class."""
+from typing import Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from rich.table import Table
+from torch import Tensor
+
+from radocc_plugin import occ3d
+from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
+from radocc_plugin.evaluation.terminal import render_text
+from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.geometry.frames import transform_points
+from radocc_plugin.occ3d import CLASSES, FREE, LIDARSEG_TO_OCC3D
+from radocc_plugin.registry import METRICS
+
+FREE_VOXELS = ('miss', 'occupied')
+OUT_OF_RANGE = FREE + 1  # column of points outside the grid
+_POINT_COLUMNS = 5  # float32 of a .pcd.bin file
+
+
+def count_points(prediction: Tensor, points: Tensor, labels: Tensor,
+                 grid: VoxelGrid) -> Tensor:
+    """Counts of (ground truth, prediction) pairs of LiDAR points.
+
+    Args:
+        prediction: Predicted classes of the voxels, shape (X, Y, Z).
+        points: Points in the frame of the volume, metres, shape (P, 3).
+        labels: Classes of the points, 0..16, shape (P,).
+        grid: Grid of the volume.
+
+    Returns:
+        Counts, int64, shape (17, 19): rows are ground truth; columns are the
+        18 classes of voxels, and points outside the grid.
+    """
+    cells, inside = grid.index(points)
+    cells = torch.where(inside[:, None], cells, torch.zeros_like(cells))
+    predicted = prediction.flatten()[grid.ravel(cells)].long()
+    predicted = predicted.masked_fill(~inside, OUT_OF_RANGE)
+    columns = OUT_OF_RANGE + 1
+    pairs = torch.bincount(
+        labels.long() * columns + predicted, minlength=FREE * columns)
+    return pairs.reshape(FREE, columns)
+
+
+def lidarseg_scores(counts: Tensor) -> Dict[str, float]:
+    """Scores in percent from summed counts of :func:`count_points`.
+
+    Returns:
+        ``mIoU`` (over the 16 classes that occur; points labelled 0 are
+        ignored), ``IoU_<class>``, NaN for those that do not occur,
+        ``out_of_range`` (share of labelled points outside the grid, which
+        count in no IoU) and ``free`` (share of those inside that lie in
+        voxels predicted free).
+    """
+    counts = counts[1:].double()  # label 0 is ignored
+    inside = counts[:, :OUT_OF_RANGE]
+    hits = inside[:, 1:FREE].diagonal()
+    union = inside.sum(1) + inside[:, 1:FREE].sum(0) - hits
+    iou = 100 * hits / union
+    result = dict(
+        mIoU=iou.nanmean().item(),
+        out_of_range=(100 * counts[:, OUT_OF_RANGE].sum() /
+                      counts.sum()).item(),
+        free=(100 * inside[:, FREE].sum() / inside.sum()).item())
+    result.update((f'IoU_{name}', value)
+                  for name, value in zip(CLASSES[1:FREE], iou.tolist()))
+    return result
+
+
+@METRICS.register_module()
+class LidarSegMetric(BaseMetric):
+    """mIoU of nuScenes-lidarseg's 16 classes on the keyframe's own points.
+
+    The metric reads the points itself, so that a camera-only model loads
+    none. Needs ``lidar_path``, ``lidarseg_path`` and ``lidar2ego`` in the
+    samples' metainfo; ``bda_mat`` is applied if it is there. Each sample
+    leaves counts of shape (17, 19).
+
+    Args:
+        free_voxels: What a point gets in a voxel predicted free: nothing
+            (``'miss'``), or the likeliest class other than free
+            (``'occupied'``, as RadOcc's code does), read from
+            ``pred_occ.semantics_occupied``. ``OccTTAModel`` writes that
+            volume: ``tools/test.py --tta identity``.
+        point_cloud_range: Extent of the volumes in metres.
+        **kwargs: Arguments of BaseMetric.
+
+    Raises:
+        ValueError: If ``free_voxels`` is neither, a sample lacks a field, or
+            a file is bad; names field and file.
+    """
+    default_prefix = 'lidarseg'
+
+    def __init__(
+            self,
+            free_voxels: str = 'miss',
+            point_cloud_range: Tuple[float, ...] = occ3d.POINT_CLOUD_RANGE,
+            **kwargs) -> None:
+        super().__init__(**kwargs)
+        if free_voxels not in FREE_VOXELS:
+            raise ValueError(f'free_voxels takes one of {FREE_VOXELS}, got '
+                             f'{free_voxels!r}')
+        self.free_voxels = free_voxels
+        self.point_cloud_range = tuple(point_cloud_range)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Adds the point counts of each sample to ``results``."""
+        name = f'LidarSegMetric(free_voxels={self.free_voxels!r})'
+        field = ('semantics'
+                 if self.free_voxels == 'miss' else 'semantics_occupied')
+        for sample in data_samples:
+            prediction = volume_of(sample, 'pred_occ', field, name).cpu()
+            points, labels = read_labelled_points(
+                meta_of(sample, 'lidar_path', name),
+                meta_of(sample, 'lidarseg_path', name))
+            lidar2ego = torch.as_tensor(
+                meta_of(sample, 'lidar2ego', name)).double()
+            bda_mat = torch.as_tensor(sample.get('bda_mat', np.eye(4)))
+            grid = VoxelGrid(self.point_cloud_range, prediction.shape)
+            self.results.append(
+                count_points(
+                    prediction,
+                    transform_points(bda_mat.double() @ lidar2ego, points),
+                    labels, grid))
+
+    def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
+        """Scores of the summed counts; see :func:`lidarseg_scores`."""
+        result = lidarseg_scores(torch.stack(results).sum(0))
+        table = Table('class')
+        table.add_column('IoU (%)', justify='right')
+        for name in CLASSES[1:FREE]:
+            table.add_row(name, f'{result[f"IoU_{name}"]:.2f}')
+        table.add_section()
+        table.add_row('mIoU', f'{result["mIoU"]:.2f}')
+        table.add_row('points out of range', f'{result["out_of_range"]:.2f}')
+        if self.free_voxels == 'miss':
+            table.add_row('points in free voxels', f'{result["free"]:.2f}')
+        print_log(
+            f'LiDAR segmentation of {len(results)} samples, points in free '
+            f'voxels: {self.free_voxels}\n{render_text(table)}',
+            logger='current')
+        return result
+
+
+def read_labelled_points(lidar_path: str,
+                         lidarseg_path: str) -> Tuple[Tensor, Tensor]:
+    """Points of a keyframe and their Occ3D classes.
+
+    Returns:
+        Points in the LiDAR frame, float64, (P, 3), and classes, 0 for what
+        the 16 classes of the benchmark leave out, int64, (P,).
+
+    Raises:
+        ValueError: If a file is missing or truncated, a label is unknown, or
+            the counts differ; names the file.
+    """
+    try:
+        values = np.fromfile(lidar_path, np.float32)
+        labels = np.fromfile(lidarseg_path, np.uint8)
+    except OSError as error:
+        raise ValueError(f'cannot read {error.filename}: {error}') from error
+    if values.size == 0 or values.size % _POINT_COLUMNS:
+        raise ValueError(f'LiDAR file {lidar_path} takes {_POINT_COLUMNS} '
+                         f'float32 a point, got {values.size} values')
+    points = values.reshape(-1, _POINT_COLUMNS)[:, :3]
+    if len(labels) != len(points):
+        raise ValueError(
+            f'lidarseg file {lidarseg_path} takes one uint8 for each of the '
+            f'{len(points)} points of {lidar_path}, got {len(labels)}')
+    if labels.max() >= len(LIDARSEG_TO_OCC3D):
+        raise ValueError(
+            f'lidarseg file {lidarseg_path} takes labels 0 to '
+            f'{len(LIDARSEG_TO_OCC3D) - 1}, got {labels.max()}')
+    classes = np.asarray(LIDARSEG_TO_OCC3D)[labels]
+    return torch.from_numpy(points).double(), torch.from_numpy(classes)

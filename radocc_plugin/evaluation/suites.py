@@ -1,0 +1,245 @@
+"""Suites: which runs make a table, as data.
+
+A suite is a YAML file, by default of ``configs/suites``::
+
+    title: Occ3D-nuScenes val
+    metrics: [miou, rayiou]     # of tools/test.py --metrics
+    quoted: [occ3d-val]         # benchmarks of docs/published_results.yaml
+    work_dir: work_dirs/NAME    # the default; suites may share trainings
+    rows:                       # in the order of the table
+    - id: bevdet-occ            # folder of its runs
+      name: BEVDet-Occ          # label
+      role: baseline            # teacher, baseline or radocc
+      family: bevdet-occ        # whose baseline a gain is over
+      config: projects/BEVDetOcc/configs/....py
+      teacher: <id>             # whose checkpoint the distiller gets
+      options: {a.b: 1}         # --cfg-options of training and test
+      checkpoint: FILE          # test this one, train nothing
+      test: [--tta]             # further arguments of tools/test.py
+    - records: 'elsewhere/*/record.json'   # or: rows measured elsewhere
+
+The run of a row with seed ``s`` lives in ``<work dir>/<id>/seed<s>``. A
+teacher, and a row with a checkpoint, runs once; all students share the
+teacher.
+"""
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Union
+
+import yaml
+from mmengine.config import Config
+
+from radocc_plugin.evaluation.records import ROLES, config_hash
+from radocc_plugin.fileio import write_atomically
+
+METRICS = ('miou', 'rayiou', 'lidarseg')
+_REQUIRED = ('id', 'name', 'role', 'family', 'config')
+_OPTIONAL = dict(teacher=str, options=dict, checkpoint=str, test=list)
+
+
+@dataclass
+class SuiteRow:
+    """A method of a suite; see the legend of this module."""
+    id: str
+    name: str
+    role: str
+    family: str
+    config: str
+    teacher: Optional[str] = None
+    options: Dict[str, object] = field(default_factory=dict)
+    checkpoint: Optional[str] = None
+    test: List[str] = field(default_factory=list)
+
+
+@dataclass
+class Suite:
+    """Rows to measure, and what to quote beside them."""
+    name: str
+    title: str
+    work_dir: Path
+    metrics: List[str]
+    quoted: List[str]
+    rows: List[SuiteRow]
+    records: List[str]
+
+    @property
+    def names(self) -> List[str]:
+        return [row.name for row in self.rows]
+
+
+@dataclass
+class Run:
+    """One training and test of a row.
+
+    Args:
+        row: The row.
+        seed: Seed of the training.
+        folder: Where training and test write.
+        record: Where the test writes the result, last of all.
+        teacher: The run whose checkpoint the distiller gets.
+    """
+    row: SuiteRow
+    seed: int
+    folder: Path
+    record: Path
+    teacher: Optional['Run'] = None
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint to test.
+
+        Raises:
+            ValueError: If the training has not written one.
+        """
+        if self.row.checkpoint is not None:
+            return self.row.checkpoint
+        last = self.folder / 'last_checkpoint'
+        if not last.is_file():
+            raise ValueError(f'{last} is missing: the training of '
+                             f'{self.row.name!r} has not ended')
+        return last.read_text().strip()
+
+
+def read_suite(path: Union[str, Path]) -> Suite:
+    """Reads and checks a suite.
+
+    Raises:
+        ValueError: Naming the file, the row and the field.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f'{path}: cannot be read ({error})') from error
+    if not isinstance(content, dict) or 'rows' not in content:
+        raise ValueError(f'{path}: a suite takes title, metrics, quoted and '
+                         'rows')
+    metrics = content.get('metrics', ['miou'])
+    if not set(metrics) <= set(METRICS):
+        raise ValueError(f'{path}: metrics take {METRICS}, got {metrics}')
+    entries = content['rows']
+    records = [entry['records'] for entry in entries if 'records' in entry]
+    rows = [
+        _row(entry, f'{path}: row {number}')
+        for number, entry in enumerate(entries) if 'records' not in entry
+    ]
+    ids = [row.id for row in rows]
+    for row in rows:
+        if ids.count(row.id) > 1:
+            raise ValueError(f'{path}: two rows have the id {row.id!r}')
+        if row.teacher is not None and row.teacher not in ids:
+            raise ValueError(f'{path}: teacher of row {row.id!r} takes one of '
+                             f'{ids}, got {row.teacher!r}')
+    name = path.stem
+    return Suite(name, content.get('title', name),
+                 Path(content.get('work_dir', f'work_dirs/{name}')), metrics,
+                 content.get('quoted', []), rows, records)
+
+
+def _row(entry: dict, where: str) -> SuiteRow:
+    missing = [name for name in _REQUIRED if name not in entry]
+    unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
+    if missing or unknown:
+        raise ValueError(f'{where}: missing {missing}, unknown {unknown}; '
+                         f'takes {_REQUIRED} and {tuple(_OPTIONAL)}')
+    if entry['role'] not in ROLES:
+        raise ValueError(f'{where}: role takes one of {ROLES}, got '
+                         f'{entry["role"]!r}')
+    for name, kind in _OPTIONAL.items():
+        if name in entry and not isinstance(entry[name], kind):
+            raise ValueError(f'{where}: {name} takes {kind.__name__}, got '
+                             f'{entry[name]!r}')
+    return SuiteRow(**entry)
+
+
+def plan_runs(suite: Suite, seeds: int) -> List[Run]:
+    """Runs of a suite, teachers before their students.
+
+    Seeds are 0 ... seeds - 1; those of one seed stand together, so that an
+    interrupted suite has complete pairs.
+    """
+    def once(row: SuiteRow) -> bool:
+        return row.role == 'teacher' or row.checkpoint is not None
+
+    runs: Dict[tuple, Run] = {}
+    rows = {row.id: row for row in suite.rows}
+
+    def add(row: SuiteRow, seed: int) -> Run:
+        seed = 0 if once(row) else seed
+        key = row.id, seed
+        if key not in runs:
+            teacher = row.teacher and add(rows[row.teacher], seed)
+            folder = suite.work_dir / row.id / f'seed{seed}'
+            runs[key] = Run(row, seed, folder,
+                            folder / f'record_{suite.name}.json', teacher
+                            or None)
+        return runs[key]
+
+    for seed in range(seeds):
+        for row in suite.rows:
+            add(row, seed)
+    return list(runs.values())
+
+
+def train_arguments(run: Run, options: Sequence[str] = ()) -> List[str]:
+    """Arguments of ``tools/train.py``; an interrupted run goes on."""
+    return [
+        run.row.config, '--work-dir', str(run.folder), '--seed',
+        str(run.seed), '--resume', *_cfg_options(run, options)
+    ]
+
+
+def check_settings(run: Run, options: Sequence[str] = ()) -> None:
+    """Keeps runs of other settings out of a folder that was begun before.
+
+    Raises:
+        ValueError: If its training was begun with another config or options.
+    """
+    file = run.folder / 'settings.txt'
+    config = Config.fromfile(run.row.config, import_custom_modules=False)
+    settings = ' '.join([
+        config_hash(config.to_dict()), *train_arguments(run, options)
+    ])
+    if not file.is_file():
+        write_atomically(file, settings)
+    elif file.read_text() != settings:
+        raise ValueError(
+            f'{run.folder} was begun with other settings:\n  '
+            f'{file.read_text()}\nnow they are:\n  {settings}\nDelete it, '
+            'or pass another --work-dir')
+
+
+def test_arguments(run: Run,
+                   metrics: Sequence[str],
+                   options: Sequence[str] = ()) -> List[str]:
+    """Arguments of ``tools/test.py``, which writes the run's record."""
+    return [
+        run.row.config, run.checkpoint, '--work-dir',
+        str(run.folder / 'test'), '--train-dir', str(run.folder), '--record',
+        str(run.record), '--name', run.row.name, '--role', run.row.role,
+        '--family', run.row.family, '--metrics', *metrics, *run.row.test,
+        *_cfg_options(run, options)
+    ]
+
+
+def _cfg_options(run: Run, options: Sequence[str]) -> List[str]:
+    chosen = [f'{key}={value}' for key, value in run.row.options.items()]
+    if run.teacher is not None:
+        chosen.append(f'model.teacher.checkpoint={run.teacher.checkpoint}')
+    chosen += options
+    return ['--cfg-options', *chosen] if chosen else []
+
+
+def finished_records(suite: Suite) -> List[Path]:
+    """Records that the suite's rows have, of whatever seeds."""
+    paths: List[Path] = []
+    for row in suite.rows:
+        folder = suite.work_dir / row.id
+        # a test of voxels and points adds _points to the second record
+        for pattern in ('', '_points'):
+            paths += sorted(
+                folder.glob(f'seed*/record_{suite.name}{pattern}.json'))
+    for pattern in suite.records:
+        paths += sorted(map(Path, glob.glob(pattern, recursive=True)))
+    return paths

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+
+from radocc_plugin.evaluation.suites import (check_settings, finished_records,
+                                             plan_runs, read_suite,
+                                             test_arguments as arguments_of,
+                                             train_arguments)
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted((ROOT / 'configs' / 'suites').glob('*.yml'))
+CONFIG = 'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py'
+
+
+def row(id, role, **kwargs):
+    return dict(id=id, name=id.upper(), role=role, family='f', config=CONFIG,
+                **kwargs)
+
+
+@pytest.fixture
+def write(tmp_path):
+
+    def make(rows, **content):
+        path = tmp_path / 'mine.yml'
+        content = dict(dict(work_dir=str(tmp_path / 'runs')), **content)
+        path.write_text(yaml.safe_dump(dict(rows=rows, **content)))
+        return read_suite(path)
+
+    return make
+
+
+ROWS = [
+    row('student', 'radocc', teacher='teacher', options={'a.b': 2}),
+    row('teacher', 'teacher'),
+    row('plain', 'baseline')
+]
+
+
+def test_teachers_run_once_and_before_their_students(write):
+    runs = plan_runs(write(ROWS), seeds=2)
+    assert [(r.row.id, r.seed) for r in runs] == [
+        ('teacher', 0), ('student', 0), ('plain', 0), ('student', 1),
+        ('plain', 1)
+    ]
+    assert runs[3].teacher is runs[0]
+
+
+def test_checkpoints_are_tested_once(write):
+    suite = write([row('official', 'baseline', checkpoint='x.pth')])
+    run, = plan_runs(suite, seeds=3)
+    assert arguments_of(run, ['miou'])[:2] == [CONFIG, 'x.pth']
+
+
+def test_student_gets_its_teacher_s_last_checkpoint_and_options(write):
+    teacher, student, _ = plan_runs(write(ROWS), seeds=1)
+    with pytest.raises(ValueError, match="training of 'TEACHER' has not"):
+        train_arguments(student)
+    teacher.folder.mkdir(parents=True)
+    (teacher.folder / 'last_checkpoint').write_text('teacher.pth\n')
+    arguments = train_arguments(student, ['c=3'])
+    assert arguments[:6] == [
+        CONFIG, '--work-dir', str(student.folder), '--seed', '0', '--resume'
+    ]
+    assert arguments[6:] == [
+        '--cfg-options', 'a.b=2', 'model.teacher.checkpoint=teacher.pth',
+        'c=3'
+    ]
+
+
+def test_runs_of_other_settings_are_kept_apart(write, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = plan_runs(write([row('plain', 'baseline')]), seeds=1)[0]
+    check_settings(run, ['a=1'])
+    check_settings(run, ['a=1'])
+    with pytest.raises(ValueError, match='begun with other settings'):
+        check_settings(run, ['a=2'])
+
+
+def test_records_of_other_suites_are_not_collected(write):
+    suite = write(ROWS)
+    folder = suite.work_dir / 'plain' / 'seed1'
+    folder.mkdir(parents=True)
+    for name in ('record_mine.json', 'record_mine_points.json',
+                 'record_other.json', 'record_mine2.json'):
+        (folder / name).touch()
+    assert [p.name for p in finished_records(suite)] == [
+        'record_mine.json', 'record_mine_points.json'
+    ]
+
+
+@pytest.mark.parametrize('rows,message', [
+    ([dict(row('a', 'baseline'), colour=1)], r"row 0: .*unknown \['colour'\]"),
+    ([dict(id='a')], r"row 0: missing \['name', 'role', 'family', 'config'\]"),
+    ([row('a', 'tutor')], "role takes one of .* got 'tutor'"),
+    ([row('a', 'radocc', teacher='b')], "teacher of row 'a' takes one of"),
+    ([row('a', 'baseline'), row('a', 'radocc')], "two rows have the id 'a'"),
+    ([row('a', 'baseline', options=[1])], 'options takes dict'),
+])
+def test_wrong_suites_name_file_and_row(write, rows, message):
+    with pytest.raises(ValueError, match=f'mine.yml: .*{message}|'
+                       f'mine.yml: {message}'):
+        write(rows)
+
+
+def test_unknown_metrics_are_an_error(write):
+    with pytest.raises(ValueError, match="metrics take .* got"):
+        write(ROWS, metrics=['psnr'])
+
+
+def test_issue_suites_are_shipped():
+    assert {'occ3d-val', 'lidarseg', 'ablation'} <= {p.stem for p in SHIPPED}
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])
+def test_shipped_suites_name_configs_that_exist(path):
+    suite = read_suite(path)
+    for one in suite.rows:
+        assert (ROOT / one.config).is_file(), one.config
+    assert {r.role for r in suite.rows} == {'teacher', 'baseline', 'radocc'}
+    assert len(plan_runs(suite, 2)) == 2 * len(suite.rows) - 1
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])
+def test_shipped_options_change_settings_that_exist(path):
+    for one in read_suite(path).rows:
+        config = Config.fromfile(ROOT / one.config,
+                                 import_custom_modules=False)
+        for key in one.options:
+            value = config
+            for part in key.split('.'):
+                assert part in value, f'{one.id}: {key}'
+                value = value[part]
