@@ -33,16 +33,20 @@ def from_old_infos(old: dict) -> dict:
         old: ``dict(infos=[...], metadata=...)`` as described above.
 
     Returns:
-        ``dict(metainfo, data_list)`` as ``nuscenes_infos`` describes it, in
-        the order of time, as the old code reads it.
+        ``dict(metainfo, data_list)`` as ``nuscenes_infos`` describes it,
+        scene by scene in the order of time. (The old code sorts all samples by
+        time, which is the same unless two cars drove at once.)
 
     Raises:
         KeyError, TypeError, ValueError: If an entry lacks what it should
             have; the caller adds the file's name.
     """
-    infos = sorted(old['infos'], key=lambda info: info['timestamp'])
-    data_list = [_sample(info) for info in infos]
-    _link(data_list)
+    scenes = defaultdict(list)
+    for info in sorted(old['infos'], key=lambda info: info['timestamp']):
+        scenes[info['scene_token']].append(_sample(info))
+    for scene in scenes.values():
+        _link(scene)
+    data_list = [info for scene in scenes.values() for info in scene]
     for index, info in enumerate(data_list):
         info['sample_idx'] = index
     metainfo = dict(
@@ -123,6 +127,9 @@ def _occ_path(old: dict) -> tuple:
             if not path.endswith('.npz'):
                 path += '/labels.npz'
             return path, path.split('/')[1]
+    if 'scene_name' not in old:
+        raise ValueError(f'sample {old["token"]} takes occ_path, occ_gt_path '
+                         'or scene_name, got none')
     scene_name = old['scene_name']
     return f'gts/{scene_name}/{old["token"]}/labels.npz', scene_name
 
@@ -148,16 +155,11 @@ def _instances(old: dict) -> List[dict]:
     ]
 
 
-def _link(data_list: List[dict]) -> None:
-    """Sets ``prev`` and ``next`` of samples in the order of time where the
-    file does not."""
-    scenes = defaultdict(list)
-    for info in data_list:
-        scenes[info['scene_token']].append(info)
-    for scene in scenes.values():
-        tokens = ['', *(info['token'] for info in scene), '']
-        for index, info in enumerate(scene):
-            if info['prev'] is None:
-                info['prev'] = tokens[index]
-            if info['next'] is None:
-                info['next'] = tokens[index + 2]
+def _link(scene: List[dict]) -> None:
+    """Sets ``prev`` and ``next`` along a scene where the file does not."""
+    tokens = ['', *(info['token'] for info in scene), '']
+    for index, info in enumerate(scene):
+        if info['prev'] is None:
+            info['prev'] = tokens[index]
+        if info['next'] is None:
+            info['next'] = tokens[index + 2]

@@ -101,6 +101,14 @@ def test_golden_matrices(golden, case, published):
     np.testing.assert_allclose(poses, ego2global[::6], atol=2e-4)
 
 
+def test_golden_lidar2img(golden, case, published):
+    cam2img = np.tile(np.eye(4), (6, 1, 1))
+    cam2img[:, :3, :3] = published['cam2img']
+    lidar2img = cam2img @ np.linalg.inv(
+        published['cam2ego']) @ published['lidar2ego']
+    golden[0].compare(case, 'lidar2img', lidar2img.astype(np.float32))
+
+
 def test_golden_depth_maps(golden, case, published):
     near, far, _ = case.config['depth']
     published = LoadLidarPoints(ego_vehicle=(0, 0, 0, 0))(published)

@@ -1,6 +1,8 @@
 """The converter on the synthetic world, whose tables are nuScenes tables."""
+import importlib.util
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,6 +233,27 @@ def test_check_only_reads_the_written_files(world, linked):
             str(linked), VERSION, out_dir=str(world), progress=False)
     with pytest.raises(ValueError, match='train.pkl.*v1.0-synthetic.*v1.0-m'):
         check_nuscenes(str(world), 'v1.0-mini', progress=False)
+
+
+def test_the_command_converts_and_checks(linked, capsys):
+    path = Path(__file__).resolve().parents[2] / 'tools/create_data.py'
+    spec = importlib.util.spec_from_file_location('create_data', path)
+    create_data = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(create_data)
+    arguments = [
+        'occ3d-nuscenes', '--root-path',
+        str(linked), '--version', VERSION
+    ]
+    with pytest.raises(SystemExit, match='radocc_infos_train.pkl'):
+        create_data.main([*arguments, '--check-only'])
+    create_data.main(arguments)
+    create_data.main([*arguments, '--check-only'])
+    lines = capsys.readouterr().out.splitlines()
+    for word in ('wrote', 'complete:'):
+        assert [line for line in lines if line.startswith(word)] == [
+            f'{word} {linked}/radocc_infos_{split}.pkl'
+            for split in ('train', 'val')
+        ]
 
 
 def test_missing_and_empty_files_are_counted_by_scene(tiny_root, tiny_infos,

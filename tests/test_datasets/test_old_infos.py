@@ -147,7 +147,12 @@ def test_an_old_file_says_what_our_converter_says(old_file, world):
     old = load_infos(path)
     new = load_infos(world / 'radocc_infos_train.pkl')
     assert old['metainfo']['categories'] == new['metainfo']['categories']
-    new['data_list'].sort(key=lambda info: info['timestamp'])
+    # each scene in the order of time, the scenes by their first keyframe
+    first = {}
+    for info in new['data_list']:
+        first.setdefault(info['scene_token'], info['timestamp'])
+    new['data_list'].sort(
+        key=lambda info: (first[info['scene_token']], info['timestamp']))
     assert len(old['data_list']) == len(new['data_list']) == 8
     for got, want in zip(old['data_list'], new['data_list']):
         # old files know nothing of these

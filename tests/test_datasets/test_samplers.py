@@ -1,13 +1,18 @@
 """Streams stay streams: across slots, ranks, epochs and resumed runs."""
+import json
+import socket
 from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.dist import collect_results
 from mmengine.hooks import DistSamplerSeedHook
 from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
+from torch import distributed as torch_dist
+from torch.multiprocessing import start_processes
 
 from radocc_plugin.datasets import (CBGSDataset, Occ3DNuScenesDataset,
                                     SceneSampler, StreamBatchSampler, samplers)
@@ -206,3 +211,28 @@ def test_cbgs_wraps_the_dataset(world):
 def test_cbgs_needs_boxes():
     with pytest.raises(ValueError, match='boxes'):
         balanced_indices([set(), set()], seed=0)
+
+
+def _gather_on(rank, data, port, folder):
+    torch_dist.init_process_group(
+        'gloo',
+        init_method=f'tcp://127.0.0.1:{port}',
+        rank=rank,
+        world_size=2)
+    got = collect_results(
+        list(SceneSampler(data)), len(data), 'cpu', str(folder / 'parts'))
+    if rank == 0:
+        (folder / 'got.json').write_text(json.dumps(got))
+
+
+@pytest.mark.slow
+def test_uneven_ranks_lose_no_result(tmp_path):
+    """MMEngine's evaluator gathers every sample of both ranks, once."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    data = Streamed([4, 9, 2])
+    start_processes(
+        _gather_on, (data, port, tmp_path), nprocs=2, start_method='fork')
+    got = json.loads((tmp_path / 'got.json').read_text())
+    assert sorted(got) == list(range(15))
