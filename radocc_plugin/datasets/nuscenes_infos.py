@@ -198,12 +198,15 @@ def _instances(nusc: NuScenes, sample: dict,
         label = DETECTION_CLASSES.index(name) if name else -1
         instances.append(
             dict(
-                bbox_3d=[*box2lidar[:3, 3], length, width, height, yaw],
+                bbox_3d=[
+                    *box2lidar[:3, 3].tolist(), length, width, height,
+                    float(yaw)
+                ],
                 bbox_label_3d=label,
                 bbox_3d_isvalid=box['num_lidar_pts'] + box['num_radar_pts'] >
                 0,
                 num_lidar_pts=box['num_lidar_pts'],
-                velocity=velocity[:2]))
+                velocity=velocity[:2].tolist()))
     return instances
 
 

@@ -1,24 +1,17 @@
 """Occ3D-nuScenes keyframes with calibrated cameras in one ego frame."""
 import os.path as osp
-from typing import List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import List, Optional, Sequence, Set
 
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import load_infos
-from radocc_plugin.datasets.poses import MOTION
-from radocc_plugin.datasets.sequences import (draw_queue, sequence_groups,
-                                              starts_of)
+from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
+                                          lidar2global)
+from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
+                                              sequence_groups, starts_of)
 from radocc_plugin.registry import DATASETS
-
-
-class _Keyframe(NamedTuple):
-    """What is looked up of all samples; their infos stay serialised."""
-    token: str
-    prev: str
-    scene_token: str
-    labels: Tuple[int, ...]  # detection classes seen by LiDAR or radar
 
 
 @DATASETS.register_module()
@@ -114,7 +107,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         # as in BaseDataset: the file's metainfo has the lowest priority
         for name, value in infos.get('metainfo', {}).items():
             self._metainfo.setdefault(name, value)
-        self._keyframes = [_keyframe(info) for info in infos['data_list']]
+        self._keyframes = [Keyframe.of(info) for info in infos['data_list']]
         return infos['data_list']
 
     def full_init(self) -> None:
@@ -176,10 +169,11 @@ class Occ3DNuScenesDataset(BaseDataset):
     def _parse(self, info: dict) -> dict:
         images = self._select_cameras(info)
         ego2global = self._key_ego2global(info)
-        lidar2ego = _matrix(info['lidar_points']['lidar2ego'])
+        global2ego = np.linalg.inv(ego2global)
+        lidar2ego = as_matrix(info['lidar_points']['lidar2ego'])
         if self.key_ego != 'lidar':
-            lidar2ego = np.linalg.inv(ego2global) @ _matrix(
-                info['ego2global']) @ lidar2ego
+            lidar2ego = global2ego @ lidar2global(info['ego2global'],
+                                                  info['lidar_points'])
         results = {
             name: info[name]
             for name in ('sample_idx', 'token', 'timestamp', 'scene_name',
@@ -189,7 +183,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             data_root=self.data_root,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],
-            cam2img=np.stack([_matrix(i['cam2img']) for i in images.values()]),
+            cam2img=np.stack(
+                [as_matrix(i['cam2img']) for i in images.values()]),
             cam2ego=self._cam2ego(info, ego2global),
             lidar_path=self._join(info['lidar_points']['lidar_path']),
             lidar2ego=lidar2ego,
@@ -197,7 +192,7 @@ class Occ3DNuScenesDataset(BaseDataset):
             lidar_sweeps=[
                 dict(
                     lidar_path=self._join(sweep['lidar_path']),
-                    lidar2ego=np.linalg.inv(ego2global) @ _lidar2global(
+                    lidar2ego=global2ego @ lidar2global(
                         sweep['ego2global'], sweep),
                     lag=info['timestamp'] - sweep['timestamp'])
                 for sweep in info['lidar_sweeps']
@@ -221,20 +216,20 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def _key_ego2global(self, info: dict) -> np.ndarray:
         if self.key_ego == 'lidar':
-            return _matrix(info['ego2global'])
+            return as_matrix(info['ego2global'])
         image = info['images'][self.key_ego]
-        return _cam2global(info, image) @ np.linalg.inv(
-            _matrix(image['cam2ego']))
+        return cam2global(info, image) @ np.linalg.inv(
+            as_matrix(image['cam2ego']))
 
     def _cam2ego(self, info: dict, ego2global: np.ndarray) -> np.ndarray:
         """Cameras of a keyframe to a key ego frame, shape (N, 4, 4)."""
         return np.linalg.inv(ego2global) @ np.stack([
-            _cam2global(info, image)
+            cam2global(info, image)
             for image in self._select_cameras(info).values()
         ])
 
     def _can_bus(self, info: dict) -> np.ndarray:
-        vector = _matrix(info['can_bus']).copy()
+        vector = as_matrix(info['can_bus']).copy()
         if self.can_bus == 'poses':
             vector[MOTION] = 0
         elif np.isnan(vector).any():
@@ -290,8 +285,8 @@ class Occ3DNuScenesDataset(BaseDataset):
                     'does not follow the keyframe before it; streaming takes '
                     'scenes in the order of time')
             previous = super().get_data_info(idx - 1)
-            ego2prev_ego = np.linalg.inv(_matrix(
-                previous['ego2global'])) @ _matrix(info['ego2global'])
+            ego2prev_ego = np.linalg.inv(as_matrix(
+                previous['ego2global'])) @ as_matrix(info['ego2global'])
         return dict(
             sequence_group_idx=int(self.sequence_groups[idx]),
             start_of_sequence=start,
@@ -299,32 +294,3 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def _join(self, path: str) -> str:
         return osp.join(self.data_root, path)
-
-
-def _keyframe(info: dict) -> _Keyframe:
-    labels = {
-        instance['bbox_label_3d']
-        for instance in info.get('instances', ())
-        if instance.get('bbox_3d_isvalid', True)
-    }
-    return _Keyframe(
-        info.get('token'), info.get('prev'), info.get('scene_token'),
-        tuple(sorted(labels - {-1})))
-
-
-def _matrix(values) -> np.ndarray:
-    return np.asarray(values, np.float64)
-
-
-def _lidar2global(ego2global, record: dict) -> np.ndarray:
-    return _matrix(ego2global) @ _matrix(record['lidar2ego'])
-
-
-def _cam2global(info: dict, image: dict) -> np.ndarray:
-    """Camera to global at the camera's timestamp, shape (4, 4)."""
-    if 'ego2global' in image:
-        return _matrix(image['ego2global']) @ _matrix(image['cam2ego'])
-    # mmdet3d's files hold no camera ego pose, but the moved calibration
-    return _lidar2global(
-        info['ego2global'], info['lidar_points']) @ np.linalg.inv(
-            _matrix(image['lidar2cam']))

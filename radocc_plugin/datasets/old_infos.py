@@ -151,7 +151,7 @@ def _instances(old: dict) -> List[dict]:
             num_lidar_pts=int(num_lidar_pts),
             velocity=velocity) for box, name, valid, num_lidar_pts, velocity in
         zip(boxes, old['gt_names'], old['valid_flag'], old['num_lidar_pts'],
-            old['gt_velocity'])
+            np.asarray(old['gt_velocity']).tolist())
     ]
 
 

@@ -16,6 +16,26 @@ def pose_matrix(rotation: Sequence[float],
     return matrix
 
 
+def as_matrix(values) -> np.ndarray:
+    """A matrix of an info, which may hold lists, as float64."""
+    return np.asarray(values, np.float64)
+
+
+def lidar2global(ego2global, record: dict) -> np.ndarray:
+    """LiDAR of a keyframe or sweep to global at its timestamp, (4, 4)."""
+    return as_matrix(ego2global) @ as_matrix(record['lidar2ego'])
+
+
+def cam2global(info: dict, image: dict) -> np.ndarray:
+    """Camera of a keyframe to global at the camera's timestamp, (4, 4)."""
+    if 'ego2global' in image:
+        return as_matrix(image['ego2global']) @ as_matrix(image['cam2ego'])
+    # mmdet3d's files hold no camera ego pose, but the moved calibration
+    return lidar2global(
+        info['ego2global'], info['lidar_points']) @ np.linalg.inv(
+            as_matrix(image['lidar2cam']))
+
+
 def can_bus_vector(rotation: Sequence[float],
                    translation: Sequence[float],
                    motion: Optional[Sequence[float]] = None) -> np.ndarray:

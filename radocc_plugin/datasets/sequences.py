@@ -1,7 +1,26 @@
 """Which keyframes belong together: queues and streamed sequences."""
-from typing import List, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+
+
+class Keyframe(NamedTuple):
+    """What is looked up of all samples while their infos stay serialised."""
+    token: Optional[str]
+    prev: Optional[str]
+    scene_token: Optional[str]
+    labels: Tuple[int, ...]  # detection classes that LiDAR or radar hit
+
+    @classmethod
+    def of(cls, info: dict) -> 'Keyframe':
+        labels = {
+            instance['bbox_label_3d']
+            for instance in info.get('instances', ())
+            if instance.get('bbox_3d_isvalid', True)
+        }
+        return cls(
+            info.get('token'), info.get('prev'), info.get('scene_token'),
+            tuple(sorted(labels - {-1})))
 
 
 def draw_queue(queue_length: int) -> List[int]:
