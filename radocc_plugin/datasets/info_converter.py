@@ -119,10 +119,10 @@ def check_nuscenes(root_path: str,
     data_list = []
     for path in paths:
         infos = load_infos(path)
-        if infos['metainfo'].get('version') != version:
-            raise ValueError(f'info file {path} belongs to version '
-                             f'{infos["metainfo"].get("version")}, asked for '
-                             f'{version}')
+        written = infos.get('metainfo', {}).get('version')
+        if written != version:
+            raise ValueError(f'info file {path} belongs to version {written}, '
+                             f'asked for {version}')
         data_list += infos['data_list']
     check_files(data_list, root_path, progress)
     return paths

@@ -18,6 +18,9 @@ radocc_train_pipeline = [
     *teacher_train_pipeline[:-1], _base_.load_segments, _base_.pack
 ]
 test_pipeline = [_base_.load_images, _base_.load_occ, _base_.pack]
+teacher_test_pipeline = [
+    _base_.load_images, _base_.load_points, _base_.load_occ, _base_.pack
+]
 
 train_dataloader = dict(
     batch_size=1,
