@@ -55,6 +55,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         queue_length: Frames of BEVFormer's training queue including the
             current one: ``queue_length - 1`` of the last ``queue_length``
             keyframes are drawn for each sample.
+        repeat_first: Whether missing past frames of the *first* scene of the
+            info file are its first keyframe, and count as existing: published
+            code counts back in the list and stops at its head.
         can_bus: ``'measured'``, ``'poses'`` (motion entries are 0, for data
             without the CAN bus expansion) or None.
         sequences_split: Into how many sequences each scene is cut for
@@ -74,6 +77,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                  key_ego: str = 'lidar',
                  adjacent: Sequence[int] = (),
                  queue_length: int = 1,
+                 repeat_first: bool = False,
                  can_bus: Optional[str] = None,
                  sequences_split: Optional[int] = None,
                  **kwargs) -> None:
@@ -96,6 +100,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.key_ego = key_ego
         self.adjacent = tuple(adjacent)
         self.queue_length = queue_length
+        self.repeat_first = repeat_first
         self.can_bus = can_bus
         self.sequences_split = sequences_split
         super().__init__(**kwargs)
@@ -247,11 +252,15 @@ class Occ3DNuScenesDataset(BaseDataset):
         for offset in offsets:
             while past is not None and reached < offset:
                 past, reached = self._previous(past), reached + 1
-            adjacent = info if past is None else super().get_data_info(past)
+            index = past
+            if past is None and self.repeat_first and info[
+                    'scene_token'] == self._keyframes[0].scene_token:
+                index = 0
+            adjacent = info if index is None else super().get_data_info(index)
             frame = dict(
                 token=adjacent['token'],
                 timestamp=adjacent['timestamp'],
-                exists=past is not None,
+                exists=index is not None,
                 img_path=[
                     self._join(image['img_path'])
                     for image in self._select_cameras(adjacent).values()

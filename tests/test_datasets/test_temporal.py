@@ -65,6 +65,22 @@ def test_before_a_scene_begins_the_current_frame_is_repeated(dataset):
                                               sample['cam2ego'])
 
 
+def test_published_code_stops_at_the_head_of_the_list(dataset):
+    """As counting back in a list does, here with that very rule."""
+    data = dataset(adjacent=(1, 3), repeat_first=True)
+    infos = [data.get_data_info(i) for i in range(2 * FRAMES)]
+    for index, info in enumerate(infos):
+        for offset, frame in zip((1, 3), info['adjacent']):
+            chosen = infos[max(index - offset, 0)]
+            if chosen['scene_token'] != info['scene_token']:
+                chosen = info
+            assert frame['token'] == chosen['token']
+            np.testing.assert_allclose(
+                frame['ego2global'], chosen['ego2global'], atol=1e-9)
+    assert infos[1]['adjacent'][1]['exists']
+    assert not infos[FRAMES]['adjacent'][0]['exists']
+
+
 def test_a_past_frame_that_was_cut_off_is_named(dataset):
     data = dataset(adjacent=(1, ), indices=[0, 1, 3])
     assert data.get_data_info(1)['adjacent'][0]['exists']
