@@ -64,9 +64,9 @@ def test_turned_points_fill_the_turned_voxels(sample):
     # never a label where there was none, and none in a mask
     np.testing.assert_array_equal(sample['gt_occ']['mask_camera'], turned == 4)
     assert turned.dtype == np.uint8 and set(np.unique(turned)) == {
-        4, 11, occ3d.FREE, occ3d.UNKNOWN
+        4, 11, occ3d.FREE, occ3d.UNLABELLED
     }
-    assert turned[0, 0, 0] == occ3d.UNKNOWN
+    assert turned[0, 0, 0] == occ3d.UNLABELLED
 
 
 @pytest.mark.parametrize('angle, times', ((90., 1), (180., 2), (-90., 3)))

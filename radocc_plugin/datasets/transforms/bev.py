@@ -18,7 +18,7 @@ class AugmentBEV(BaseTransform):
 
     Flipped labels are exact. Turned or scaled ones are looked up at the
     centres of the new voxels (:func:`move_labels`): voxels that come from
-    outside of the volume get the label ``occ3d.UNKNOWN`` (255) and are in no
+    outside of the volume get the label ``occ3d.UNLABELLED`` (255) and are in no
     mask, so a loss over all voxels must ignore that label.
 
     Args:
@@ -109,7 +109,7 @@ def move_labels(volumes: Dict[str, np.ndarray],
 
     Returns:
         Volumes of the same shapes. Where the centre came from outside of the
-        range, labels are ``occ3d.UNKNOWN`` and masks False.
+        range, labels are ``occ3d.UNLABELLED`` and masks False.
     """
     shape = next(iter(volumes.values())).shape
     low, high = np.reshape(occ3d.POINT_CLOUD_RANGE, (2, 3))
@@ -131,7 +131,7 @@ def move_labels(volumes: Dict[str, np.ndarray],
     return {
         name: np.where(
             known, volume[x[..., None], y[..., None], z],
-            np.array(False if volume.dtype == bool else occ3d.UNKNOWN,
+            np.array(False if volume.dtype == bool else occ3d.UNLABELLED,
                      volume.dtype))
         for name, volume in volumes.items()
     }
