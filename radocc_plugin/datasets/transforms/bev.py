@@ -18,8 +18,8 @@ class AugmentBEV(BaseTransform):
 
     Flipped labels are exact. Turned or scaled ones are looked up at the
     centres of the new voxels (:func:`move_labels`): voxels that come from
-    outside of the volume get the label ``occ3d.UNLABELLED`` (255) and are in no
-    mask, so a loss over all voxels must ignore that label.
+    outside of the volume get the label ``occ3d.UNLABELLED`` (255) and are in
+    no mask, so a loss over all voxels must ignore that label.
 
     Args:
         flip_x_prob: Probability of x -> -x (front and back).
