@@ -63,7 +63,8 @@ def test_the_split_of_each_loader():
     assert cfg.val_dataloader.dataset.test_mode
 
 
-@pytest.mark.parametrize('role', ('student', 'teacher', 'radocc'))
+# the pipeline of RadOcc is the teacher's with segments
+@pytest.mark.parametrize('role', ('student', 'radocc'))
 @pytest.mark.parametrize('family', ('bevdet4d', 'bevformer', 'fbocc'))
 def test_config_of_a_family_feeds_what_its_models_stream(
         family, role, world, tmp_path):
