@@ -6,6 +6,7 @@ CLASSES = ('others', 'barrier', 'bicycle', 'bus', 'car',
            'terrain', 'manmade', 'vegetation', 'free')
 FREE = 17
 NUM_CLASSES = len(CLASSES)
+UNLABELLED = 255  # where a turned volume has no label; no class
 
 # RGB in [0, 255]; free is white.
 PALETTE = ((90, 90, 90), (255, 120, 50), (255, 192, 203), (255, 230, 40),

@@ -4,6 +4,7 @@ MMEngine imports this file and the ``locations`` by itself when a config names
 a type ``radocc_plugin.X``; no ``custom_imports`` is needed for our own types.
 The parent is MMEngine's root, so the types build under any default scope.
 """
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODEL_WRAPPERS as ROOT_MODEL_WRAPPERS
@@ -32,6 +33,7 @@ MODEL_WRAPPERS = _child('model_wrapper', ROOT_MODEL_WRAPPERS,
                         'segments.generation')
 DATASETS = _child('dataset', ROOT_DATASETS, 'datasets',
                   'segments.camera_images')
+DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')
 TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets')
 METRICS = _child('metric', ROOT_METRICS, 'evaluation', 'segments.generation')
 

@@ -1,7 +1,7 @@
-"""Writes info files that our datasets read.
+"""Writes info files that our datasets read, or checks them; docs/data.md.
 
     python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \\
-        --version v1.0-trainval
+        --version v1.0-trainval [--check-only]
     python tools/create_data.py keyframe \\
         --root-path ../shared/data/nuscenes_frame --out-dir work_dirs/keyframe
 """
@@ -25,6 +25,15 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='v1.0-trainval, v1.0-mini, v1.0-synthetic ...')
     nuscenes.add_argument(
         '--out-dir', help='folder of the info files (default: the data root)')
+    nuscenes.add_argument(
+        '--num-sweeps',
+        type=int,
+        default=10,
+        help='past LiDAR sweeps of a sample (default: 10)')
+    nuscenes.add_argument(
+        '--check-only',
+        action='store_true',
+        help='check the written info files and all that they name')
 
     keyframe = commands.add_parser(
         'keyframe', help='a single keyframe; labels are made from its sweep')
@@ -43,9 +52,14 @@ def main(argv=None) -> None:
             written = [convert_keyframe(args.root_path, args.out_dir)]
         else:
             # the devkit's import takes seconds, --help should not
-            from radocc_plugin.datasets.info_converter import convert_nuscenes
-            written = convert_nuscenes(args.root_path, args.version,
-                                       args.out_dir)
+            from radocc_plugin.datasets import info_converter
+            if args.check_only:
+                for path in info_converter.check_nuscenes(
+                        args.root_path, args.version, args.out_dir):
+                    print(f'complete: {path}')
+                return
+            written = info_converter.convert_nuscenes(
+                args.root_path, args.version, args.out_dir, args.num_sweeps)
     except ValueError as error:
         sys.exit(f'error: {error}')
     for path in written:

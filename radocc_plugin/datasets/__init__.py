@@ -1,10 +1,14 @@
+from radocc_plugin.datasets.cbgs import CBGSDataset
 from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
+from radocc_plugin.datasets.samplers import SceneSampler, StreamBatchSampler
 from radocc_plugin.datasets.transforms import (
-    AugmentBEV, AugmentMultiViewImages, LoadLidarPoints, LoadMultiViewImages,
-    LoadOcc3D, LoadSegments, PackOccInputs, PointsToDepthMaps)
+    AugmentBEV, AugmentMultiViewImages, DistortMultiViewImages,
+    LoadLidarPoints, LoadMultiViewImages, LoadOcc3D, LoadSegments,
+    PackOccInputs, PointsToDepthMaps)
 
 __all__ = [
-    'AugmentBEV', 'AugmentMultiViewImages', 'LoadLidarPoints',
-    'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments', 'Occ3DNuScenesDataset',
-    'PackOccInputs', 'PointsToDepthMaps'
+    'AugmentBEV', 'AugmentMultiViewImages', 'CBGSDataset',
+    'DistortMultiViewImages', 'LoadLidarPoints', 'LoadMultiViewImages',
+    'LoadOcc3D', 'LoadSegments', 'Occ3DNuScenesDataset', 'PackOccInputs',
+    'PointsToDepthMaps', 'SceneSampler', 'StreamBatchSampler'
 ]

@@ -1,9 +1,10 @@
 """Info files: one pickle a split, mmdet3d's v2 layout plus occupancy.
 
-The fields of a sample are described in ``info_converter``.
+The fields of a sample are described in ``nuscenes_infos``.
 """
 import pickle
 
+from radocc_plugin.datasets.old_infos import from_old_infos
 from radocc_plugin.fileio import write_atomically
 
 INFO_VERSION = 'radocc-1.0'
@@ -32,14 +33,17 @@ def load_infos(path: str) -> dict:
     """Reads an info file safely.
 
     Args:
-        path: Pickle written by :func:`save_infos`, or by mmdet3d >= 1.1.
+        path: Pickle written by :func:`save_infos` or by mmdet3d >= 1.1, or an
+            old one of BEVDet, FB-OCC or BEVFormer's occupancy baseline, which
+            is converted (see ``old_infos``).
 
     Returns:
         ``dict(metainfo=dict, data_list=list of dict)``.
 
     Raises:
-        ValueError: If the file is missing, is no such pickle, or holds
-            anything but plain containers and numpy values.
+        ValueError: If the file is missing, is no such pickle, is of another
+            version of ours, or holds anything but plain containers and numpy
+            values.
     """
     try:
         with open(path, 'rb') as file:
@@ -47,11 +51,23 @@ def load_infos(path: str) -> dict:
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ValueError(f'cannot read info file {path}: {error}; '
                          'tools/create_data.py writes it') from error
-    if not isinstance(infos, dict) or 'data_list' not in infos:
+    if isinstance(infos, dict) and isinstance(infos.get('infos'), list):
+        try:
+            return from_old_infos(infos)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f'cannot convert the old info file {path}: '
+                             f'{error!r}') from error
+    if not isinstance(infos, dict) or not isinstance(
+            infos.get('data_list'), list):
         raise ValueError(
             f'info file {path} takes dict(metainfo=..., data_list=[...]), got '
             f'{sorted(infos) if isinstance(infos, dict) else type(infos)}; '
             'write it again with tools/create_data.py')
+    version = infos.get('metainfo', {}).get('info_version', '')
+    if str(version).startswith('radocc-') and version != INFO_VERSION:
+        raise ValueError(
+            f'info file {path} has version {version}, this code reads '
+            f'{INFO_VERSION}; write it again with tools/create_data.py')
     return infos
 
 

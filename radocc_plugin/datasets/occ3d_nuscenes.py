@@ -1,12 +1,16 @@
 """Occ3D-nuScenes keyframes with calibrated cameras in one ego frame."""
 import os.path as osp
-from typing import List, Sequence
+from typing import List, Optional, Sequence, Set
 
 import numpy as np
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, force_full_init
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
+                                          lidar2global)
+from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
+                                              sequence_groups, starts_of)
 from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
 from radocc_plugin.registry import DATASETS
 
@@ -31,6 +35,16 @@ class Occ3DNuScenesDataset(BaseDataset):
       mode only
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
     - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has them
+    - with ``adjacent`` or ``queue_length``: ``adjacent``, a list of A past
+      keyframes, newest first: ``token``, ``timestamp``, ``exists``,
+      ``img_path``, ``cam2ego`` (N, 4, 4; to the key ego frame of the *current*
+      keyframe), ``ego2global`` (4, 4; of its own key ego frame), ``can_bus``.
+      Where the scene has not begun yet, the current keyframe is repeated and
+      ``exists`` is False.
+    - with ``can_bus``: the vector (18,) of ``poses.can_bus_vector``, absolute
+    - with ``sequences_split``: ``sequence_group_idx``, ``start_of_sequence``
+      and ``ego2prev_ego`` (4, 4; ego poses at LiDAR time, from this keyframe
+      to the one before; identity at a start)
 
     Args:
         cams: Cameras of a sample and their order.
@@ -38,24 +52,61 @@ class Occ3DNuScenesDataset(BaseDataset):
             is the frame of the labels, or a camera (published BEVDet takes
             ``'CAM_FRONT_LEFT'``, FB-OCC ``'CAM_FRONT'``; both ignore that the
             labels are up to 50 ms of ego motion away).
+        adjacent: How many keyframes back the adjacent frames are, ascending:
+            ``(1, 2)`` for BEVDet4D-stereo with one frame and one more as
+            reference of the cost volume, ``range(1, 10)`` for its long-term
+            variant.
+        queue_length: Frames of BEVFormer's training queue including the
+            current one: ``queue_length - 1`` of the last ``queue_length``
+            keyframes are drawn for each sample.
+        repeat_first: Whether missing past frames of the *first* scene of the
+            info file are its first keyframe, and count as existing: published
+            code counts back in the list and stops at its head.
+        can_bus: ``'measured'``, ``'poses'`` (motion entries are 0, for data
+            without the CAN bus expansion) or None.
+        sequences_split: Into how many sequences each scene is cut for
+            streaming; None for no streaming. FB-OCC trains with 2 and tests
+            with 1.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,
             ``test_mode`` ... of MMEngine's ``BaseDataset``.
 
     Raises:
         ValueError: If the info file is bad, a camera is missing in it, or
-            ``key_ego`` is unknown. The message names file or field.
+            an argument is. The message names file or field.
     """
     METAINFO = dict(classes=occ3d.CLASSES, palette=occ3d.PALETTE)
 
     def __init__(self,
                  cams: Sequence[str] = occ3d.CAMERAS,
                  key_ego: str = 'lidar',
+                 adjacent: Sequence[int] = (),
+                 queue_length: int = 1,
+                 repeat_first: bool = False,
+                 can_bus: Optional[str] = None,
+                 sequences_split: Optional[int] = None,
                  **kwargs) -> None:
         if key_ego not in ('lidar', *cams):
             raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, "
                              f'got {key_ego!r}')
+        if any(a >= b for a, b in zip((0, *adjacent), adjacent)):
+            raise ValueError('adjacent takes ascending numbers of keyframes '
+                             f'back, from 1; got {list(adjacent)}')
+        if queue_length < 1 or (adjacent and queue_length > 1):
+            raise ValueError('queue_length takes at least 1, and 1 with '
+                             f'adjacent frames; got {queue_length}')
+        if can_bus not in (None, 'measured', 'poses'):
+            raise ValueError("can_bus takes 'measured', 'poses' or None, got "
+                             f'{can_bus!r}')
+        if sequences_split is not None and sequences_split < 1:
+            raise ValueError('sequences_split takes None or at least 1, got '
+                             f'{sequences_split}')
         self.cams = tuple(cams)
         self.key_ego = key_ego
+        self.adjacent = tuple(adjacent)
+        self.queue_length = queue_length
+        self.repeat_first = repeat_first
+        self.can_bus = can_bus
+        self.sequences_split = sequences_split
         super().__init__(**kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -67,6 +118,7 @@ class Occ3DNuScenesDataset(BaseDataset):
             self._metainfo.setdefault(name, value)
         if self.test_mode:
             self._add_lidar_origins(infos['data_list'])
+        self._keyframes = [Keyframe.of(info) for info in infos['data_list']]
         return infos['data_list']
 
     def _add_lidar_origins(self, data_list: List[dict]) -> None:
@@ -79,10 +131,56 @@ class Occ3DNuScenesDataset(BaseDataset):
         for info, points in zip(data_list, origins):
             info['lidar_origins'] = points
 
+    def full_init(self) -> None:
+        """Reads the info file, once."""
+        if not self._fully_initialized:
+            super().full_init()
+            self._index_keyframes(self._indices)
+
+    def _index_keyframes(self, indices) -> None:
+        """Cuts the look-up to a subset, as ``BaseDataset`` does the infos."""
+        if isinstance(indices, int):
+            part = slice(indices) if indices >= 0 else slice(indices, None)
+            self._keyframes = self._keyframes[part]
+        elif indices is not None:
+            self._keyframes = [self._keyframes[i] for i in indices]
+        self._index = {k.token: i for i, k in enumerate(self._keyframes)}
+        self.sequence_groups = sequence_groups(
+            [k.scene_token for k in self._keyframes], self.sequences_split
+            or 1)
+        self._starts = starts_of(self.sequence_groups)
+
+    def get_subset_(self, indices) -> None:
+        """Keeps the samples of ``indices`` only, as in ``BaseDataset``."""
+        super().get_subset_(indices)
+        self._index_keyframes(indices)
+
+    def get_subset(self, indices) -> 'Occ3DNuScenesDataset':
+        """The samples of ``indices`` as a dataset, as in ``BaseDataset``."""
+        subset = super().get_subset(indices)
+        subset._index_keyframes(indices)
+        return subset
+
+    @force_full_init
+    def get_cat_ids(self, idx: int) -> Set[int]:
+        """Detection classes with a LiDAR or radar point in the sample."""
+        return set(self._keyframes[idx].labels)
+
     def get_data_info(self, idx: int) -> dict:
         info = super().get_data_info(idx)
         try:
-            return self._parse(info)
+            results = self._parse(info)
+            if self.can_bus:
+                results['can_bus'] = self._can_bus(info)
+            offsets = self.adjacent
+            if self.queue_length > 1:
+                offsets = draw_queue(self.queue_length)
+            if offsets:
+                results['adjacent'] = self._adjacent(idx, info, results,
+                                                     offsets)
+            if self.sequences_split:
+                results.update(self._sequence(idx, info))
+            return results
         except KeyError as error:
             raise ValueError(
                 f'sample {info.get("token", idx)} of info file '
@@ -91,19 +189,12 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def _parse(self, info: dict) -> dict:
         images = self._select_cameras(info)
-        ego2global = _matrix(info['ego2global'])
-        lidar2ego = _matrix(info['lidar_points']['lidar2ego'])
-        cam2ego = {
-            name: _cam2lidar_time_ego(image, ego2global, lidar2ego)
-            for name, image in images.items()
-        }
-        # Takes points of the ego frame at LiDAR time to the key ego frame.
-        lidar_ego2key = np.eye(4)
+        ego2global = self._key_ego2global(info)
+        global2ego = np.linalg.inv(ego2global)
+        lidar2ego = as_matrix(info['lidar_points']['lidar2ego'])
         if self.key_ego != 'lidar':
-            calibration = _matrix(images[self.key_ego]['cam2ego'])
-            lidar_ego2key = calibration @ np.linalg.inv(cam2ego[self.key_ego])
-            ego2global = ego2global @ np.linalg.inv(lidar_ego2key)
-
+            lidar2ego = global2ego @ lidar2global(info['ego2global'],
+                                                  info['lidar_points'])
         results = {
             name: info[name]
             for name in ('sample_idx', 'token', 'timestamp', 'scene_name',
@@ -113,16 +204,17 @@ class Occ3DNuScenesDataset(BaseDataset):
             data_root=self.data_root,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],
-            cam2img=np.stack([_matrix(i['cam2img']) for i in images.values()]),
-            cam2ego=np.stack([lidar_ego2key @ m for m in cam2ego.values()]),
+            cam2img=np.stack(
+                [as_matrix(i['cam2img']) for i in images.values()]),
+            cam2ego=self._cam2ego(info, ego2global),
             lidar_path=self._join(info['lidar_points']['lidar_path']),
-            lidar2ego=lidar_ego2key @ lidar2ego,
+            lidar2ego=lidar2ego,
             ego2global=ego2global,
             lidar_sweeps=[
                 dict(
                     lidar_path=self._join(sweep['lidar_path']),
-                    lidar2ego=np.linalg.inv(ego2global) @ _matrix(
-                        sweep['ego2global']) @ _matrix(sweep['lidar2ego']),
+                    lidar2ego=global2ego @ lidar2global(
+                        sweep['ego2global'], sweep),
                     lag=info['timestamp'] - sweep['timestamp'])
                 for sweep in info['lidar_sweeps']
             ],
@@ -144,19 +236,87 @@ class Occ3DNuScenesDataset(BaseDataset):
                 f'{", ".join(info["images"])}')
         return {name: info['images'][name] for name in self.cams}
 
+    def _key_ego2global(self, info: dict) -> np.ndarray:
+        if self.key_ego == 'lidar':
+            return as_matrix(info['ego2global'])
+        image = info['images'][self.key_ego]
+        return cam2global(info, image) @ np.linalg.inv(
+            as_matrix(image['cam2ego']))
+
+    def _cam2ego(self, info: dict, ego2global: np.ndarray) -> np.ndarray:
+        """Cameras of a keyframe to a key ego frame, shape (N, 4, 4)."""
+        return np.linalg.inv(ego2global) @ np.stack([
+            cam2global(info, image)
+            for image in self._select_cameras(info).values()
+        ])
+
+    def _can_bus(self, info: dict) -> np.ndarray:
+        vector = as_matrix(info['can_bus']).copy()
+        if self.can_bus == 'poses':
+            vector[MOTION] = 0
+        elif np.isnan(vector).any():
+            raise ValueError(
+                f"can_bus='measured', but info file {self.ann_file} was "
+                'written without the CAN bus expansion; install it as '
+                'can_bus/ in the data root and write the file again, or set '
+                "can_bus='poses'")
+        return vector
+
+    def _adjacent(self, idx: int, info: dict, results: dict,
+                  offsets: Sequence[int]) -> List[dict]:
+        """Past keyframes, newest first; see the class."""
+        frames, past, reached = [], idx, 0
+        for offset in offsets:
+            while past is not None and reached < offset:
+                past, reached = self._previous(past), reached + 1
+            index = past
+            if past is None and self.repeat_first and info[
+                    'scene_token'] == self._keyframes[0].scene_token:
+                index = 0
+            adjacent = info if index is None else super().get_data_info(index)
+            frame = dict(
+                token=adjacent['token'],
+                timestamp=adjacent['timestamp'],
+                exists=index is not None,
+                img_path=[
+                    self._join(image['img_path'])
+                    for image in self._select_cameras(adjacent).values()
+                ],
+                cam2ego=self._cam2ego(adjacent, results['ego2global']),
+                ego2global=self._key_ego2global(adjacent))
+            if self.can_bus:
+                frame['can_bus'] = self._can_bus(adjacent)
+            frames.append(frame)
+        return frames
+
+    def _previous(self, idx: int) -> Optional[int]:
+        """Index of the keyframe before, None at the start of a scene."""
+        keyframe = self._keyframes[idx]
+        if not keyframe.prev:
+            return None
+        if keyframe.prev not in self._index:
+            raise ValueError(
+                f'keyframe {keyframe.prev} before {keyframe.token} is not in '
+                f'info file {self.ann_file} or not in the subset of it; '
+                'streaming and adjacent frames take whole scenes')
+        return self._index[keyframe.prev]
+
+    def _sequence(self, idx: int, info: dict) -> dict:
+        start = bool(self._starts[idx])
+        ego2prev_ego = np.eye(4)
+        if not start:
+            if self._previous(idx) != idx - 1:
+                raise ValueError(
+                    f'sample {info["token"]} of info file {self.ann_file} '
+                    'does not follow the keyframe before it; streaming takes '
+                    'scenes in the order of time')
+            previous = super().get_data_info(idx - 1)
+            ego2prev_ego = np.linalg.inv(as_matrix(
+                previous['ego2global'])) @ as_matrix(info['ego2global'])
+        return dict(
+            sequence_group_idx=int(self.sequence_groups[idx]),
+            start_of_sequence=start,
+            ego2prev_ego=ego2prev_ego)
+
     def _join(self, path: str) -> str:
         return osp.join(self.data_root, path)
-
-
-def _matrix(values) -> np.ndarray:
-    return np.asarray(values, np.float64)
-
-
-def _cam2lidar_time_ego(image: dict, ego2global: np.ndarray,
-                        lidar2ego: np.ndarray) -> np.ndarray:
-    """Camera to the ego frame at LiDAR time, shape (4, 4)."""
-    if 'ego2global' in image:
-        return np.linalg.inv(ego2global) @ _matrix(
-            image['ego2global']) @ _matrix(image['cam2ego'])
-    # mmdet3d's files hold no camera ego pose, but the moved calibration
-    return lidar2ego @ np.linalg.inv(_matrix(image['lidar2cam']))

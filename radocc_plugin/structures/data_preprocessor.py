@@ -2,6 +2,7 @@
 from typing import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 
 from radocc_plugin.registry import MODELS
@@ -12,8 +13,9 @@ class OccDataPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device, stacks and normalises its images.
 
     Takes what ``pseudo_collate`` makes of ``PackOccInputs``; returns
-    ``inputs`` with ``imgs`` (B, N, 3, H, W) float32 and, if loaded, ``points``
-    (a list of B tensors (P, 5)), and ``data_samples``, a list.
+    ``inputs`` with ``imgs`` (B, N, 3, H, W) float32 and, if loaded,
+    ``adjacent_imgs`` (B, A, N, 3, H, W), newest first, and ``points`` (a list
+    of B tensors (P, 5)); and ``data_samples``, a list.
 
     Args:
         mean, std: Statistics of the three channels in the order that the
@@ -21,6 +23,8 @@ class OccDataPreprocessor(BaseDataPreprocessor):
         channel_order: ``'rgb'``, or ``'bgr'`` to reverse the loaded channels
             first. BEVDet's released weights expect ``'bgr'`` *with* the RGB
             mean and std: blue minus the mean of red, and so on.
+        pad_size_divisor: Height and width are padded at the lower and right
+            edge to a multiple of it, with 0 after normalisation.
 
     Raises:
         ValueError: If an argument is malformed, or the images of a batch
@@ -31,12 +35,17 @@ class OccDataPreprocessor(BaseDataPreprocessor):
                  mean: Sequence[float] = (123.675, 116.28, 103.53),
                  std: Sequence[float] = (58.395, 57.12, 57.375),
                  channel_order: str = 'rgb',
+                 pad_size_divisor: int = 1,
                  non_blocking: bool = False) -> None:
         super().__init__(non_blocking)
         if channel_order not in ('rgb', 'bgr'):
             raise ValueError("channel_order takes 'rgb' or 'bgr', got "
                              f'{channel_order!r}')
+        if pad_size_divisor < 1:
+            raise ValueError('pad_size_divisor takes at least 1, got '
+                             f'{pad_size_divisor}')
         self.channel_order = channel_order
+        self.pad_size_divisor = pad_size_divisor
         for name, values in dict(mean=mean, std=std).items():
             if len(values) != 3:
                 raise ValueError(f'{name} takes 3 values, got {values}')
@@ -47,15 +56,21 @@ class OccDataPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         data = self.cast_data(data)
         inputs = dict(data['inputs'])
-        inputs['imgs'] = self._normalise(inputs.pop('img'))
+        for name in ('img', 'adjacent_img'):
+            if name in inputs:
+                inputs[f'{name}s'] = self._normalise(name, inputs.pop(name))
         return dict(inputs=inputs, data_samples=data['data_samples'])
 
-    def _normalise(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _normalise(self, name: str,
+                   images: Sequence[torch.Tensor]) -> torch.Tensor:
         shapes = {tuple(image.shape) for image in images}
         if len(shapes) != 1:
-            raise ValueError('img must have one shape (N, 3, H, W) in the '
-                             f'whole batch, got {sorted(shapes)}')
+            raise ValueError(f'{name} must have one shape (..., N, 3, H, W) '
+                             f'in the whole batch, got {sorted(shapes)}')
         batch = torch.stack(list(images)).float()
         if self.channel_order == 'bgr':
             batch = batch.flip(-3)
-        return (batch - self.mean) / self.std
+        batch = (batch - self.mean) / self.std
+        padding = [-size % self.pad_size_divisor for size in batch.shape[-2:]]
+        return F.pad(batch, (0, padding[1], 0, padding[0])) if any(
+            padding) else batch

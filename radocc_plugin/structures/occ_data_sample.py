@@ -45,7 +45,8 @@ class OccDataSample(BaseDataElement):
     ``lidar_path``, ``cam2img`` (N, 3, 3) and ``ori_shape`` (H, W) of the raw
     images, ``cam2ego`` (N, 4, 4), ``img_aug_mat`` (N, 4, 4; raw pixel to
     augmented pixel), ``img_shape`` (H, W) of the network input, ``bda_mat``
-    (4, 4), ``ego2global`` (4, 4), ``lidar2ego`` (4, 4).
+    (4, 4), ``ego2global`` (4, 4), ``lidar2ego`` (4, 4); more for models that
+    look back in time, see ``docs/data.md``.
     """
 
     gt_occ: Optional[OccData]

@@ -1,6 +1,7 @@
 """A data root in the real layout, small enough to make for every test."""
 import copy
 import importlib.util
+import json
 import sys
 
 import numpy as np
@@ -87,6 +88,42 @@ def _make_info(root, index, generator):
         ],
         occ_path=f'gts/scene/{token}/labels.npz',
         instances=[])
+
+
+@pytest.fixture(scope='session')
+def world(tmp_path_factory):
+    """A synthetic world of three scenes with its info files; read only.
+
+    The CAN bus expansion is there, but has no messages of the val scene.
+    """
+    from radocc_plugin.datasets.info_converter import convert_nuscenes
+    from radocc_plugin.datasets.synthetic import generate
+    root = tmp_path_factory.mktemp('world')
+    generate(
+        root,
+        scenes_train=2,
+        scenes_val=1,
+        frames=4,
+        image_size=(80, 45),
+        workers=1,
+        progress=False)
+    samples = json.loads((root / 'v1.0-synthetic/sample.json').read_text())
+    messages = []
+    for index, time in enumerate(
+            sorted(sample['timestamp'] for sample in samples)):
+        messages.append(
+            dict(
+                accel=[index, 0.1, 9.8],
+                orientation=[1, 0, 0, 0],
+                pos=[0, 0, 0],
+                rotation_rate=[0.01, 0.02, index],
+                utime=time + 1000,
+                vel=[5 + index, 0, 0]))
+    (root / 'can_bus').mkdir()
+    for name in ('synthetic-0001', 'synthetic-0002'):
+        (root / f'can_bus/{name}_pose.json').write_text(json.dumps(messages))
+    convert_nuscenes(str(root), 'v1.0-synthetic', progress=False)
+    return root
 
 
 @pytest.fixture(scope='session')

@@ -1,9 +1,12 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets import AugmentBEV, LoadLidarPoints, LoadOcc3D
+from radocc_plugin.datasets.transforms.bev import bda_matrix, move_labels
 from radocc_plugin.geometry import VoxelGrid
 
 FLIPS = ((0., 0.), (1., 0.), (0., 1.), (1., 1.))
@@ -40,20 +43,94 @@ def test_loading_after_the_augmentation_is_refused(sample, loader):
         loader()(sample)
 
 
-@pytest.mark.parametrize('flip_x, flip_y', FLIPS)
-def test_golden_bda_and_gt(golden, sample, flip_x, flip_y):
-    module, folder = golden
-    case = module.load_case(str(folder / 'bda_and_gt.json'))
+def test_turned_points_fill_the_turned_voxels(sample):
+    """But for the border of voxels, which a look-up at centres moves."""
+    ground = np.full(occ3d.GRID_SHAPE, occ3d.FREE, np.uint8)
+    ground[:, :, :8] = 11
+    ground[120:150, 60:110] = 4
+    np.random.seed(3)
+    points = np.random.uniform((-39, -39, -.9), (39, 39, 5.3), (20000, 3))
+    cells, _ = GRID.index(torch.from_numpy(points))
+    before = ground[tuple(cells.numpy().T)]
+    sample.update(
+        points=np.concatenate([points, np.zeros((len(points), 2))], 1),
+        gt_occ=dict(semantics=ground, mask_camera=ground == 4))
+    sample = AugmentBEV(0.5, 0.5, rotate=(20, 40), scale=(0.9, 0.95))(sample)
+    turned = sample['gt_occ']['semantics']
+    cells, inside = GRID.index(torch.from_numpy(sample['points'][:, :3]))
+    after = turned[tuple(cells[inside].numpy().T)]
+    assert inside.float().mean() > 0.9
+    assert (after == before[inside.numpy()]).mean() > 0.97
+    # never a label where there was none, and none in a mask
+    np.testing.assert_array_equal(sample['gt_occ']['mask_camera'], turned == 4)
+    assert turned.dtype == np.uint8 and set(np.unique(turned)) == {
+        4, 11, occ3d.FREE, occ3d.UNLABELLED
+    }
+    assert turned[0, 0, 0] == occ3d.UNLABELLED
+
+
+@pytest.mark.parametrize('angle, times', ((90., 1), (180., 2), (-90., 3)))
+def test_quarter_turns_are_exact(angle, times):
+    generator = np.random.default_rng(0)
+    volume = generator.integers(0, 18, occ3d.GRID_SHAPE).astype(np.uint8)
+    turned = move_labels(
+        dict(semantics=volume), bda_matrix(angle, 1, False, False))
+    np.testing.assert_array_equal(turned['semantics'], np.rot90(volume, times))
+
+
+@pytest.mark.parametrize('bad', (dict(scale=(0., 1.)), dict(rotate=(3, -3))))
+def test_bad_ranges_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        AugmentBEV(**bad)
+
+
+def _golden(golden, name):
+    return golden[0].load_case(str(golden[1] / f'{name}.json'))
+
+
+def test_golden_bda_and_gt(golden, sample):
+    case = _golden(golden, 'bda_and_gt')
     names = dict(
         labels='semantics', mask_lidar='mask_lidar', mask_camera='mask_camera')
-    sample['gt_occ'] = {
-        ours: case.input(theirs).numpy()
-        for theirs, ours in names.items()
-    }
-    sample = AugmentBEV(flip_x, flip_y)(sample)
-    key = f'0_1_{flip_x:.0f}_{flip_y:.0f}'
-    module.compare(case, f'{key}/bda',
-                   sample['bda_mat'][:3, :3].astype(np.float32))
-    for theirs, ours in names.items():
-        module.compare(case, f'{key}/{theirs}',
-                       np.ascontiguousarray(sample['gt_occ'][ours]))
+    for angle, scale, flip_x, flip_y in case.config['combos']:
+        sample['bda_mat'] = np.eye(4)
+        sample['gt_occ'] = {
+            ours: case.input(theirs).numpy()
+            for theirs, ours in names.items()
+        }
+        augment = AugmentBEV(
+            flip_x,
+            flip_y,
+            rotate=(angle, angle),
+            scale=(scale, scale),
+            turn_labels=False)
+        sample = augment(sample)
+        key = f'{angle:g}_{scale:g}_{flip_x}_{flip_y}'
+        golden[0].compare(case, f'{key}/bda',
+                          sample['bda_mat'][:3, :3].astype(np.float32))
+        for theirs, ours in names.items():
+            golden[0].compare(case, f'{key}/{theirs}',
+                              np.ascontiguousarray(sample['gt_occ'][ours]))
+
+
+def test_golden_fbocc_gt_layout(golden, sample):
+    case = _golden(golden, 'fbocc_gt_layout')
+    for name in case.output_names():
+        if not name.startswith('gt_'):
+            continue
+        key = name[len('gt_'):]
+        angle, flip_x, flip_y = map(
+            float, re.fullmatch(r'rot(.+)_fx(.)_fy(.)', key).groups())
+        sample['bda_mat'] = np.eye(4)
+        sample['gt_occ'] = dict(
+            semantics=case.input('semantics').numpy(),
+            mask_camera=case.input('mask_camera').numpy().astype(bool))
+        sample = AugmentBEV(flip_x, flip_y, rotate=(angle, angle))(sample)
+        golden[0].compare(case, f'bda_{key}',
+                          sample['bda_mat'][:3, :3].astype(np.float32))
+        occ = sample['gt_occ']
+        labels = np.where(occ['mask_camera'], occ['semantics'] + 1,
+                          case.config['constructor']['fill_value'])
+        golden[0].compare(
+            case, name,
+            np.ascontiguousarray(labels.transpose(1, 0, 2)).astype(np.uint8))

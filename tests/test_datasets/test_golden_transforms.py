@@ -1,22 +1,18 @@
 """Numbers of the published BEVDet pipeline on the real keyframe."""
+import pickle
+
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import pseudo_collate
 from PIL import Image
-from pyquaternion import Quaternion
 
 from radocc_plugin.datasets import (AugmentMultiViewImages, LoadLidarPoints,
                                     LoadMultiViewImages, Occ3DNuScenesDataset,
                                     PackOccInputs, PointsToDepthMaps)
-from radocc_plugin.datasets.info_file import save_infos
-from radocc_plugin.datasets.transforms.images import (
-    augment_image, image_augmentation_matrix)
 from radocc_plugin.structures import OccDataPreprocessor
 
-
-def _pose(record, name):
-    matrix = Quaternion(record[f'{name}_rotation']).transformation_matrix
-    matrix[:3, 3] = record[f'{name}_translation']
-    return matrix
+FRAMES = ('imgs_current', 'imgs_adjacent1', 'imgs_adjacent2')
 
 
 @pytest.fixture
@@ -25,79 +21,92 @@ def case(golden):
     return module.load_case(str(folder / 'transforms.json'))
 
 
-@pytest.fixture
-def published(case, shared, tmp_path):
-    """The case's frame after our image pipeline with the case's draws."""
-    frame = case.config['info']
-    info = dict(
-        sample_idx=0,
-        token='token',
-        timestamp=0.,
-        scene_name='scene',
+def _old_info(case, index):
+    """The current (0) or an earlier frame as BEVDet's pickles hold it."""
+    frame = [case.config['info'], *case.config['adjacent']][index]
+    cams = {
+        name: dict(
+            camera,
+            data_path=f'samples/{camera["data_path"]}',
+            timestamp=0,
+            sample_data_token=name)
+        for name, camera in frame['cams'].items()
+    }
+    return dict(
+        frame,
+        cams=cams,
+        token=f'token{index}',
+        timestamp=10 - index,
         scene_token='scene',
-        prev='',
-        next='',
-        ego2global=_pose(frame, 'ego2global'),
-        images={
-            name: dict(
-                img_path=camera['data_path'],
-                cam2img=camera['cam_intrinsic'],
-                cam2ego=_pose(camera, 'sensor2ego'),
-                ego2global=_pose(camera, 'ego2global'))
-            for name, camera in frame['cams'].items()
-        },
-        lidar_points=dict(
-            lidar_path=case.config['lidar_file'],
-            lidar2ego=_pose(frame, 'lidar2ego')),
-        lidar_sweeps=[])
-    path = tmp_path / 'infos.pkl'
-    save_infos(dict(metainfo={}, data_list=[info]), path)
+        scene_name='scene',
+        lidar_path=f'samples/{case.config["lidar_file"]}',
+        sweeps=[])
+
+
+@pytest.fixture
+def published(case, shared, tmp_path, monkeypatch):
+    """The case's frames after our image pipeline with the case's draws."""
+    (tmp_path / 'samples').symlink_to(shared / 'data/nuscenes_frame')
+    path = tmp_path / 'bevdetv2-nuscenes_infos_val.pkl'
+    infos = [_old_info(case, index) for index in range(3)]
+    path.write_bytes(pickle.dumps(dict(infos=infos, metadata={})))
+    draws = iter((tuple(aug['resize_dims']), tuple(aug['crop']), aug['flip'],
+                  aug['rotate']) for aug in case.config['aug'])
+    monkeypatch.setattr(AugmentMultiViewImages, '_draw',
+                        lambda *args: next(draws))
     dataset = Occ3DNuScenesDataset(
         ann_file=str(path),
-        data_root=str(shared / 'data/nuscenes_frame'),
+        data_root=str(tmp_path),
         cams=case.config['cams'],
         key_ego='CAM_FRONT_LEFT',
-        pipeline=[LoadMultiViewImages()])
-    results = dataset[0]
-    draws = [(tuple(aug['resize_dims']), tuple(aug['crop']), aug['flip'],
-              aug['rotate']) for aug in case.config['aug']]
-    results['img'] = [
-        augment_image(image, *draw)
-        for image, draw in zip(results['img'], draws)
-    ]
-    results['img_aug_mat'] = np.stack([
-        image_augmentation_matrix(results['ori_shape'], *draw)
-        for draw in draws
-    ])
-    results['img_shape'] = tuple(case.config['input_size'])
-    return results
+        adjacent=(1, 2),
+        pipeline=[
+            LoadMultiViewImages(),
+            AugmentMultiViewImages(case.config['input_size'])
+        ])
+    return dataset[2]
 
 
 def test_golden_images_as_the_published_network_sees_them(
         golden, case, published):
-    packed = PackOccInputs()(published)
-    batch = dict(
-        inputs=dict(img=[packed['inputs']['img']]),
-        data_samples=[packed['data_samples']])
-    images = OccDataPreprocessor(channel_order='bgr')(batch)['inputs']['imgs']
-    golden[0].compare(case, 'imgs_current', images[0])
+    batch = pseudo_collate([PackOccInputs()(published)])
+    inputs = OccDataPreprocessor(channel_order='bgr')(batch)['inputs']
+    frames = torch.cat([inputs['imgs'][:, None], inputs['adjacent_imgs']], 1)
+    for name, images in zip(FRAMES, frames[0]):
+        golden[0].compare(case, name, images)
+    # published models take the frames of a camera one after the other
+    golden[0].compare(case, 'imgs', frames.transpose(1, 2).flatten(0, 2))
 
 
 def test_golden_matrices(golden, case, published):
-    matrices = published['img_aug_mat']
+    sample = PackOccInputs()(published)['data_samples']
+    matrices = sample.img_aug_mat
     rotation = np.tile(np.eye(3), (6, 1, 1))
     rotation[:, :2, :2] = matrices[:, :2, :2]
     translation = np.zeros((6, 3))
     translation[:, :2] = matrices[:, :2, 3]
-    # the case repeats them for three frames
+    # all three frames have those of the current one
     golden[0].compare(case, 'post_rot', np.tile(rotation, (3, 1, 1)))
     golden[0].compare(case, 'post_tran', np.tile(translation, (3, 1)))
-    golden[0].compare(case, 'intrin', np.tile(published['cam2img'], (3, 1, 1)))
+    golden[0].compare(case, 'intrin', np.tile(sample.cam2img, (3, 1, 1)))
     sensor2ego, ego2global = (
-        case.arrays[f'out/{name}/whole'][:6].astype(np.float64)
+        case.arrays[f'out/{name}/whole'].astype(np.float64)
         for name in ('sensor2ego', 'ego2global'))
     expected = np.linalg.inv(ego2global[0]) @ ego2global @ sensor2ego
-    np.testing.assert_allclose(published['cam2ego'], expected, atol=2e-4)
+    cam2ego = np.stack([sample.cam2ego, *sample.adjacent_cam2ego])
+    np.testing.assert_allclose(
+        cam2ego.reshape(-1, 4, 4), expected, atol=2e-4)
+    # key ego poses are those at the first camera's timestamps
+    poses = np.stack([sample.ego2global, *sample.adjacent_ego2global])
+    np.testing.assert_allclose(poses, ego2global[::6], atol=2e-4)
+
+
+def test_golden_lidar2img(golden, case, published):
+    cam2img = np.tile(np.eye(4), (6, 1, 1))
+    cam2img[:, :3, :3] = published['cam2img']
+    lidar2img = cam2img @ np.linalg.inv(
+        published['cam2ego']) @ published['lidar2ego']
+    golden[0].compare(case, 'lidar2img', lidar2img.astype(np.float32))
 
 
 def test_golden_depth_maps(golden, case, published):

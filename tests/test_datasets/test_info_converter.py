@@ -1,4 +1,8 @@
+"""The converter on the synthetic world, whose tables are nuScenes tables."""
+import importlib.util
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,11 +10,12 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from radocc_plugin import occ3d
-from radocc_plugin.datasets import Occ3DNuScenesDataset
-from radocc_plugin.datasets.info_converter import (DETECTION_CLASSES,
-                                                   check_files,
+from radocc_plugin.datasets import Occ3DNuScenesDataset, info_converter
+from radocc_plugin.datasets.file_check import check_files
+from radocc_plugin.datasets.info_converter import (check_nuscenes,
                                                    convert_nuscenes)
-from radocc_plugin.datasets.synthetic import generate
+from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.structures import OccDataPreprocessor
 
@@ -24,6 +29,15 @@ PIPELINE = [
     dict(type='radocc_plugin.PointsToDepthMaps'),
     dict(type='radocc_plugin.PackOccInputs')
 ]
+
+
+@pytest.fixture
+def linked(world, tmp_path):
+    """The world's data without its info files, in a folder of its own."""
+    for source in world.iterdir():
+        if source.is_dir():
+            (tmp_path / source.name).symlink_to(source)
+    return tmp_path
 
 
 def _share_of_points_in_occupied_voxels(points, occ):
@@ -53,32 +67,14 @@ def _share_of_points_near_boxes(info, name, margin):
     return covered.mean()
 
 
-def test_a_world_goes_through_converter_dataset_and_preprocessor(tmp_path):
-    generate(
-        tmp_path,
-        scenes_train=1,
-        scenes_val=0,
-        frames=2,
-        image_size=(80, 45),
-        workers=1,
-        progress=False)
-
-    image = next((tmp_path / 'samples/CAM_BACK').iterdir())
-    content = image.read_bytes()
-    image.unlink()
-    with pytest.raises(ValueError, match=f'synthetic-0001: 1.*{image.name}'):
-        convert_nuscenes(str(tmp_path), VERSION)
-    assert not list(tmp_path.glob('*.pkl'))
-    image.write_bytes(content)
-
-    train, val = convert_nuscenes(str(tmp_path), VERSION)
-    root = dict(data_root=str(tmp_path), pipeline=PIPELINE)
-    with pytest.raises(ValueError, match='infos_val.pkl holds no sample'):
-        Occ3DNuScenesDataset(ann_file=val, **root)
-    dataset = Occ3DNuScenesDataset(ann_file=train, **root)
+def test_infos_feed_dataset_and_preprocessor(world):
+    dataset = Occ3DNuScenesDataset(
+        ann_file='radocc_infos_train.pkl',
+        data_root=str(world),
+        pipeline=PIPELINE)
     first, second = (dataset.get_data_info(i) for i in range(2))
-    assert first['next'] == second['token']
-    assert second['prev'] == first['token'] and second['next'] == ''
+    assert first['prev'] == '' and first['next'] == second['token']
+    assert second['prev'] == first['token']
     assert not first['lidar_sweeps']
     # the sweep in between and the first keyframe, newest first
     lags = [sweep['lag'] for sweep in second['lidar_sweeps']]
@@ -95,30 +91,208 @@ def test_a_world_goes_through_converter_dataset_and_preprocessor(tmp_path):
         assert _share_of_points_in_occupied_voxels(key, sample.gt_occ) > 0.95
     assert points[:, 4].unique().shape == torch.Size([3])
 
-    splits = tmp_path / VERSION / 'splits.json'
-    splits.write_text(json.dumps(dict(train=['synthetic-0099'], val=[])))
-    with pytest.raises(ValueError, match='synthetic-0099'):
-        convert_nuscenes(str(tmp_path), VERSION)
+
+def test_missing_files_stop_the_conversion_and_it_goes_on_later(
+        world, linked, monkeypatch):
+    val = load_infos(world / 'radocc_infos_val.pkl')['data_list']
+    lost = val[0]['images']['CAM_BACK']['img_path']
+    (linked / 'samples').unlink()
+    shutil.copytree(world / 'samples', linked / 'samples')
+    (linked / lost).unlink()
+    with pytest.raises(ValueError, match=f'synthetic-0003: 1, e.g. {lost}'):
+        convert_nuscenes(str(linked), VERSION, progress=False)
+    assert not list(linked.glob('*.pkl'))
+    shutil.copy(world / lost, linked / lost)
+
+    def no_second_time(*args, **kwargs):
+        raise AssertionError('scenes were finished')
+
+    monkeypatch.setattr(info_converter, 'NuScenes', no_second_time)
+    paths = convert_nuscenes(str(linked), VERSION, progress=False)
+    for path in paths:
+        name = path.split('/')[-1]
+        assert (linked / name).read_bytes() == (world / name).read_bytes()
+    assert not list(linked.glob('.radocc_infos*'))
 
 
-def test_missing_files_are_counted_by_scene(tiny_root, tiny_infos):
+def test_an_interrupted_conversion_keeps_its_scenes(world, linked,
+                                                    monkeypatch):
+    done = []
+
+    def interrupted(nusc, scene, **kwargs):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(scene['name'])
+        return original(nusc, scene, **kwargs)
+
+    original = info_converter.scene_infos
+    monkeypatch.setattr(info_converter, 'scene_infos', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert_nuscenes(str(linked), VERSION, progress=False)
+    assert done == ['synthetic-0001', 'synthetic-0002']
+    assert not list(linked.glob('*.pkl'))
+    later = []
+
+    def rest(nusc, scene, **kwargs):
+        later.append(scene['name'])
+        return original(nusc, scene, **kwargs)
+
+    monkeypatch.setattr(info_converter, 'scene_infos', rest)
+    convert_nuscenes(str(linked), VERSION, progress=False)
+    assert later == ['synthetic-0003']
+    for name in ('radocc_infos_train.pkl', 'radocc_infos_val.pkl'):
+        assert (linked / name).read_bytes() == (world / name).read_bytes()
+
+
+def test_scenes_of_other_settings_are_converted_anew(world, linked,
+                                                     monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(info_converter, 'check_files', lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            convert_nuscenes(str(linked), VERSION, progress=False)
+    paths = convert_nuscenes(
+        str(linked), VERSION, num_sweeps=1, progress=False)
+    infos = load_infos(paths[0])['data_list']
+    assert max(len(info['lidar_sweeps']) for info in infos) == 1
+
+
+def test_the_test_split_has_neither_labels_nor_boxes(world, linked,
+                                                     monkeypatch):
+    tables = linked / 'v1.0-test'
+    shutil.copytree(world / VERSION, tables)
+    (tables / 'lidarseg.json').unlink()
+    for name in ('sample_annotation', 'instance'):
+        (tables / f'{name}.json').write_text('[]')
+    monkeypatch.setattr(info_converter, 'create_splits_scenes',
+                        lambda: dict(test=['synthetic-0003']))
+    path, = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
+    assert path.endswith('radocc_infos_test.pkl')
+    labelled = load_infos(world / 'radocc_infos_val.pkl')['data_list']
+    for info, other in zip(load_infos(path)['data_list'], labelled):
+        assert info['token'] == other['token'] and not info['instances']
+        assert 'occ_path' not in info and 'lidarseg_path' not in info
+    dataset = Occ3DNuScenesDataset(
+        ann_file=path,
+        data_root=str(linked),
+        pipeline=[*PIPELINE[:2], PIPELINE[-1]])
+    assert dataset[0]['inputs']['img'].shape == (6, 3, 32, 64)
+
+
+def test_can_bus_holds_pose_and_the_next_message(world):
+    train, val = (
+        load_infos(world / f'radocc_infos_{split}.pkl')['data_list']
+        for split in ('train', 'val'))
+    messages = json.loads(
+        (world / 'can_bus/synthetic-0001_pose.json').read_text())
+    for info in train:
+        vector = info['can_bus']
+        message = next(m for m in messages
+                       if m['utime'] > info['timestamp'] * 1e6)
+        expected = [
+            *message['accel'], *message['rotation_rate'], *message['vel']
+        ]
+        np.testing.assert_allclose(vector[7:16], expected)
+        np.testing.assert_allclose(vector[:3], info['ego2global'][:3, 3])
+        ahead = info['ego2global'][:2, 0]
+        np.testing.assert_allclose(
+            [np.cos(vector[16]), np.sin(vector[16])], ahead, atol=1e-3)
+        np.testing.assert_allclose(vector[17], np.degrees(vector[16]))
+        assert 0 <= vector[17] < 360
+    # the expansion has nothing on this scene
+    assert not any(info['can_bus'][7:16].any() for info in val)
+
+
+def test_without_the_can_bus_expansion_motion_is_unknown(world, linked,
+                                                         capsys):
+    (linked / 'can_bus').unlink()
+    path, _ = convert_nuscenes(str(linked), VERSION, progress=False)
+    assert 'no CAN bus expansion' in capsys.readouterr().out
+    with_messages = load_infos(world / 'radocc_infos_train.pkl')['data_list']
+    for info, other in zip(load_infos(path)['data_list'], with_messages):
+        assert np.isnan(info['can_bus'][7:16]).all()
+        np.testing.assert_array_equal(info['can_bus'][[*range(7), 16, 17]],
+                                      other['can_bus'][[*range(7), 16, 17]])
+
+
+def test_a_damaged_can_bus_file_is_named(linked, world):
+    (linked / 'can_bus').unlink()
+    (linked / 'can_bus').mkdir()
+    (linked / 'can_bus/synthetic-0002_pose.json').write_text('[{"utime": 1}]')
+    with pytest.raises(ValueError, match='synthetic-0002_pose.json.*accel'):
+        convert_nuscenes(str(linked), VERSION, progress=False)
+    assert not list(linked.glob('*.pkl'))
+
+
+def test_check_only_reads_the_written_files(world, linked):
+    assert len(check_nuscenes(str(world), VERSION, progress=False)) == 2
+    with pytest.raises(ValueError, match='radocc_infos_train.pkl'):
+        check_nuscenes(str(linked), VERSION, progress=False)
+    (linked / 'gts').unlink()
+    with pytest.raises(ValueError, match='synthetic-0001: 4.*gts/'):
+        check_nuscenes(
+            str(linked), VERSION, out_dir=str(world), progress=False)
+    with pytest.raises(ValueError, match='train.pkl.*v1.0-synthetic.*v1.0-m'):
+        check_nuscenes(str(world), 'v1.0-mini', progress=False)
+
+
+def test_the_command_converts_and_checks(linked, capsys):
+    path = Path(__file__).resolve().parents[2] / 'tools/create_data.py'
+    spec = importlib.util.spec_from_file_location('create_data', path)
+    create_data = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(create_data)
+    arguments = [
+        'occ3d-nuscenes', '--root-path',
+        str(linked), '--version', VERSION
+    ]
+    with pytest.raises(SystemExit, match='radocc_infos_train.pkl'):
+        create_data.main([*arguments, '--check-only'])
+    create_data.main(arguments)
+    create_data.main([*arguments, '--check-only'])
+    lines = capsys.readouterr().out.splitlines()
+    for word in ('wrote', 'complete:'):
+        assert [line for line in lines if line.startswith(word)] == [
+            f'{word} {linked}/radocc_infos_{split}.pkl'
+            for split in ('train', 'val')
+        ]
+
+
+def test_missing_and_empty_files_are_counted_by_scene(tiny_root, tiny_infos,
+                                                      tmp_path):
     check_files(tiny_infos, str(tiny_root))
+    (tmp_path / 'nothing.jpg').touch()
     tiny_infos[0]['occ_path'] = 'gts/nowhere/labels.npz'
     tiny_infos[1]['scene_name'] = 'other'
-    for index, sensor in enumerate(('CAM_BACK', 'CAM_FRONT')):
-        image = tiny_infos[1]['images'][sensor]
-        image['img_path'] = f'samples/lost{index}.jpg'
+    images = tiny_infos[1]['images']
+    images['CAM_BACK']['img_path'] = 'samples/lost.jpg'
+    images['CAM_FRONT']['img_path'] = str(tmp_path / 'nothing.jpg')
     with pytest.raises(ValueError) as error:
         check_files(tiny_infos, str(tiny_root))
     report = str(error.value)
     assert '3 files of 2 scenes' in report
     assert 'scene: 1, e.g. gts/nowhere/labels.npz' in report
-    assert 'other: 2, e.g. samples/lost' in report
+    assert 'other: 2, e.g. ' in report
+    assert 'samples/lost.jpg' in report and 'nothing.jpg (empty)' in report
 
 
 def test_a_missing_version_is_named(tmp_path):
     with pytest.raises(ValueError, match='--version v1.0-mini'):
         convert_nuscenes(str(tmp_path), 'v1.0-mini')
+
+
+def test_incomplete_tables_are_named(tmp_path):
+    (tmp_path / 'v1.0-mini').mkdir()
+    (tmp_path / 'v1.0-mini/category.json').write_text('[]')
+    with pytest.raises(ValueError, match='v1.0-mini.*attribute.json'):
+        convert_nuscenes(str(tmp_path), 'v1.0-mini', progress=False)
+
+
+def test_scenes_that_the_tables_lack_are_named(world, linked):
+    (linked / VERSION).unlink()
+    shutil.copytree(world / VERSION, linked / VERSION)
+    (linked / VERSION / 'splits.json').write_text(
+        json.dumps(dict(train=['synthetic-0099'], val=[])))
+    with pytest.raises(ValueError, match='synthetic-0099'):
+        convert_nuscenes(str(linked), VERSION, progress=False)
 
 
 @pytest.mark.parametrize('content', (None, 'no json', '[]', '{"train": []}'))

@@ -38,7 +38,10 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path):
     b'',
     b'no pickle',
     pickle.dumps([]),
-    pickle.dumps(dict(infos=[], metadata={})),
+    pickle.dumps(dict(infos=[dict(timestamp=1)], metadata={})),
+    pickle.dumps(dict(data_list=3)),
+    pickle.dumps(
+        dict(data_list=[], metainfo=dict(info_version='radocc-0.1'))),
     pickle.dumps(dict(data_list=list(range(99))))[:-20],
 ))
 def test_a_file_that_is_no_info_file_is_named(tmp_path, content):

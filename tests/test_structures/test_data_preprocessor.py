@@ -48,7 +48,8 @@ def test_images_of_different_shapes_are_refused():
             pseudo_collate([_item(1), _item(1, (2, 3, 5, 6))]))
 
 
-@pytest.mark.parametrize('bad', (dict(channel_order='gbr'), dict(mean=(1, 2))))
+@pytest.mark.parametrize('bad', (dict(channel_order='gbr'), dict(mean=(1, 2)),
+                                 dict(pad_size_divisor=0)))
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         OccDataPreprocessor(**bad)

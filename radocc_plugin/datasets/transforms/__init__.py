@@ -1,5 +1,6 @@
 from radocc_plugin.datasets.transforms.bev import AugmentBEV
 from radocc_plugin.datasets.transforms.images import (AugmentMultiViewImages,
+                                                      DistortMultiViewImages,
                                                       LoadMultiViewImages)
 from radocc_plugin.datasets.transforms.labels import LoadOcc3D, LoadSegments
 from radocc_plugin.datasets.transforms.lidar import (LoadLidarPoints,
@@ -7,7 +8,7 @@ from radocc_plugin.datasets.transforms.lidar import (LoadLidarPoints,
 from radocc_plugin.datasets.transforms.packing import PackOccInputs
 
 __all__ = [
-    'AugmentBEV', 'AugmentMultiViewImages', 'LoadLidarPoints',
-    'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments', 'PackOccInputs',
-    'PointsToDepthMaps'
+    'AugmentBEV', 'AugmentMultiViewImages', 'DistortMultiViewImages',
+    'LoadLidarPoints', 'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments',
+    'PackOccInputs', 'PointsToDepthMaps'
 ]

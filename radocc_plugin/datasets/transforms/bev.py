@@ -1,42 +1,140 @@
 """Augmentation of the ego frame (BDA): points and labels move together."""
+from typing import Dict, Tuple
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from radocc_plugin import occ3d
 from radocc_plugin.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
 class AugmentBEV(BaseTransform):
-    """Mirrors the ego frame: ``points``, ``gt_occ`` and ``bda_mat``.
+    """Turns, scales and mirrors ``points``, ``gt_occ`` and ``bda_mat``.
 
     ``bda_mat`` (4, 4) takes the key ego to the augmented ego frame. Cameras
     stay calibrated to the key ego frame; whoever relates them to points or
     volumes goes through ``bda_mat``. Put it after the loading transforms.
 
+    Flipped labels are exact. Turned or scaled ones are looked up at the
+    centres of the new voxels (:func:`move_labels`): voxels that come from
+    outside of the volume get the label ``occ3d.UNLABELLED`` (255) and are in
+    no mask, so a loss over all voxels must ignore that label.
+
     Args:
         flip_x_prob: Probability of x -> -x (front and back).
         flip_y_prob: Probability of y -> -y (left and right).
+        rotate: Range of angles in degrees, counter-clockwise about z.
+        scale: Range of factors.
+        turn_labels: Whether labels follow rotation and scale, as in FB-OCC.
+            Published BEVDet code only flips them, which is wrong for any
+            rotation; its configs have none.
+
+    Raises:
+        ValueError: If a range is malformed.
     """
 
     def __init__(self,
                  flip_x_prob: float = 0.,
-                 flip_y_prob: float = 0.) -> None:
+                 flip_y_prob: float = 0.,
+                 rotate: Tuple[float, float] = (0., 0.),
+                 scale: Tuple[float, float] = (1., 1.),
+                 turn_labels: bool = True) -> None:
+        for name, limits in dict(rotate=rotate, scale=scale).items():
+            if len(limits) != 2 or limits[0] > limits[1]:
+                raise ValueError(f'{name} takes a range (low, high), got '
+                                 f'{limits}')
+        if scale[0] <= 0:
+            raise ValueError(f'scale takes positive factors, got {scale}')
         self.flip_prob = np.array([flip_x_prob, flip_y_prob])
+        self.rotate = rotate
+        self.scale = scale
+        self.turn_labels = turn_labels
 
     def transform(self, results: dict) -> dict:
         flips = np.random.rand(2) < self.flip_prob
-        signs = np.where(flips, -1., 1.)
-        results['bda_mat'] = np.diag([*signs, 1., 1.]) @ results['bda_mat']
+        # a fixed value draws nothing: flips alone keep their random stream
+        angle, scale = (
+            low if low == high else np.random.uniform(low, high)
+            for low, high in (self.rotate, self.scale))
+        bda_mat = bda_matrix(angle, scale, *flips)
+        results['bda_mat'] = bda_mat @ results['bda_mat']
         if 'points' in results:
-            results['points'][:, :2] *= signs
+            results['points'][:, :3] = results['points'][:, :3] @ bda_mat[
+                :3, :3].T
         if 'gt_occ' in results:
-            # the grid is symmetric in x and y, so a mirrored volume fits it
-            axes = tuple(np.flatnonzero(flips))
-            results['gt_occ'] = {
-                name: np.flip(volume, axes)
-                for name, volume in results['gt_occ'].items()
-            }
+            if self.turn_labels and (angle, scale) != (0, 1):
+                results['gt_occ'] = move_labels(results['gt_occ'], bda_mat)
+            else:
+                results['gt_occ'] = flip_labels(results['gt_occ'], *flips)
         return results
+
+
+def bda_matrix(angle: float, scale: float, flip_x: bool,
+               flip_y: bool) -> np.ndarray:
+    """Key ego to augmented ego: rotation, then scale, then flips; (4, 4).
+
+    Args:
+        angle: Degrees, counter-clockwise about z.
+        scale: Factor of all three axes.
+        flip_x, flip_y: Whether to negate x or y.
+
+    BEVDet dev2.1 @f71858d; FB-BEV @6e25469 has the same without scale.
+    """
+    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    matrix = np.diag([scale, scale, scale, 1.])
+    matrix[:2, :2] = scale * np.array([[cosine, -sine], [sine, cosine]])
+    return np.diag([-1. if flip_x else 1., -1. if flip_y else 1., 1., 1.]
+                   ) @ matrix
+
+
+def flip_labels(volumes: Dict[str, np.ndarray], flip_x: bool,
+                flip_y: bool) -> Dict[str, np.ndarray]:
+    """Mirrored volumes (X, Y, Z); the grid is symmetric in x and y."""
+    axes = tuple(np.flatnonzero([flip_x, flip_y]))
+    return {name: np.flip(volume, axes) for name, volume in volumes.items()}
+
+
+def move_labels(volumes: Dict[str, np.ndarray],
+                bda_mat: np.ndarray) -> Dict[str, np.ndarray]:
+    """Volumes over the Occ3D range, looked up after a BEV augmentation.
+
+    Each voxel of the result takes what the voxel holds that its centre came
+    from: FB-OCC's nearest rotation, for any augmentation.
+
+    Args:
+        volumes: ``semantics`` and bool masks, shape (X, Y, Z) each; any
+            resolution.
+        bda_mat: Key ego to augmented ego, of :func:`bda_matrix`, (4, 4).
+
+    Returns:
+        Volumes of the same shapes. Where the centre came from outside of the
+        range, labels are ``occ3d.UNLABELLED`` and masks False.
+    """
+    shape = next(iter(volumes.values())).shape
+    low, high = np.reshape(occ3d.POINT_CLOUD_RANGE, (2, 3))
+    size = (high - low) / shape
+    centres = [
+        low[axis] + (np.arange(shape[axis]) + 0.5) * size[axis]
+        for axis in range(3)
+    ]
+    # z is only scaled, so the look-up splits into a map and a column
+    x, y = np.meshgrid(*centres[:2], indexing='ij')
+    inverse = np.linalg.inv(bda_mat)
+    old = (inverse[0, 0] * x + inverse[0, 1] * y,
+           inverse[1, 0] * x + inverse[1, 1] * y, inverse[2, 2] * centres[2])
+    cells = [np.floor((o - low[a]) / size[a]).astype(int)
+             for a, o in enumerate(old)]
+    inside = [(c >= 0) & (c < shape[a]) for a, c in enumerate(cells)]
+    x, y, z = (np.where(i, c, 0) for i, c in zip(inside, cells))
+    known = (inside[0] & inside[1])[..., None] & inside[2]
+    return {
+        name: np.where(
+            known, volume[x[..., None], y[..., None], z],
+            np.array(False if volume.dtype == bool else occ3d.UNLABELLED,
+                     volume.dtype))
+        for name, volume in volumes.items()
+    }
 
 
 def check_before_bda(results: dict, transform: BaseTransform) -> None:

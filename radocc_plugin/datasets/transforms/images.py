@@ -1,5 +1,5 @@
 """Camera images: loading and the image augmentation of BEVDet."""
-from typing import Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -15,7 +15,9 @@ class LoadMultiViewImages(BaseTransform):
     """Reads the images of all cameras with Pillow.
 
     Adds ``img`` (N RGB ``PIL.Image``), ``ori_shape`` and ``img_shape`` (H, W)
-    and the identity as ``img_aug_mat`` (N, 4, 4).
+    and the identity as ``img_aug_mat`` (N, 4, 4); for a sample with adjacent
+    frames, ``adjacent_img``, a list of A such lists. A frame that does not
+    exist repeats the list ``img`` itself.
 
     Raises:
         ValueError: If an image cannot be read, or the cameras of a sample
@@ -23,17 +25,31 @@ class LoadMultiViewImages(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        images = [_load_rgb(path) for path in results['img_path']]
-        for image, path in zip(images, results['img_path']):
-            if image.size != images[0].size:
-                raise ValueError(
-                    f'image {path} has width and height {image.size}, the '
-                    f'first camera has {images[0].size}; all must agree')
+        images = _load_views(results['img_path'])
+        if 'adjacent' in results:
+            results['adjacent_img'] = [
+                _load_views(frame['img_path'], images[0].size)
+                if frame['exists'] else images
+                for frame in results['adjacent']
+            ]
         width, height = images[0].size
         results['img'] = images
         results['ori_shape'] = results['img_shape'] = (height, width)
         results['img_aug_mat'] = np.tile(np.eye(4), (len(images), 1, 1))
         return results
+
+
+def _load_views(paths: Sequence[str],
+                size: Optional[Tuple[int, int]] = None) -> List[Image.Image]:
+    """Images of one size, by default that of the first."""
+    images = [_load_rgb(path) for path in paths]
+    size = size or images[0].size
+    for image, path in zip(images, paths):
+        if image.size != size:
+            raise ValueError(
+                f'image {path} has width and height {image.size}, the '
+                f'first camera has {size}; all must agree')
+    return images
 
 
 def _load_rgb(path: str) -> Image.Image:
@@ -51,6 +67,7 @@ class AugmentMultiViewImages(BaseTransform):
     The recipe of BEVDet: scale to the input width times a random factor, crop
     to ``input_size`` with the *lower* edge kept, mirror, rotate about the
     centre. With the default ranges nothing is random: that is test time.
+    Adjacent frames of a camera share its draw.
 
     Writes ``img_aug_mat`` (N, 4, 4), which takes (u, v, depth, 1) of the raw
     image to the network input: linear part in ``[:2, :2]``, translation in
@@ -82,10 +99,11 @@ class AugmentMultiViewImages(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         draws = [self._draw(results['ori_shape']) for _ in results['img']]
-        results['img'] = [
-            augment_image(image, *draw)
-            for image, draw in zip(results['img'], draws)
-        ]
+        _each_frame(
+            results, lambda images: [
+                augment_image(image, *draw)
+                for image, draw in zip(images, draws)
+            ])
         results['img_aug_mat'] = np.stack([
             image_augmentation_matrix(results['ori_shape'], *draw)
             for draw in draws
@@ -106,6 +124,45 @@ class AugmentMultiViewImages(BaseTransform):
         flip = np.random.rand() < self.flip_prob
         angle = np.random.uniform(*self.rotate)
         return size, (left, top, left + width, top + height), flip, angle
+
+
+@TRANSFORMS.register_module()
+class DistortMultiViewImages(BaseTransform):
+    """Changes the colours of each image with draws of its own.
+
+    mmdet's ``PhotoMetricDistortion``, as BEVFormer applies it. Values are
+    rounded and clipped to [0, 255] afterwards; published code is not.
+
+    Args:
+        **kwargs: Of mmdet's ``PhotoMetricDistortion``.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        # mmdet takes seconds to import
+        from mmdet.datasets.transforms import PhotoMetricDistortion
+        self.distort = PhotoMetricDistortion(**kwargs)
+
+    def transform(self, results: dict) -> dict:
+        _each_frame(results, lambda images: [self._one(i) for i in images])
+        return results
+
+    def _one(self, image: Image.Image) -> Image.Image:
+        # mmdet expects blue, green, red
+        blue_first = np.ascontiguousarray(np.asarray(image)[..., ::-1])
+        distorted = self.distort(dict(img=blue_first))['img'][..., ::-1]
+        return Image.fromarray(
+            np.clip(np.round(distorted), 0, 255).astype(np.uint8))
+
+
+def _each_frame(results: dict, change: Callable) -> None:
+    """Applies ``change`` to ``img`` and to adjacent frames that exist."""
+    current = results['img']
+    results['img'] = change(current)
+    if 'adjacent_img' in results:
+        results['adjacent_img'] = [
+            results['img'] if images is current else change(images)
+            for images in results['adjacent_img']
+        ]
 
 
 def augment_image(image: Image.Image, size: Tuple[int, int], crop: Crop,

@@ -31,8 +31,10 @@ class LoadOcc3D(BaseTransform):
     def transform(self, results: dict) -> dict:
         check_before_bda(results, self)
         if 'occ_path' not in results:
-            raise ValueError(f'sample {results["token"]} has no occ_path; '
-                             'write the info file with tools/create_data.py')
+            raise ValueError(
+                f'sample {results["token"]} has no occ_path; write the info '
+                'file with tools/create_data.py, or leave LoadOcc3D out for '
+                'the test split, which has no public labels')
         results['gt_occ'] = read_labels(results['occ_path'])
         return results
 

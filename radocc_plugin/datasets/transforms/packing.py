@@ -11,8 +11,11 @@ from radocc_plugin.structures import OccData, OccDataSample
 META_KEYS = ('sample_idx', 'token', 'scene_name', 'timestamp', 'cam_names',
              'img_path', 'lidar_path', 'cam2img', 'cam2ego', 'ori_shape',
              'img_aug_mat', 'img_shape', 'bda_mat', 'ego2global', 'lidar2ego')
-# Packed where the data has them: what the metrics read.
-OPTIONAL_META_KEYS = ('lidar_origins', 'lidarseg_path')
+# What the dataset's options add, see Occ3DNuScenesDataset, and what the
+# metrics read.
+OPTIONAL_META_KEYS = ('scene_token', 'prev', 'can_bus', 'sequence_group_idx',
+                      'start_of_sequence', 'ego2prev_ego', 'lidar_origins',
+                      'lidarseg_path')
 
 
 @TRANSFORMS.register_module()
@@ -23,8 +26,15 @@ class PackOccInputs(BaseTransform):
     where the pipeline loads them. The sample gets ``gt_occ``, ``gt_depth`` and
     ``segments`` where the pipeline makes them.
 
+    Adjacent frames, newest first, become ``adjacent_img`` (A, N, 3, H, W) in
+    the inputs and, in the metainfo, ``adjacent_exists`` (A,),
+    ``adjacent_token``, ``adjacent_timestamp`` (A,), ``adjacent_cam2ego``
+    (A, N, 4, 4; to the key ego frame of the current keyframe),
+    ``adjacent_ego2global`` (A, 4, 4) and ``adjacent_can_bus`` (A, 18).
+
     Args:
-        meta_keys: What the sample's metainfo holds.
+        meta_keys: What the sample's metainfo holds, besides
+            ``OPTIONAL_META_KEYS`` where the dataset gives them.
 
     Raises:
         ValueError: If the pipeline did not produce one of ``meta_keys``.
@@ -43,6 +53,17 @@ class PackOccInputs(BaseTransform):
             metainfo={key: results[key]
                       for key in (*self.meta_keys, *OPTIONAL_META_KEYS)
                       if key in results})
+        for name in ('exists', 'token', 'timestamp', 'cam2ego', 'ego2global',
+                     'can_bus'):
+            values = [
+                frame[name] for frame in results.get('adjacent', ())
+                if name in frame
+            ]
+            if values:
+                sample.set_metainfo({
+                    f'adjacent_{name}':
+                    values if name == 'token' else np.stack(values)
+                })
         if 'gt_occ' in results:
             sample.gt_occ = OccData(**{
                 k: _tensor(v)
@@ -52,11 +73,19 @@ class PackOccInputs(BaseTransform):
             if name in results:
                 setattr(sample, name, _tensor(results[name]))
 
-        images = np.stack([np.asarray(image) for image in results['img']])
-        inputs = dict(img=_tensor(images.transpose(0, 3, 1, 2)))
+        inputs = dict(img=_images(results['img']))
+        if 'adjacent_img' in results:
+            inputs['adjacent_img'] = torch.stack(
+                [_images(frame) for frame in results['adjacent_img']])
         if 'points' in results:
             inputs['points'] = _tensor(results['points'].astype(np.float32))
         return dict(inputs=inputs, data_samples=sample)
+
+
+def _images(images: Sequence) -> torch.Tensor:
+    """PIL images as (N, 3, H, W), uint8."""
+    stacked = np.stack([np.asarray(image) for image in images])
+    return _tensor(stacked.transpose(0, 3, 1, 2))
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

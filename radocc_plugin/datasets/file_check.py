@@ -1,0 +1,66 @@
+"""Whether the files that infos name are there, before training starts."""
+import os
+import os.path as osp
+from collections import defaultdict
+from typing import List
+
+from rich.progress import track
+
+_SCENES_SHOWN = 20
+_FILES_SHOWN = 3
+
+
+def check_files(data_list: List[dict],
+                root_path: str,
+                progress: bool = True) -> None:
+    """Checks that every file which infos name exists and is not empty.
+
+    Args:
+        data_list: Infos as ``nuscenes_infos`` describes them.
+        root_path: Data root.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If files are missing or empty; lists them by scene.
+    """
+    bad = defaultdict(dict)  # ordered, and each file once
+    good = set()
+    for info in track(
+            data_list, description='Checking files', disable=not progress):
+        for path in _referenced_files(info):
+            if path in good:
+                continue
+            try:
+                empty = os.stat(osp.join(root_path, path)).st_size == 0
+            except OSError:
+                bad[info['scene_name']][path] = path
+                continue
+            if empty:
+                bad[info['scene_name']][path] = f'{path} (empty)'
+            else:
+                good.add(path)
+    if not bad:
+        return
+    lines = [
+        f'  {scene}: {len(files)}, e.g. '
+        f'{", ".join(list(files.values())[:_FILES_SHOWN])}'
+        for scene, files in list(bad.items())[:_SCENES_SHOWN]
+    ]
+    if len(bad) > _SCENES_SHOWN:
+        lines.append(f'  and {len(bad) - _SCENES_SHOWN} more scenes')
+    if not osp.isdir(osp.join(root_path, 'gts')):
+        lines.append('  There is no folder gts: it holds the labels of '
+                     'Occ3D-nuScenes, which are downloaded separately.')
+    raise ValueError('\n'.join([
+        f'{sum(map(len, bad.values()))} files of {len(bad)} scenes are missing'
+        f' or empty in {root_path}:', *lines
+    ]))
+
+
+def _referenced_files(info: dict) -> List[str]:
+    paths = [image['img_path'] for image in info['images'].values()]
+    paths.append(info['lidar_points']['lidar_path'])
+    paths.extend(sweep['lidar_path'] for sweep in info['lidar_sweeps'])
+    paths.extend(info[name] for name in ('occ_path', 'lidarseg_path')
+                 if name in info)
+    return paths
