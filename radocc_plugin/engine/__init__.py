@@ -1,0 +1,3 @@
+from radocc_plugin.engine.ema import MEGVIIEMA, MEGVIIEMAHook
+
+__all__ = ['MEGVIIEMA', 'MEGVIIEMAHook']
