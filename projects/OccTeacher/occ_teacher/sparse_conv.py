@@ -7,6 +7,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # Rows of the input and of the output that one cell of the kernel connects.
 Pairs = List[Tuple[Tensor, Tensor]]
@@ -122,17 +123,50 @@ def convolve(features: Tensor, weight: Tensor, pairs: Pairs,
         num_outputs: Active cells of the output.
 
     Returns:
-        Shape (num_outputs, C_out). On CUDA the order of the sum, hence the
-        last digits, may change from run to run.
+        Shape (num_outputs, C_out); the same in every run, also on CUDA.
 
     Graham et al., 3D Semantic Segmentation with Submanifold Sparse
     Convolutional Networks, CVPR 2018.
     """
-    output = features.new_zeros(num_outputs, weight.shape[-1])
-    for matrix, (source, target) in zip(weight, pairs):
-        if len(source):
-            output.index_add_(0, target, features[source] @ matrix)
-    return output
+    return _Convolve.apply(features, weight, pairs, num_outputs)
+
+
+class _Convolve(torch.autograd.Function):
+    """Keeps no gathered rows for the backward.
+
+    One cell of the kernel meets each row once, of the input and of the
+    output: rows are written in turn, never added to by several at once.
+    """
+
+    @staticmethod
+    def forward(ctx, features, weight, pairs, num_outputs):
+        ctx.save_for_backward(features, weight)
+        ctx.pairs = pairs
+        output = features.new_zeros(num_outputs, weight.shape[-1])
+        for matrix, (source, target) in zip(weight, pairs):
+            _add_product(output, target, features.index_select(0, source),
+                         matrix)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        features, weight = ctx.saved_tensors
+        for_features = torch.zeros_like(features)
+        for_weight = torch.zeros_like(weight)
+        for matrix, out, (source, target) in zip(weight, for_weight,
+                                                 ctx.pairs):
+            rows = gradient.index_select(0, target)
+            _add_product(for_features, source, rows, matrix.T)
+            torch.mm(features.index_select(0, source).T, rows, out=out)
+        return for_features, for_weight, None, None
+
+
+def _add_product(output: Tensor, rows: Tensor, left: Tensor,
+                 right: Tensor) -> None:
+    """Adds ``left @ right`` to distinct rows of ``output`` in place."""
+    output.index_copy_(
+        0, rows, torch.addmm(output.index_select(0, rows), left, right))
 
 
 def _kernel_cells(kernel_size: Sequence[int]):
