@@ -5,7 +5,7 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from projects.BEVDetOcc.bevdet_occ import BEVDetOcc, ViewGeometry
+from projects.BEVDetOcc.bevdet_occ import BEVDetOcc
 from projects.BEVDetOcc.bevdet_occ.detector import build
 from radocc_plugin.registry import MODELS
 
@@ -76,6 +76,9 @@ class OccTeacher(BEVDetOcc):
         self.pts_middle_encoder = build(pts_middle_encoder)
         self.pts_fusion = build(pts_fusion)
         self.pts_depth_fusion = build(pts_depth_fusion)
+        if pts_depth_fusion:
+            self.img_view_transformer.register_forward_pre_hook(
+                self.fuse_depth)
         self.depth_from_lidar = depth_from_lidar
         self.camera_checkpoint = camera_checkpoint
 
@@ -106,25 +109,27 @@ class OccTeacher(BEVDetOcc):
         lidar = self.pts_middle_encoder(voxels)[-1]
         if self.pts_fusion is None:
             return lidar, None
-        camera, depth = self.lift_images(inputs['imgs'], data_samples)
+        camera, depth = super().extract_volume(inputs, data_samples)
         return self.pts_fusion(camera, lidar), depth
 
-    def lift_images(self, imgs: Tensor,
-                    data_samples: Sequence) -> Tuple[Tensor, Tensor]:
-        """Volume and depth distributions, with the LiDAR's depth if set."""
-        features = self.img_neck(self.img_backbone(imgs.flatten(0, 1)))
-        known = None
+    def lift_images(self, imgs: Tensor, data_samples: Sequence,
+                    *args, **kwargs) -> Tuple[Tensor, Tensor]:
+        """The student's, told the depth of the LiDAR's returns if set."""
         if self.depth_from_lidar or self.pts_depth_fusion is not None:
-            known = self.known_depth(data_samples)
-        if self.pts_depth_fusion is not None:
-            features = self.pts_depth_fusion(features, known)
-        volume, depth = self.img_view_transformer(
-            features,
-            ViewGeometry.from_data_samples(data_samples, imgs.device),
-            known if self.depth_from_lidar else None)
-        if self.pre_process_net is not None:
-            volume = self.pre_process_net(volume)[0]
-        return volume, depth
+            kwargs['known_depth'] = self.known_depth(data_samples)
+        return super().lift_images(imgs, data_samples, *args, **kwargs)
+
+    def fuse_depth(self, view_transformer, args: tuple) -> tuple:
+        """Arguments of the view transformer with the depth put to use.
+
+        Earlier frames have no known depth and pass as they are.
+        """
+        features, geometry, known_depth, *others = args
+        if known_depth is not None:
+            features = self.pts_depth_fusion(features, known_depth)
+        if not self.depth_from_lidar:
+            known_depth = None
+        return (features, geometry, known_depth, *others)
 
     def known_depth(self, data_samples: Sequence) -> Tensor:
         """One-hot depths of the LiDAR's returns, (B * N, D, H, W).
