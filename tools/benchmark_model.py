@@ -8,9 +8,11 @@ last runs teacher, ray walk, renderer and consistency losses too. The sample
 is the last one of the synthetic world (made once, under work_dirs/benchmark),
 of the real keyframe with --keyframe, or of any data root with --data-root. It
 goes through the config's own pipeline without random augmentation; segments,
-if any, are squares. A stage does not count the stages inside it. On a CPU the
-peak is that of the whole process, with everything that is kept for the
-backward pass.
+if any, are squares.
+
+A stage does not count the stages inside it. CPU seconds are those of all
+threads, little moved by what else runs. On a CPU the peak is that of the whole
+process, with everything that is kept for the backward pass.
 """
 import argparse
 import os
@@ -175,18 +177,20 @@ def make_train_step(model, optim_wrapper: dict) -> Callable:
 
 def stage_rows(stages: Dict[str, Stage],
                loaded: Optional[int]) -> List[List[str]]:
-    """Rows of the table: stage, calls, seconds, share, peak."""
+    """Rows of the table: stage, calls, seconds, CPU seconds, share, peak."""
     total = sum(stage.seconds for stage in stages.values())
+    cpu_total = sum(stage.cpu_seconds for stage in stages.values())
     peaks = [stage.peak for stage in stages.values() if stage.peak]
 
-    def row(name, calls, seconds, peak):
-        return [name, str(calls), f'{seconds:.3f}',
-                f'{100 * seconds / total:.1f} %', gibibytes(peak)]
+    def row(name, stage):
+        return [name, str(stage.calls), f'{stage.seconds:.3f}',
+                f'{stage.cpu_seconds:.3f}',
+                f'{100 * stage.seconds / total:.1f} %', gibibytes(stage.peak)]
 
-    rows = [['model and batch loaded', '-', '-', '-', gibibytes(loaded)]]
-    rows += [row(name, stage.calls, stage.seconds, stage.peak)
-             for name, stage in stages.items()]
-    return rows + [row('all', 1, total, max(peaks, default=None))]
+    loaded_row = ['model and batch loaded', *'----', gibibytes(loaded)]
+    everything = Stage(total, cpu_total, max(peaks, default=None), 1)
+    return [loaded_row, *(row(name, stage) for name, stage in stages.items()),
+            row('all', everything)]
 
 
 def gibibytes(number: Optional[int]) -> str:
@@ -268,7 +272,7 @@ def main(argv=None) -> None:
     title = (f'{name}, {"test" if args.test else "training"}, batch '
              f'{args.batch}, {place}, median of {args.repeat}')
     text = show(console, title,
-                ['stage', 'calls', 'seconds', 'share', 'peak GiB'],
+                ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
                 stage_rows(stages, loaded))
     if args.profile:
         text += '\n' + show(

@@ -16,11 +16,14 @@ class Stage(NamedTuple):
 
     Args:
         seconds: Median of the repetitions, without the stages inside.
+        cpu_seconds: The same in time of all threads of the process: what a
+            stage costs while others use the cores too.
         peak: Most bytes in use while it ran, of the process on a CPU, of
             torch's tensors on CUDA; None where the system cannot tell.
         calls: Calls in one repetition.
     """
     seconds: float
+    cpu_seconds: float
     peak: Optional[int]
     calls: int
 
@@ -42,7 +45,7 @@ class StageMeter:
 
     def reset(self) -> None:
         """Forgets what was measured."""
-        self._seconds: List[Dict[str, float]] = []
+        self._runs: List[Dict[str, Tuple[float, float]]] = []
         self._calls: Dict[str, int] = {}
         self._peaks: Dict[str, int] = {}
         self._open: List[str] = []
@@ -50,7 +53,7 @@ class StageMeter:
     @contextmanager
     def repetition(self) -> Iterator[None]:
         """One run of everything; the median is over these."""
-        self._seconds.append({})
+        self._runs.append({})
         self._calls = {}
         with self.stage(REST):
             yield
@@ -71,15 +74,17 @@ class StageMeter:
         """Books time and peak since the last call, then starts anew."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
+        now = time.perf_counter(), time.process_time()
         if self._open:
-            name, run = self._open[-1], self._seconds[-1]
-            run[name] = run.get(name, 0.) + now - self._since
+            name, run = self._open[-1], self._runs[-1]
+            run[name] = tuple(
+                so_far + end - start for so_far, end, start in zip(
+                    run.get(name, (0., 0.)), now, self._since))
             peak = peak_bytes(self.device)
             for name in self._open if peak is not None else ():
                 self._peaks[name] = max(peak, self._peaks.get(name, 0))
         reset_peak(self.device)
-        self._since = time.perf_counter()
+        self._since = time.perf_counter(), time.process_time()
 
     def watch(self, name: str, owner: Any, method: str = 'forward') -> None:
         """Measures every call of a method of an object, till ``release``."""
@@ -102,13 +107,12 @@ class StageMeter:
 
     def stages(self) -> Dict[str, Stage]:
         """What was measured, in the order of the first call."""
-        names = dict.fromkeys(self._calls)
-        return {
-            name: Stage(
-                statistics.median(run.get(name, 0.) for run in self._seconds),
-                self._peaks.get(name), self._calls[name])
-            for name in names
-        }
+        stages = {}
+        for name, calls in self._calls.items():
+            times = zip(*(run.get(name, (0., 0.)) for run in self._runs))
+            stages[name] = Stage(*map(statistics.median, times),
+                                 self._peaks.get(name), calls)
+        return stages
 
 
 def find_stages(model: nn.Module,
