@@ -154,22 +154,16 @@ def load_camera_part(model: OccTeacher, filename: str) -> None:
     """
     state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
     state = state.get('state_dict', state)
-    shared = {
-        key: value
-        for key, value in model.state_dict().items()
-        if not key.startswith(LIDAR)
-    }
-    problems = dict(
-        missing=sorted(shared.keys() - state.keys()),
-        unexpected=sorted(state.keys() - shared.keys()),
-        shape=[
-            f'{key} {tuple(state[key].shape)} for {tuple(value.shape)}'
-            for key, value in shared.items()
-            if key in state and state[key].shape != value.shape
-        ])
-    if any(problems.values()):
-        report = '; '.join(f'{len(keys)} {name}: {", ".join(keys[:5])}'
-                           for name, keys in problems.items() if keys)
-        raise ValueError(f'camera_checkpoint {filename} is not of a student '
-                         f'with the camera part of this teacher: {report}')
-    model.load_state_dict(state, strict=False)
+    problem = f'camera_checkpoint {filename} does not fit this teacher: '
+    try:
+        # The student's own key conversions take part.
+        keys = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes
+        raise ValueError(f'{problem}{error}') from error
+    missing = [k for k in keys.missing_keys if not k.startswith(LIDAR)]
+    unexpected = keys.unexpected_keys + [
+        k for k in state if k.startswith(LIDAR)
+    ]
+    if missing or unexpected:
+        raise ValueError(f'{problem}{len(missing)} missing {missing[:5]}, '
+                         f'{len(unexpected)} unexpected {unexpected[:5]}')

@@ -1,8 +1,11 @@
 """Fusion and LiDAR-only teachers."""
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 
-from projects.conftest import (build_model, load_config, make_batch,
+from projects.conftest import (ROOT, build_model, load_config, make_batch,
                                train_steps)
 from projects.OccTeacher.occ_teacher import ConvFuser3D, DepthFuser
 from radocc_plugin.registry import MODELS
@@ -166,11 +169,14 @@ def test_a_student_checkpoint_initialises_the_camera_part(tmp_path):
 
 @pytest.mark.parametrize('edit, message', [
     (lambda state: state.pop('img_neck.fpn_convs.0.conv.weight'),
-     '1 missing: img_neck.fpn_convs.0.conv.weight'),
-    (lambda state: state.update(other=torch.zeros(1)), '1 unexpected: other'),
+     r"1 missing \['img_neck.fpn_convs.0.conv.weight'\], 0 unexpected"),
+    (lambda state: state.update(other=torch.zeros(1)),
+     r"0 missing \[\], 1 unexpected \['other'\]"),
+    (lambda state: state.update({'pts_fusion.gate.1.bias': torch.zeros(1)}),
+     'pts_fusion.gate.1.bias'),
     (lambda state: state.update(
         {'occ_head.predicter.2.bias': torch.zeros(17)}),
-     r'1 shape: occ_head.predicter.2.bias \(17,\)'),
+     'size mismatch for occ_head.predicter.2.bias'),
 ])
 def test_a_student_checkpoint_that_does_not_fit_is_named(
         tmp_path, edit, message):
@@ -179,7 +185,7 @@ def test_a_student_checkpoint_that_does_not_fit_is_named(
     edit(state)
     torch.save(state, path)
     teacher = build_model(FUSION, camera_checkpoint=str(path))
-    with pytest.raises(ValueError, match=f'student.pth.*{message}'):
+    with pytest.raises(ValueError, match=f'(?s)student.pth.*{message}'):
         teacher.init_weights()
 
 
@@ -222,6 +228,18 @@ def test_missing_points_and_half_a_camera_branch_are_named():
         MODELS.build(config)
     with pytest.raises(ValueError, match='this teacher is LiDAR-only'):
         build_model(LIDAR, camera_checkpoint='student.pth')
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'configs' / '_base_' / 'radocc').glob('*teacher*')),
+    ids=lambda path: path.stem)
+def test_radocc_bases_name_a_teacher_and_its_last_checkpoint(path):
+    teacher = Config.fromfile(path).radocc.teacher
+    config = load_config(teacher.model)
+    assert config.model.type == 'radocc_plugin.OccTeacher'
+    name = Path(teacher.model).stem
+    epochs = config.train_cfg.max_epochs
+    assert teacher.checkpoint == f'work_dirs/{name}/epoch_{epochs}.pth'
 
 
 @pytest.mark.parametrize('path', [FULL, FULL_01, FULL_LIDAR])
