@@ -227,7 +227,8 @@ def show(console: Console, title: str, head: List[str],
     """Prints a table and returns it in Markdown."""
     table = Table(title=title)
     for i, name in enumerate(head):
-        table.add_column(name, justify='right' if i else 'left')
+        table.add_column(
+            name, justify='right' if i else 'left', overflow='fold')
     for row in rows:
         table.add_row(*row)
     console.print(table)
