@@ -88,20 +88,26 @@ def synthetic_root() -> str:
 
 def load_sample(config: Config, data_root: str, train: bool) -> dict:
     """The last sample of a data root, as the config's pipeline makes it."""
-    loader = config.train_dataloader if train else config.test_dataloader
-    dataset = loader.dataset
-    test = config.test_dataloader.dataset.pipeline
+    def innermost(loader: dict) -> dict:
+        dataset = loader.dataset
+        while 'dataset' in dataset:  # a wrapper that repeats or balances
+            dataset = dataset.dataset
+        return dataset
+
+    dataset = innermost(
+        config.train_dataloader if train else config.test_dataloader)
+    test = innermost(config.test_dataloader).pipeline
     # The training pipeline's loads with the test's images.
     pipeline = [t for t in dataset.pipeline
                 if t.type.split('.')[-1] not in (
                     'AugmentMultiViewImages', 'AugmentBEV', 'LoadSegments')]
     augment = [t for t in test if 'AugmentMultiView' in t.type]
     pipeline = pipeline[:1] + augment + pipeline[1:]
-    dataset = dict(dataset, data_root=data_root, test_mode=True,
-                   ann_file='radocc_infos_val.pkl', pipeline=pipeline)
-    dataset = DATASETS.build(dataset)
-    sample = dataset[len(dataset) - 1]
-    for transform in loader.dataset.pipeline:
+    samples = DATASETS.build(
+        dict(dataset, data_root=data_root, test_mode=True,
+             ann_file='radocc_infos_val.pkl', pipeline=pipeline))
+    sample = samples[len(samples) - 1]
+    for transform in dataset.pipeline:
         if 'LoadSegments' in transform.type:
             height, width = transform.size
             rows = torch.arange(height)[:, None] // SQUARE
@@ -120,6 +126,8 @@ def build(model: dict, teacher_checkpoint: Optional[str] = None):
         if isinstance(teacher['model'], str):
             teacher['model'] = Config.fromfile(
                 find_config(teacher['model'])).model
+    elif teacher_checkpoint:
+        raise ValueError('--teacher takes the config of a distilled student')
     drop_init_cfg(model)
     return MODELS.build(model)
 
@@ -259,6 +267,8 @@ def main(argv=None) -> None:
     model = build(config.model, args.teacher)
     if args.checkpoint:
         load_checkpoint(model, args.checkpoint, 'cpu', strict=True)
+    if args.test:  # the student alone
+        model = getattr(model, 'student', model)
     model = model.to(device)
     step = test_step if args.test else make_train_step(
         model, config.optim_wrapper)

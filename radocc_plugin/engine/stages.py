@@ -120,7 +120,7 @@ def find_stages(model: nn.Module,
     """Stages of a model: name -> object and method.
 
     These are the modules right inside the model, the depth net of a view
-    transformer, and the losses of modules that have a method ``loss``. Of a
+    transformer, and ``loss`` of modules that have one, method or module. Of a
     distiller they are those of student and teacher, the ray walk (``trace``),
     the renderer, and every consistency loss.
     """
@@ -143,7 +143,10 @@ def find_stages(model: nn.Module,
         stages[name] = (module, 'forward')
         if isinstance(getattr(module, 'depth_net', None), nn.Module):
             stages[f'{name}.depth_net'] = (module.depth_net, 'forward')
-        if callable(getattr(module, 'loss', None)):
+        loss = getattr(module, 'loss', None)
+        if isinstance(loss, nn.Module):
+            stages[f'{name}.loss'] = (loss, 'forward')
+        elif callable(loss):
             stages[f'{name}.loss'] = (module, 'loss')
     return stages
 

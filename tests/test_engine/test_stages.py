@@ -89,6 +89,15 @@ def test_a_stage_does_not_count_the_stages_inside():
     assert stages['lift.depth_net'].calls == 2
 
 
+def test_a_loss_may_be_a_method_or_a_module():
+    model = Toy()
+    model.head.loss = nn.MSELoss()
+    stages = find_stages(model, CPU)
+    assert stages['lift.loss'] == (model.lift, 'loss')
+    assert stages['head.loss'] == (model.head.loss, 'forward')
+    assert run(model)['rest'].calls == 1
+
+
 def test_the_median_is_of_the_repetitions():
     meter = StageMeter()
     for seconds in (1, 8, 3):

@@ -99,9 +99,12 @@ def test_operators_are_sorted_by_their_own_time(tool):
     assert any('mm' in row[0] for row in rows)
 
 
-def test_a_batch_of_none_is_refused(tool):
+def test_arguments_that_make_no_sense_are_named(tool, capsys):
     with pytest.raises(SystemExit):
         tool.parse_args([STUDENT, '--batch', '0'])
+    assert '--batch takes a positive number' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='--teacher takes'):
+        tool.build(Config.fromfile(ROOT / STUDENT).model, 'teacher.pth')
 
 
 @pytest.mark.slow
