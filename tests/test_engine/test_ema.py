@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from radocc_plugin.distillation import RadOccDistiller
 from radocc_plugin.engine import MEGVIIEMA, MEGVIIEMAHook
 from radocc_plugin.registry import HOOKS, MODELS
-from radocc_plugin.rendering import OccRenderer
 
 
 @pytest.fixture(scope='module')
@@ -80,10 +79,7 @@ class WrappedToy(RadOccDistiller):
         super().__init__(
             ToyModel(),
             teacher=dict(model=dict()),
-            renderer=dict(
-                type=OccRenderer,
-                point_cloud_range=(0, 0, 0, 1, 1, 1),
-                render_size=(1, 1)),
+            renderer=dict(type=nn.Identity),
             losses={})
 
     def init_weights(self):
