@@ -6,6 +6,7 @@ The parent is MMEngine's root, so the types build under any default scope.
 """
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODEL_WRAPPERS as ROOT_MODEL_WRAPPERS
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -25,12 +26,13 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
         locations=[f'{SCOPE}.{location}' for location in locations])
 
 
-# models, renderers, losses, the distiller and segmenters
+# models, renderers, losses, the distiller, segmenters, the moving average
 MODELS = _child('model', ROOT_MODELS, 'structures', 'rendering', 'losses',
                 'distillation', 'evaluation', 'segments',
-                'segments.generation')
+                'segments.generation', 'engine')
 MODEL_WRAPPERS = _child('model_wrapper', ROOT_MODEL_WRAPPERS,
                         'segments.generation')
+HOOKS = _child('hook', ROOT_HOOKS, 'engine')
 DATASETS = _child('dataset', ROOT_DATASETS, 'datasets',
                   'segments.camera_images')
 DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')

@@ -51,8 +51,9 @@ def test_distilled_config_differs_in_model_and_loads_only(path):
         path.name.replace('radocc_', '', 1)).to_dict()
     assert distilled.pop('radocc')
     assert distilled.pop('model')['student'] == student.pop('model')
-    # Segments and points draw no random numbers: the student sees the same.
-    added = ('radocc_plugin.LoadSegments', 'radocc_plugin.LoadLidarPoints')
+    # What is loaded beside draws no random numbers: the student sees the same.
+    added = ('radocc_plugin.LoadSegments', 'radocc_plugin.LoadLidarPoints',
+             'radocc_plugin.PointsToDepthMaps')
     for config in (distilled, student):
         dataset = config['train_dataloader']['dataset']
         dataset['pipeline'] = [

@@ -8,6 +8,7 @@ input_size = (256, 704)  # height, width
 load_images = dict(type='radocc_plugin.LoadMultiViewImages')
 load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=9)
 load_occ = dict(type='radocc_plugin.LoadOcc3D')
+depth_maps = dict(type='radocc_plugin.PointsToDepthMaps')
 augment_bev = dict(
     type='radocc_plugin.AugmentBEV', flip_x_prob=0.5, flip_y_prob=0.5)
 load_segments = dict(type='radocc_plugin.LoadSegments', size=(225, 400))
@@ -24,7 +25,8 @@ augment_images = dict(
 # RadOcc load beside draws no random numbers.
 train_pipeline = [load_images, augment_images, load_occ, augment_bev, pack]
 teacher_train_pipeline = [
-    load_images, augment_images, load_points, load_occ, augment_bev, pack
+    load_images, augment_images, load_points, load_occ, augment_bev,
+    depth_maps, pack
 ]
 radocc_train_pipeline = [*teacher_train_pipeline[:-1], load_segments, pack]
 test_pipeline = [
@@ -33,7 +35,9 @@ test_pipeline = [
     load_occ,
     pack,
 ]
-teacher_test_pipeline = [*test_pipeline[:-2], load_points, load_occ, pack]
+teacher_test_pipeline = [
+    *test_pipeline[:-2], load_points, load_occ, depth_maps, pack
+]
 
 train_dataloader = dict(
     batch_size=4,

@@ -36,7 +36,7 @@ test_pipeline = [
     _base_.pack,
 ]
 teacher_test_pipeline = [
-    *test_pipeline[:-2], load_points, _base_.load_occ, _base_.pack
+    *test_pipeline[:-2], load_points, _base_.load_occ, depth_maps, _base_.pack
 ]
 
 train_dataloader = dict(

@@ -10,3 +10,5 @@ train_cfg = dict(by_epoch=True, max_epochs=24, val_begin=20)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=32)
+# Published numbers are those of this average.
+custom_hooks = [dict(type='radocc_plugin.MEGVIIEMAHook', init_updates=10560)]

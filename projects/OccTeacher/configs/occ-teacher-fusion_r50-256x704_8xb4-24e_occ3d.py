@@ -1,20 +1,20 @@
-# Dense LiDAR branch: ten sweeps in 0.2 m voxels, one stride-2 block to the
-# 0.4 m grid. Start the camera part from a student with
-#   --cfg-options load_from=<student checkpoint>
+# Ten sweeps in 0.05 m voxels, 1600 x 1600 x 128 of them, to the 0.4 m grid by
+# three sparse stages of stride 2. Start the camera part from a student with
+#   --cfg-options model.camera_checkpoint=<student checkpoint>
 _base_ = '../../BEVDetOcc/configs/bevdet-occ_r50-256x704_8xb4-24e_occ3d.py'
 custom_imports = dict(imports=['projects.OccTeacher.occ_teacher'])
 model = dict(
     type='radocc_plugin.OccTeacher',
     pts_voxel_encoder=dict(
-        type='radocc_plugin.VoxelMean',
+        type='radocc_plugin.SparseVoxelMean',
         point_cloud_range=(-40, -40, -1, 40, 40, 5.4),
-        voxel_size=0.2),
+        voxel_size=0.05),
     pts_middle_encoder=dict(
-        type='radocc_plugin.CustomResNet3D',
-        numC_input=6,
-        num_layer=(2, ),
-        num_channels=(32, ),
-        stride=(2, )),
+        type='radocc_plugin.OccSparseEncoder',
+        in_channels=6,
+        out_channels=32,
+        encoder_channels=((16, 16, 32), (32, 32, 64), (64, 64, 128),
+                          (128, 128))),
     pts_fusion=dict(
         type='radocc_plugin.ConvFuser3D',
         camera_channels=32,

@@ -1,5 +1,9 @@
-from .fusion import ConvFuser3D
-from .lidar import VoxelMean
+from .fusion import ConvFuser3D, DepthFuser
+from .lidar import SparseVoxelMean, VoxelMean
+from .sparse_encoder import OccSparseEncoder
 from .teacher import OccTeacher
 
-__all__ = ['ConvFuser3D', 'OccTeacher', 'VoxelMean']
+__all__ = [
+    'ConvFuser3D', 'DepthFuser', 'OccSparseEncoder', 'OccTeacher',
+    'SparseVoxelMean', 'VoxelMean'
+]

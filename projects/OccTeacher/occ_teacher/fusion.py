@@ -1,4 +1,4 @@
-"""Fusion of camera and LiDAR volumes."""
+"""Fusion of camera and LiDAR volumes, and of image features and depth."""
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -47,3 +47,44 @@ class ConvFuser3D(BaseModule):
                 'mind the strides of pts_middle_encoder')
         fused = self.conv(torch.cat([camera, lidar], dim=1))
         return fused if self.gate is None else fused * self.gate(fused)
+
+
+@MODELS.register_module()
+class DepthFuser(BaseModule):
+    """Adds what the LiDAR says of depth to image features.
+
+    The last convolution starts at zero, so that a camera part initialised
+    from a student starts as that student.
+
+    Args:
+        num_bins: Depth bins D.
+        channels: Channels C of the image features.
+        hidden_channels: Channels between the two convolutions.
+        dropout: Probability that a training step goes without the depth of a
+            camera, so that the depth net does not unlearn to see; FusionOcc
+            drops half of the depth.
+    """
+
+    def __init__(self,
+                 num_bins: int,
+                 channels: int,
+                 hidden_channels: int = 64,
+                 dropout: float = 0.0,
+                 init_cfg=None) -> None:
+        super().__init__(init_cfg)
+        if not 0 <= dropout < 1:
+            raise ValueError('DepthFuser.dropout takes a probability below '
+                             f'1, got {dropout}')
+        self.convs = nn.Sequential(
+            nn.Conv2d(num_bins, hidden_channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden_channels, channels, 3, padding=1, bias=False))
+        nn.init.zeros_(self.convs[-1].weight)
+        self.dropout = dropout
+
+    def forward(self, features: Tensor, depth: Tensor) -> Tensor:
+        """Features (B * N, C, H, W) with one-hot depths (B * N, D, H, W)."""
+        if self.training and self.dropout:
+            kept = torch.rand(len(depth), device=depth.device) >= self.dropout
+            depth = depth * kept.view(-1, 1, 1, 1)
+        return features + self.convs(depth)

@@ -1,0 +1,4 @@
+from radocc_plugin.engine.ema import MEGVIIEMA, MEGVIIEMAHook
+from radocc_plugin.engine.stages import Stage, StageMeter, find_stages
+
+__all__ = ['MEGVIIEMA', 'MEGVIIEMAHook', 'Stage', 'StageMeter', 'find_stages']

@@ -1,0 +1,3 @@
+from projects.conftest import golden
+
+__all__ = ['golden']

@@ -1,0 +1,299 @@
+"""Seconds and peak memory of every stage of a model.
+
+    python tools/benchmark_model.py CONFIG [--test] [--batch N] [--repeat N] \\
+        [--keyframe ../shared/data/nuscenes_frame] [--profile] [--out FILE]
+
+CONFIG is that of a student, a teacher or a distilled student; a step of the
+last runs teacher, ray walk, renderer and consistency losses too. The sample
+is the last one of the synthetic world (made once, under work_dirs/benchmark),
+of the real keyframe with --keyframe, or of any data root with --data-root. It
+goes through the config's own pipeline without random augmentation; segments,
+if any, are squares.
+
+A stage does not count the stages inside it. CPU seconds are those of all
+threads, little moved by what else runs. On a CPU the peak is that of the whole
+process, with everything that is kept for the backward pass.
+"""
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+# The folder above holds `projects`, in a clone and in an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from rich.console import Console
+from rich.table import Table
+
+from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.engine import Stage, StageMeter, find_stages
+from radocc_plugin.engine.stages import peak_bytes, reset_peak
+from radocc_plugin.fileio import write_atomically
+from radocc_plugin.registry import DATASETS, MODELS
+
+SYNTHETIC = Path('work_dirs/benchmark/synthetic')
+SQUARE = 20  # pixels; some 240 segments in a map of 225 x 400
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('config', help='config file')
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument('--train', action='store_true',
+                      help='losses, backward and optimizer (the default)')
+    mode.add_argument('--test', action='store_true', help='prediction only')
+    add('--batch', type=int, default=1, help='copies of the sample')
+    add('--repeat', type=int, default=3, help='the median of so many runs')
+    add('--warm-up', type=int, default=1, help='runs before them')
+    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument('--keyframe', help="folder of mmdet3d's demo keyframe")
+    data.add_argument('--data-root', help='folder with radocc_infos_val.pkl')
+    add('--checkpoint', help='weights; random ones without')
+    add('--teacher', help="checkpoint of a distiller's teacher")
+    add('--profile', action='store_true',
+        help='add the operators that take most time')
+    add('--out', type=Path, help='Markdown file of the tables')
+    add('--cfg-options', nargs='+', action=DictAction, default={})
+    args = parser.parse_args(argv)
+    for name in ('batch', 'repeat'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} takes a positive number')
+    return args
+
+
+def synthetic_root() -> str:
+    """One short scene of the synthetic world with ten sweeps a keyframe."""
+    from radocc_plugin.datasets.info_converter import convert_nuscenes
+    from radocc_plugin.datasets.synthetic import generate
+    generate(SYNTHETIC, scenes_train=0, scenes_val=1, frames=3, sweeps=9,
+             image_size=(400, 225), workers=1)
+    if not (SYNTHETIC / 'radocc_infos_val.pkl').is_file():
+        convert_nuscenes(str(SYNTHETIC), 'v1.0-synthetic')
+    return str(SYNTHETIC)
+
+
+def load_sample(config: Config, data_root: str, train: bool) -> dict:
+    """The last sample of a data root, as the config's pipeline makes it."""
+    def innermost(loader: dict) -> dict:
+        dataset = loader.dataset
+        while 'dataset' in dataset:  # a wrapper that repeats or balances
+            dataset = dataset.dataset
+        return dataset
+
+    dataset = innermost(
+        config.train_dataloader if train else config.test_dataloader)
+    test = innermost(config.test_dataloader).pipeline
+    # The training pipeline's loads with the test's images.
+    pipeline = [t for t in dataset.pipeline
+                if t.type.split('.')[-1] not in (
+                    'AugmentMultiViewImages', 'AugmentBEV', 'LoadSegments')]
+    augment = [t for t in test if 'AugmentMultiView' in t.type]
+    pipeline = pipeline[:1] + augment + pipeline[1:]
+    samples = DATASETS.build(
+        dict(dataset, data_root=data_root, test_mode=True,
+             ann_file='radocc_infos_val.pkl', pipeline=pipeline))
+    sample = samples[len(samples) - 1]
+    for transform in dataset.pipeline:
+        if 'LoadSegments' in transform.type:
+            height, width = transform.size
+            rows = torch.arange(height)[:, None] // SQUARE
+            columns = torch.arange(width) // SQUARE
+            segments = (rows * width + columns + 1).int()
+            cameras = len(sample['inputs']['img'])
+            sample['data_samples'].segments = segments.repeat(cameras, 1, 1)
+    return sample
+
+
+def build(model: dict, teacher_checkpoint: Optional[str] = None):
+    """The model with random weights: speed does not depend on them."""
+    if 'teacher' in model:
+        teacher = model['teacher']
+        teacher['checkpoint'] = teacher_checkpoint
+        if isinstance(teacher['model'], str):
+            teacher['model'] = Config.fromfile(
+                find_config(teacher['model'])).model
+    elif teacher_checkpoint:
+        raise ValueError('--teacher takes the config of a distilled student')
+    drop_init_cfg(model)
+    return MODELS.build(model)
+
+
+def drop_init_cfg(config: dict) -> None:
+    """Without ``init_cfg`` nothing is downloaded."""
+    config.pop('init_cfg', None)
+    for value in config.values():
+        if isinstance(value, dict):
+            drop_init_cfg(value)
+
+
+def measure(model, batch: dict, step: Callable, device, *, repeat: int,
+            warm_up: int) -> Dict[str, Stage]:
+    """Runs a step again and again and returns its stages."""
+    meter = StageMeter(device)
+    for name, stage in find_stages(model, device).items():
+        meter.watch(name, *stage)
+    try:
+        for run in range(-warm_up, repeat):
+            if run == 0:
+                meter.reset()
+            with meter.repetition():
+                step(model, batch, meter)
+    finally:
+        meter.release()
+    return meter.stages()
+
+
+def test_step(model, batch: dict, meter: StageMeter) -> None:
+    model.eval()
+    with torch.no_grad():
+        data = model.data_preprocessor(batch, False)
+        model(**data, mode='predict')
+
+
+def make_train_step(model, optim_wrapper: dict) -> Callable:
+    """Losses, backward and optimizer, as the runner does them."""
+    optimizer = build_optim_wrapper(model, optim_wrapper)
+
+    def step(model, batch: dict, meter: StageMeter) -> None:
+        model.train()
+        data = model.data_preprocessor(batch, True)
+        with optimizer.optim_context(model):
+            losses = model(**data, mode='loss')
+        total, _ = model.parse_losses(losses)
+        with meter.stage('backward'):
+            optimizer.backward(total)
+        with meter.stage('optimizer'):
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
+
+
+def stage_rows(stages: Dict[str, Stage],
+               loaded: Optional[int]) -> List[List[str]]:
+    """Rows of the table: stage, calls, seconds, CPU seconds, share, peak."""
+    total = sum(stage.seconds for stage in stages.values())
+    cpu_total = sum(stage.cpu_seconds for stage in stages.values())
+    peaks = [stage.peak for stage in stages.values() if stage.peak]
+
+    def row(name, stage):
+        return [name, str(stage.calls), f'{stage.seconds:.3f}',
+                f'{stage.cpu_seconds:.3f}',
+                f'{100 * stage.seconds / total:.1f} %', gibibytes(stage.peak)]
+
+    loaded_row = ['model and batch loaded', *'----', gibibytes(loaded)]
+    everything = Stage(total, cpu_total, max(peaks, default=None), 1)
+    return [loaded_row, *(row(name, stage) for name, stage in stages.items()),
+            row('all', everything)]
+
+
+def gibibytes(number: Optional[int]) -> str:
+    return '-' if number is None else f'{number / 2**30:.2f}'
+
+
+def operator_rows(step: Callable, model, batch: dict, device,
+                  limit: int = 12) -> List[List[str]]:
+    """The operators that take most time by themselves: name, calls, s, %."""
+    from torch.profiler import ProfilerActivity, profile
+    activities = [ProfilerActivity.CPU]
+    if device.type == 'cuda':
+        activities.append(ProfilerActivity.CUDA)
+    meter = StageMeter(device)
+    with profile(activities=activities) as profiler, meter.repetition():
+        step(model, batch, meter)
+
+    def microseconds(event) -> float:
+        if device.type != 'cuda':
+            return event.self_cpu_time_total
+        # renamed in torch 2.4
+        return getattr(event, 'self_device_time_total',
+                       getattr(event, 'self_cuda_time_total', 0.))
+
+    events = sorted(profiler.key_averages(), key=microseconds, reverse=True)
+    total = sum(map(microseconds, events)) or 1.
+    return [[event.key, str(event.count), f'{microseconds(event) / 1e6:.3f}',
+             f'{100 * microseconds(event) / total:.1f} %']
+            for event in events[:limit]]
+
+
+def show(console: Console, title: str, head: List[str],
+         rows: List[List[str]]) -> str:
+    """Prints a table and returns it in Markdown."""
+    table = Table(title=title)
+    for i, name in enumerate(head):
+        table.add_column(
+            name, justify='right' if i else 'left', overflow='fold')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    lines = [f'### {title}', '', '| ' + ' | '.join(head) + ' |',
+             '|---|' + '---:|' * (len(head) - 1)]
+    lines += ['| ' + ' | '.join([f'`{row[0]}`', *row[1:]]) + ' |'
+              for row in rows]
+    return '\n'.join(lines) + '\n'
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    console = Console()
+    MMLogger.get_instance('benchmark', log_level='WARNING')
+    device = torch.device(args.device)
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options)
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    with tempfile.TemporaryDirectory() as folder:
+        data_root = args.data_root
+        if args.keyframe:
+            from radocc_plugin.datasets.keyframe import convert_keyframe
+            convert_keyframe(args.keyframe, folder)
+            data_root = folder
+        sample = load_sample(config, data_root or synthetic_root(),
+                             not args.test)
+    batch = pseudo_collate([sample] * args.batch)
+    model = build(config.model, args.teacher)
+    if args.checkpoint:
+        load_checkpoint(model, args.checkpoint, 'cpu', strict=True)
+    if args.test:  # the student alone
+        model = getattr(model, 'student', model)
+    model = model.to(device)
+    step = test_step if args.test else make_train_step(
+        model, config.optim_wrapper)
+    reset_peak(device)
+    loaded = peak_bytes(device)
+    stages = measure(model, batch, step, device, repeat=args.repeat,
+                     warm_up=args.warm_up)
+
+    name = Path(args.config).stem
+    place = (torch.cuda.get_device_name(device) if device.type == 'cuda' else
+             f'CPU, {torch.get_num_threads()} threads')
+    title = (f'{name}, {"test" if args.test else "training"}, batch '
+             f'{args.batch}, {place}, median of {args.repeat}')
+    text = show(console, title,
+                ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
+                stage_rows(stages, loaded))
+    if args.profile:
+        text += '\n' + show(
+            console, f'{name}, operators by their own time',
+            ['operator', 'calls', 'seconds', 'share'],
+            operator_rows(step, model, batch, device))
+    if args.out:
+        write_atomically(args.out, text)
+        console.print(f'Markdown: {args.out}', highlight=False)
+
+
+if __name__ == '__main__':
+    main()
