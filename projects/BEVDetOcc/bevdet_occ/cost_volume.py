@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from radocc_plugin.geometry import to_homogeneous, transform_points
 from .lift import make_frustum
 from .view_geometry import ViewGeometry
 
@@ -39,19 +38,24 @@ def sampling_positions(geometry: ViewGeometry, previous: ViewGeometry,
     """
     frustum = make_frustum(depth_bins, feature_size,
                            STEREO_DOWNSAMPLE).to(device)
-    depth = frustum[..., 2:]
-    scaled = torch.cat([frustum[..., :2] * depth, depth], dim=-1).view(-1, 3)
-    projection = geometry.augmented_cam2img()
-    motion = torch.linalg.inv(previous.cam2ego) @ geometry.cam2ego
-    # (u d, v d, d) of the frame to the camera frame of the one before
-    affine = motion @ to_homogeneous(torch.linalg.inv(projection))
-    in_camera = transform_points(
-        affine.flatten(0, 1).to(frustum), scaled[None])
-    pixels = in_camera @ projection.flatten(0, 1).to(frustum).mT
-    behind = in_camera[..., 2:] < _NEAR
+    image, cam2img, motion = (
+        matrix.flatten(0, 1).to(frustum)
+        for matrix in (geometry.img_aug_mat, geometry.cam2img,
+                       torch.linalg.inv(previous.cam2ego) @ geometry.cam2ego))
+    # Step by step in float32, as published: rounding decides which samples
+    # at the border are exactly 0, hence ``bias``, and one of them shows in a
+    # whole depth map.
+    points = (frustum.view(1, -1, 3) - image[:, None, :3, 3]
+              ) @ torch.linalg.inv(image[:, :3, :3]).mT
+    points = torch.cat([points[..., :2] * points[..., 2:], points[..., 2:]], 2)
+    points = points @ (motion[:, :3, :3] @ torch.linalg.inv(cam2img)).mT
+    points = points + motion[:, None, :3, 3]
+    behind = points[..., 2:] < _NEAR
+    points = points @ cam2img.mT
+    pixels = points[..., :2] / points[..., 2:]
+    pixels = pixels @ image[:, :2, :2].mT + image[:, None, :2, 3]
     last = frustum.new_tensor(feature_size[::-1]) * STEREO_DOWNSAMPLE - 1
-    positions = pixels[..., :2] / pixels[..., 2:] / last * 2 - 1
-    positions = positions.masked_fill(behind, -2)
+    positions = (pixels / last * 2 - 1).masked_fill(behind, -2)
     return positions.unflatten(1, frustum.shape[:3])
 
 

@@ -21,7 +21,8 @@ class BEVDetOcc(BaseModel):
     one's: they are lifted straight into the current augmented-ego frame
     (``adjacent_cam2ego`` has the ego motion), without gradients. A stereo view
     transformer compares each frame with the one before it, so the batch holds
-    one more frame, of which only the stereo feature is computed.
+    one more frame, of which only the stereo feature is computed: ``adjacent``
+    of the dataset counts ``num_adj + 1`` keyframes back.
 
     Submodules carry the names that published checkpoints use; checkpoints of
     BEVDet dev2.1, which have the head's layers in the detector, load too.
@@ -79,8 +80,9 @@ class BEVDetOcc(BaseModel):
         """Losses, predictions or logits of a batch.
 
         Args:
-            inputs: ``imgs`` (B, N * T, 3, H, W), normalised; the order of
-                cameras and frames is that of ``split_frames``.
+            inputs: ``imgs`` (B, N, 3, H, W), normalised, and, for a model
+                that looks back, ``adjacent_imgs`` (B, A, N, 3, H, W), newest
+                first.
             data_samples: B samples with the calibration in their metainfo
                 (see ``split_frames``); in mode ``loss`` with ``gt_occ`` and,
                 if the view transformer is supervised, ``gt_depth``.
@@ -109,26 +111,31 @@ class BEVDetOcc(BaseModel):
             self, inputs: dict,
             data_samples: Sequence) -> Tuple[Tensor, Optional[Tensor]]:
         """The BEV encoder's input and the predicted depth distributions."""
-        return self.lift_images(inputs['imgs'], data_samples)
+        return self.lift_images(
+            inputs['imgs'],
+            data_samples,
+            adjacent_imgs=inputs.get('adjacent_imgs'))
 
     def lift_images(
             self,
             imgs: Tensor,
             data_samples: Sequence,
-            known_depth: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+            known_depth: Optional[Tensor] = None,
+            adjacent_imgs: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
         """The volumes of all frames, stacked, and the current depths.
 
         Args:
             imgs: See ``forward``.
             data_samples: See ``forward``.
             known_depth: Of the current frame, see ``LSSViewTransformer``.
+            adjacent_imgs: See ``forward``.
 
         Returns:
             The volume, channels of the oldest frame first, and the depth
             distributions of the current frame (B * N, D, H, W).
         """
         frames = split_frames(imgs, data_samples,
-                              1 + self.num_adj + self.stereo)
+                              1 + self.num_adj + self.stereo, adjacent_imgs)
         # Oldest first: so batch norms see the frames in the published order.
         volumes = []
         with torch.no_grad():

@@ -1,8 +1,7 @@
 """Golden cases of whole detectors as our models and batches."""
 import torch
-from mmengine.config import Config
 
-from radocc_plugin.registry import MODELS
+from projects.BEVDetOcc.bevdet_occ import BEVDetOcc
 from radocc_plugin.structures import OccData, OccDataSample
 
 # Published arguments that have one value in all released configs.
@@ -15,11 +14,10 @@ IGNORED = dict(
     occ_head=('use_predicter', 'loss_occ'))
 
 
-def build_detector(case):
-    """The model that a case's config describes, filled and in eval mode."""
+def build_detector(case, **head):
+    """The model that a case's config describes, with changes of its head."""
     published = case.config['model']
     config = dict(
-        type='radocc_plugin.BEVDetOcc',
         data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),
         num_adj=published.get('num_adj', 0),
         occ_head=dict(
@@ -31,6 +29,7 @@ def build_detector(case):
                 for key, value in published[name].items()
                 if key not in ignored
             }
+    config['occ_head'].update(head)
     if 'pre_process' in published:
         config['pre_process_net'] = dict(published['pre_process'])
     lift = config['img_view_transformer']
@@ -47,11 +46,11 @@ def build_detector(case):
                 scope, part['type'] = (scope, 'Stereo' + part['type']
                                        ) if stereo else ('mmdet', part['type'])
             part['type'] = f'{scope}.{part["type"]}'
-    return MODELS.build(Config(config))
+    return BEVDetOcc(**config)
 
 
 def make_batch(case):
-    """``imgs`` and data samples of a case; its notes tell the layouts."""
+    """Inputs and data samples of a case; its notes tell the layouts."""
     ego2global = frames_of(case, 'ego2global')
     # published: the key ego pose is that of the first camera
     cam2ego = torch.linalg.inv(
@@ -61,7 +60,8 @@ def make_batch(case):
     for values in (cam2img, rotation, shift):
         assert torch.equal(values, values[:, :1].expand_as(values))
     image = torch.zeros(*rotation.shape[:3], 4, 4, dtype=torch.float64)
-    image[..., :3, :3], image[..., :3, 3], image[..., 3, 3] = rotation, shift, 1
+    image[..., :3, :3], image[..., :3, 3] = rotation, shift
+    image[..., 3, 3] = 1
     labels, mask = case.input('labels'), case.input('mask_camera')
     samples = []
     for b, flip in enumerate(case.input('bda').double()):
@@ -79,7 +79,9 @@ def make_batch(case):
         if 'gt_depth' in case.input_names():
             sample.gt_depth = case.input('gt_depth')[b]
         samples.append(sample)
-    return case.input('imgs'), samples
+    # camera-major (B, 6 * T, ...) to frame-major
+    imgs = case.input('imgs').unflatten(1, (6, -1)).transpose(1, 2)
+    return dict(imgs=imgs[:, 0], adjacent_imgs=imgs[:, 1:]), samples
 
 
 def frames_of(case, name):

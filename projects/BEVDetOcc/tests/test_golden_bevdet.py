@@ -183,8 +183,8 @@ def test_golden_bevdet_depthnet(golden, cls, name):
                    one_hot.permute(0, 2, 3, 1).flatten(0, 2).to(torch.uint8))
     if name == 'stereo_prev':
         depth = prediction[:, :transformer.num_bins].softmax(1)
-        golden.compare(case, 'depth_loss',
-                       config['loss_depth_weight'] * depth_loss(depth, one_hot))
+        loss = config['loss_depth_weight'] * depth_loss(depth, one_hot)
+        golden.compare(case, 'depth_loss', loss)
 
 
 def test_golden_bevdet_fpn_lss(golden):
