@@ -9,11 +9,17 @@ from projects.conftest import build_model, make_batch, train_steps
 
 TINY = 'projects/BEVDetOcc/configs/bevdet-occ_tiny-4d-stereo_' \
     '1xb1-3e_synthetic.py'
+# 50 x 50 x 4 cells
+COARSE = {
+    f'img_view_transformer.grid_config.{axis}': (low, high, 1.6)
+    for axis, low, high in (('x', -40, 40), ('y', -40, 40), ('z', -1, 5.4))
+}
+COARSE['occ_head.upsample'] = 1
 
 
 @pytest.fixture(scope='module')
 def model():
-    return build_model(TINY).eval()
+    return build_model(TINY, **COARSE).eval()
 
 
 def batch_of(batch_size=1, **kwargs):
@@ -39,10 +45,12 @@ def test_image_sizes_whose_levels_are_odd(model, size):
     """80 x 144 pixels have 5 x 9 cells; the level below has 3 x 5."""
     inputs, samples = batch_of(size=size)
     with torch.no_grad():
+        _, depth = model.extract_volume(inputs, samples)
         logits = model(inputs, samples)
-        losses = model(inputs, samples, mode='loss')
-    assert logits.shape == (1, 200, 200, 16, 18)
-    assert all(loss.isfinite() for loss in losses.values())
+        losses = model.img_view_transformer.loss(depth, samples)
+    assert depth.shape == (6, 44, size[0] // 16, size[1] // 16)
+    assert logits.shape == (1, 50, 50, 4, 18) and logits.isfinite().all()
+    assert losses['loss_depth'] > 0
 
 
 def test_a_wrong_stride_is_named(model):
@@ -79,7 +87,7 @@ def test_gradients_come_from_the_current_frame_only(model):
     inputs, samples = batch_of()
     for name in ('imgs', 'adjacent_imgs'):
         inputs[name].requires_grad_()
-    sum(model(inputs, samples, mode='loss').values()).backward()
+    model(inputs, samples).square().mean().backward()
     model.zero_grad()
     assert inputs['imgs'].grad.any()
     assert inputs['adjacent_imgs'].grad is None
@@ -91,9 +99,9 @@ def test_a_few_steps_learn_a_frame():
 
 
 def test_checkpointing_changes_nothing_but_memory():
-    plain = build_model(TINY).eval()
+    plain = build_model(TINY, **COARSE).eval()
     recomputed = build_model(
-        TINY, **{
+        TINY, **COARSE, **{
             'img_backbone.with_cp': True,
             'img_bev_encoder_backbone.with_cp': True
         }).eval()
@@ -103,7 +111,7 @@ def test_checkpointing_changes_nothing_but_memory():
         model.requires_grad_(False)
         model.img_bev_encoder_backbone.requires_grad_()
         model.img_neck.requires_grad_()
-        sum(model(inputs, samples, mode='loss').values()).backward()
+        model(inputs, samples).square().mean().backward()
     gradients = [{n: p.grad for n, p in m.named_parameters() if p.grad is
                   not None} for m in (plain, recomputed)]
     assert gradients[0].keys() == gradients[1].keys() and gradients[0]
@@ -118,13 +126,12 @@ def mirror_symmetric_model() -> BEVDetOcc:
     BDA entries, and it keeps no point below the lower bounds.
     """
     model = build_model(
-        TINY, **{
+        TINY, **COARSE, **{
             'img_view_transformer.published_truncation': False,
             'img_bev_encoder_backbone.num_layer': (1, ),
             'img_bev_encoder_backbone.num_channels': (16, ),
             'img_bev_encoder_backbone.stride': (1, ),
             'img_bev_encoder_neck.in_channels': 16,
-            'occ_head.upsample': 1,
         }).eval()
     for module in model.modules():
         if isinstance(module, nn.Conv3d):

@@ -15,4 +15,7 @@ model = dict(
         num_layer=(1, ),
         num_channels=(16, ),
         stride=(1, )),
-    img_bev_encoder_backbone=dict(numC_input=32, num_layer=(1, 1, 1)))
+    # the first level is the stack of both frames itself
+    img_bev_encoder_backbone=dict(
+        numC_input=32, num_channels=(32, 32, 64)),
+    img_bev_encoder_neck=dict(in_channels=128))
