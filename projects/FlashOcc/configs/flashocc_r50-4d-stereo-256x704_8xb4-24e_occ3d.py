@@ -1,6 +1,6 @@
 _base_ = [
     './_base_/flashocc_r50-4d-stereo.py',
-    '../../BEVDetOcc/configs/_base_/occ3d_4d-stereo_256x704.py',
+    '../../../configs/_base_/datasets/occ3d_nuscenes_bevdet4d.py',
     '../../../configs/_base_/schedules/bevdet_24e.py',
     '../../../configs/_base_/default_runtime.py',
 ]

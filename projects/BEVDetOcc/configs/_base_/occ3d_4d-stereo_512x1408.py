@@ -1,4 +1,4 @@
-_base_ = './occ3d_4d-stereo_256x704.py'
+_base_ = '../../../../configs/_base_/datasets/occ3d_nuscenes_bevdet4d.py'
 input_size = (512, 1408)
 train_pipeline, radocc_train_pipeline, test_pipeline = [[
     dict(step, input_size=input_size) if 'input_size' in step else step
