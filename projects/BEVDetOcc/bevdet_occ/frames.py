@@ -44,7 +44,7 @@ def split_frames(imgs: Tensor,
         ValueError: If there are fewer frames, or images and matrices do not
             fit.
     """
-    geometry = ViewGeometry.from_data_samples(data_samples, imgs.device)
+    geometry = ViewGeometry.from_data_samples(data_samples)
     if imgs.shape[:2] != geometry.cam2img.shape[:2]:
         raise ValueError(
             'imgs take (B, N, ...) as cam2img has it, '

@@ -27,6 +27,7 @@ class LiftPlan(NamedTuple):
 # A rig is met again by the teacher that distils into a student, and at test
 # wherever cameras fire in the same pose; a training step draws new ones.
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # a plan made in testing serves in training too
 def plan_lift(geometry: ViewGeometry, depth_bins: Tuple[float, float, float],
               feature_size: Tuple[int, int], downsample: int, grid: VoxelGrid,
               truncate: bool, device: torch.device) -> LiftPlan:

@@ -20,8 +20,10 @@ SHAPES = dict(
 class ViewGeometry:
     """Cameras and augmentations of a batch, as ``docs/conventions.md`` says.
 
-    Two geometries are equal if their matrices are, so that what is computed
-    from one can be kept for the next (see ``plan_lift``).
+    The matrices stay on the CPU in float64; what is made of them goes where
+    it is used. Two geometries that lift points to the same places are equal,
+    so that what is computed from one can be kept for the next (see
+    ``plan_lift``).
 
     Args:
         cam2img: Intrinsics of the raw images, shape (B, N, 3, 3).
@@ -39,22 +41,13 @@ class ViewGeometry:
     key_cam2ego: Optional[Tensor] = None
 
     @classmethod
-    def from_data_samples(cls, data_samples: Sequence,
-                          device=None) -> 'ViewGeometry':
-        """Geometry of the key frame from data samples, float64.
+    def from_data_samples(cls, data_samples: Sequence) -> 'ViewGeometry':
+        """Geometry of the key frame from the metainfo of data samples.
 
         Raises:
             ValueError: If a matrix is missing or has a wrong shape.
         """
-        geometry = cls(**{name: _stack(data_samples, name) for name in SHAPES})
-        # Taken before the move: a comparison must not wait for the device.
-        content = geometry.content
-        geometry = replace(
-            geometry,
-            **{name: getattr(geometry, name).to(device)
-               for name in SHAPES})
-        geometry.__dict__['content'] = content
-        return geometry
+        return cls(**{name: _stack(data_samples, name) for name in SHAPES})
 
     def earlier(self, cam2ego: Tensor) -> 'ViewGeometry':
         """The same cameras in an earlier frame.
@@ -66,7 +59,7 @@ class ViewGeometry:
         """
         return replace(
             self,
-            cam2ego=cam2ego.to(self.cam2ego),
+            cam2ego=cam2ego,
             key_cam2ego=self._told_cam2ego)
 
     @property
@@ -77,7 +70,7 @@ class ViewGeometry:
     def content(self) -> tuple:
         """The matrices that place lifted points, as bytes."""
         return tuple(
-            getattr(self, name).cpu().numpy().tobytes() for name in SHAPES)
+            getattr(self, name).numpy().tobytes() for name in SHAPES)
 
     def __eq__(self, other) -> bool:
         return isinstance(other, ViewGeometry) and \

@@ -172,7 +172,8 @@ class LSSViewTransformerBEVDepth(LSSViewTransformer):
                       features: Tensor,
                       geometry: ViewGeometry,
                       matching: Optional[Tensor] = None) -> Tensor:
-        return self.depth_net(features, geometry.depth_net_input(), matching)
+        camera = geometry.depth_net_input().to(features.device)
+        return self.depth_net(features, camera, matching)
 
 
 @MODELS.register_module()

@@ -177,6 +177,29 @@ def test_a_rig_is_planned_once():
     assert misses(transformer(published_truncation=False), make_sample()) == 1
 
 
+def test_a_plan_made_in_inference_serves_in_training():
+    lift, sample = transformer(), make_sample()
+    features = torch.randn(6, 8, 12, 32)
+    plan_lift.cache_clear()
+    with torch.inference_mode():
+        lift(features, ViewGeometry.from_data_samples([sample]))
+    volume, _ = lift(features, ViewGeometry.from_data_samples([sample]))
+    volume.sum().backward()
+    assert plan_lift.cache_info().hits == 1
+    assert lift.depth_net.weight.grad.any()
+
+
+def test_the_order_of_cameras_does_not_matter():
+    lift, sample = transformer(), augmented_sample()
+    features = torch.randn(6, 8, 12, 32)
+    expected, _ = lift(features, ViewGeometry.from_data_samples([sample]))
+    order = [3, 1, 5, 0, 2, 4]
+    for name in ('cam2img', 'cam2ego', 'img_aug_mat'):
+        sample.set_metainfo({name: sample.metainfo[name][order]})
+    volume, _ = lift(features[order], ViewGeometry.from_data_samples([sample]))
+    torch.testing.assert_close(volume, expected)
+
+
 def test_a_static_point_is_lifted_to_one_place_from_every_frame():
     sample = make_sample(num_adjacent=2)
     sample.set_metainfo(dict(bda_mat=FLIP_Y))
