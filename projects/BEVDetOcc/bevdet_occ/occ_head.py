@@ -6,16 +6,11 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from radocc_plugin.losses.occupancy import masked_cross_entropy
+from radocc_plugin.losses.occupancy import (class_balanced_weights,
+                                            masked_cross_entropy)
 from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
 from .bev_encoder import CONV_CFG
-
-# Voxels of each class in the training split, as FlashOCC counts them.
-CLASS_FREQUENCIES = (944004, 1897170, 152386, 2391677, 16957802, 724139,
-                     189027, 2074468, 413451, 2384460, 5916653, 175883646,
-                     4275424, 51393615, 61411620, 105975596, 116424404,
-                     1892500630)
 
 
 class _OccHead(BaseModule):
@@ -57,8 +52,7 @@ class _OccHead(BaseModule):
             if class_weight is not None:
                 raise ValueError('class_balance brings its own class_weight; '
                                  'set one of them')
-            frequencies = torch.tensor(CLASS_FREQUENCIES)
-            class_weight = (1 / (frequencies + 0.001).log()).tolist()
+            class_weight = class_balanced_weights().tolist()
         self.register_buffer(
             'class_weight',
             None if class_weight is None else torch.tensor(class_weight),

@@ -82,6 +82,6 @@ class OccTeacher(BEVDetOcc):
         """One-hot depths of the returns, if the lift shall take them."""
         if not self.depth_from_lidar:
             return None
-        geometry = ViewGeometry.from_data_samples(data_samples, imgs.device)
+        geometry = ViewGeometry.from_data_samples(data_samples)
         maps = lidar_depth_maps(points, geometry, tuple(imgs.shape[-2:]))
         return self.img_view_transformer.one_hot_depth(maps)
