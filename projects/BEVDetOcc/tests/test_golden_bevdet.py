@@ -195,6 +195,7 @@ def test_golden_bevdet_fpn_lss(golden):
     golden.compare(case, 'out', neck([case.input('s2'), case.input('s3')]))
 
 
+@pytest.mark.slow  # Swin-B
 def test_golden_bevdet_swin_stereo(golden):
     case = golden.case('bevdet_swin_stereo')
     published = ('return_stereo_feat', 'pretrain_style',
