@@ -44,8 +44,14 @@ def build_model(path: str, seed: int = 0, **changes):
     return MODELS.build(config.model)
 
 
-def make_sample(height: int = 96, width: int = 256, seed: int = 0):
-    """A sample with six cameras around the ego, random labels and depths."""
+def make_sample(height: int = 96,
+                width: int = 256,
+                seed: int = 0,
+                num_adjacent: int = 0):
+    """A sample with six cameras around the ego, random labels and depths.
+
+    Between frames the ego drives two metres ahead and turns a little.
+    """
     generator = torch.Generator().manual_seed(seed)
     cam2ego = []
     for yaw in np.deg2rad([55, 0, -55, 110, 180, -110]):
@@ -55,17 +61,30 @@ def make_sample(height: int = 96, width: int = 256, seed: int = 0):
         matrix[:3, :3] = np.stack([right, [0, 0, -1], forward], axis=1)
         matrix[:3, 3] = forward + [0, 0, 1.5]
         cam2ego.append(matrix)
+    cam2ego = np.stack(cam2ego)
+    angle = 0.03
+    frame2next = np.eye(4)
+    frame2next[:2, :2] = [[np.cos(angle), -np.sin(angle)],
+                          [np.sin(angle), np.cos(angle)]]
+    frame2next[0, 3] = -2
     focal = 0.8 * width
     cam2img = np.array([[focal, 0, width / 2], [0, focal, height / 2],
                         [0, 0, 1]])
     sample = OccDataSample(
         metainfo=dict(
             cam2img=np.stack([cam2img] * 6),
-            cam2ego=np.stack(cam2ego),
+            cam2ego=cam2ego,
             img_aug_mat=np.stack([np.eye(4)] * 6),
             bda_mat=np.eye(4),
             ori_shape=(height, width),
             img_shape=(height, width)))
+    if num_adjacent:
+        sample.set_metainfo(
+            dict(
+                adjacent_cam2ego=np.stack([
+                    np.linalg.matrix_power(frame2next, frame + 1) @ cam2ego
+                    for frame in range(num_adjacent)
+                ])))
     grid = (200, 200, 16)
     sample.gt_occ = OccData(
         semantics=torch.randint(
@@ -77,23 +96,32 @@ def make_sample(height: int = 96, width: int = 256, seed: int = 0):
     return sample
 
 
-def make_batch(batch_size: int = 1, seed: int = 0):
-    """``inputs`` (96 x 256 images, 5000 points) and ``data_samples``."""
+def make_batch(batch_size: int = 1,
+               seed: int = 0,
+               size: tuple = (96, 256),
+               num_adjacent: int = 0):
+    """``inputs`` (images of ``size``, 5000 points) and ``data_samples``."""
     generator = torch.Generator().manual_seed(seed)
     scale = torch.tensor([80, 80, 6.4, 255, 0])
     shift = torch.tensor([40, 40, 1.0, 0, 0])
     inputs = dict(
-        imgs=torch.randn(batch_size, 6, 3, 96, 256, generator=generator),
+        imgs=torch.randn(batch_size, 6, 3, *size, generator=generator),
         points=[
             torch.rand(5000, 5, generator=generator) * scale - shift
             for _ in range(batch_size)
         ])
-    return inputs, [make_sample(seed=seed + i) for i in range(batch_size)]
+    if num_adjacent:
+        inputs['adjacent_imgs'] = torch.randn(
+            batch_size, num_adjacent, 6, 3, *size, generator=generator)
+    return inputs, [
+        make_sample(*size, seed=seed + i, num_adjacent=num_adjacent)
+        for i in range(batch_size)
+    ]
 
 
-def train_steps(model, steps: int = 3):
+def train_steps(model, steps: int = 3, **batch):
     """Losses of a few steps on one frame of ground below free space."""
-    inputs, samples = make_batch()
+    inputs, samples = make_batch(**batch)
     samples[0].gt_occ.semantics[:] = FREE
     samples[0].gt_occ.semantics[:, :, :3] = DRIVEABLE
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)

@@ -1,10 +1,15 @@
-"""3D encoder of occupancy volumes, (B, C, Z, Y, X)."""
+"""Encoders of occupancy volumes, (B, C, Z, Y, X), and BEV maps (B, C, Y, X).
+
+Parameters are named as in BEVDet dev2.1.
+"""
 from typing import Optional, Sequence, Tuple
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmdet.models.backbones.resnet import BasicBlock
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from radocc_plugin.registry import MODELS
 
@@ -51,9 +56,8 @@ class BasicBlock3D(BaseModule):
         return F.relu(out + self.downsample(volume), inplace=True)
 
 
-@MODELS.register_module()
-class CustomResNet3D(BaseModule):
-    """Stages of residual 3D blocks, parameters named as in BEVDet dev2.1.
+class _ResidualStages(BaseModule):
+    """Stages of residual blocks.
 
     Args:
         numC_input: Input channels.
@@ -62,6 +66,8 @@ class CustomResNet3D(BaseModule):
         num_channels: Channels of each stage.
         stride: Stride of the first block of each stage.
         backbone_output_ids: Stages whose output is returned; all by default.
+        with_cp: Whether blocks are computed again in the backward pass, which
+            saves their activations.
     """
 
     def __init__(self,
@@ -70,6 +76,7 @@ class CustomResNet3D(BaseModule):
                  num_channels: Sequence[int] = (32, 64, 128),
                  stride: Sequence[int] = (2, 2, 2),
                  backbone_output_ids: Optional[Sequence[int]] = None,
+                 with_cp: bool = False,
                  init_cfg=None) -> None:
         super().__init__(init_cfg)
         if not len(num_layer) == len(num_channels) == len(stride):
@@ -83,28 +90,57 @@ class CustomResNet3D(BaseModule):
             for _ in range(blocks):
                 first = not len(stage)
                 stage.append(
-                    BasicBlock3D(channels, out_channels, step if first else 1,
-                                 first))
+                    self.build_block(channels, out_channels,
+                                     step if first else 1, first))
                 channels = out_channels
             self.layers.append(stage)
         self.backbone_output_ids = tuple(
             range(len(self.layers))
             if backbone_output_ids is None else backbone_output_ids)
+        self.with_cp = with_cp
 
-    def forward(self, volume: Tensor) -> Tuple[Tensor, ...]:
+    @staticmethod
+    def build_block(in_channels: int, out_channels: int, stride: int,
+                    downsample: bool) -> nn.Module:
+        """A block; ``downsample`` asks for a convolution as shortcut."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         outputs = []
         for stage, layer in enumerate(self.layers):
-            volume = layer(volume)
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
             if stage in self.backbone_output_ids:
-                outputs.append(volume)
+                outputs.append(x)
         return tuple(outputs)
+
+
+@MODELS.register_module()
+class CustomResNet3D(_ResidualStages):
+    """Residual 3D blocks on volumes, see ``_ResidualStages``."""
+
+    build_block = staticmethod(BasicBlock3D)
+
+
+@MODELS.register_module()
+class CustomResNet(_ResidualStages):
+    """Residual 2D blocks on BEV maps, see ``_ResidualStages``."""
+
+    @staticmethod
+    def build_block(in_channels: int, out_channels: int, stride: int,
+                    downsample: bool) -> nn.Module:
+        shortcut = nn.Conv2d(
+            in_channels, out_channels, 3, stride,
+            padding=1) if downsample else None
+        return BasicBlock(
+            in_channels, out_channels, stride, downsample=shortcut)
 
 
 @MODELS.register_module()
 class LSSFPN3D(BaseModule):
     """Upsamples all levels to the first, concatenates and mixes them.
-
-    Parameters named as in BEVDet dev2.1.
 
     Args:
         in_channels: Sum of the levels' channels.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor,
-             voxel_of: Tensor, num_voxels: int) -> Tensor:
+             offsets: Tensor) -> Tensor:
     """Sums ``depth * feature`` of all frustum points that fall into a voxel.
 
     Exact and differentiable in ``depth`` and ``features``. The pooling is an
@@ -16,9 +16,10 @@ def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor,
     Args:
         depth: Depth probabilities, shape (cameras, D, H, W).
         features: Image features, shape (cameras, C, H, W).
-        point_of: Flat index into ``depth`` of each kept point, shape (K,).
-        voxel_of: Flat voxel index of each kept point, ascending, shape (K,).
-        num_voxels: Number of voxels V of the whole batch.
+        point_of: Flat index into ``depth`` of each kept point, voxel by
+            voxel, shape (K,).
+        offsets: First kept point of each of the batch's V voxels, ascending,
+            shape (V,); voxel v owns ``offsets[v]:offsets[v + 1]``.
 
     Returns:
         Voxel features, shape (V, C), float32 at least; zero where no point
@@ -32,11 +33,5 @@ def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor,
     weights = depth.flatten().to(dtype)[point_of]
     area = height * width
     cell_of = point_of // (bins * area) * area + point_of % area
-    first_of_voxel = torch.searchsorted(
-        voxel_of, torch.arange(num_voxels, device=voxel_of.device))
     return F.embedding_bag(
-        cell_of,
-        cells,
-        first_of_voxel,
-        mode='sum',
-        per_sample_weights=weights)
+        cell_of, cells, offsets, mode='sum', per_sample_weights=weights)

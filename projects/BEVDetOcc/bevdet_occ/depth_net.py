@@ -2,6 +2,8 @@
 
 Parameters are named as in BEVDet dev2.1.
 """
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones.resnet import BasicBlock
@@ -93,6 +95,7 @@ class DepthNet(nn.Module):
         context_channels: Channels C of the context.
         depth_channels: Number of depth bins D.
         aspp_mid_channels: Width of each ASPP branch.
+        stereo: Whether a cost volume at four times the resolution joins in.
     """
 
     def __init__(self,
@@ -100,7 +103,8 @@ class DepthNet(nn.Module):
                  mid_channels: int,
                  context_channels: int,
                  depth_channels: int,
-                 aspp_mid_channels: int = 96) -> None:
+                 aspp_mid_channels: int = 96,
+                 stereo: bool = False) -> None:
         super().__init__()
         self.reduce_conv = nn.Sequential(
             nn.Conv2d(in_channels, mid_channels, 3, padding=1),
@@ -111,27 +115,47 @@ class DepthNet(nn.Module):
         self.depth_se = _CameraGate(mid_channels)
         self.context_mlp = _CameraMLP(mid_channels)
         self.context_se = _CameraGate(mid_channels)
+        channels, shortcut = mid_channels, None
+        if stereo:
+            # published spelling; the checkpoints have it
+            self.cost_volumn_net = nn.Sequential(*(
+                layer for _ in range(2)
+                for layer in (nn.Conv2d(
+                    depth_channels, depth_channels, 3, stride=2, padding=1),
+                              nn.BatchNorm2d(depth_channels))))
+            channels = mid_channels + depth_channels
+            shortcut = nn.Conv2d(channels, mid_channels, 1)
+        self.stereo = stereo
         self.depth_conv = nn.Sequential(
-            BasicBlock(mid_channels, mid_channels),
+            BasicBlock(channels, mid_channels, downsample=shortcut),
             BasicBlock(mid_channels, mid_channels),
             BasicBlock(mid_channels, mid_channels),
             _ASPP(mid_channels, aspp_mid_channels),
             nn.Conv2d(mid_channels, depth_channels, 1))
 
-    def forward(self, x: Tensor, camera: Tensor) -> Tensor:
-        """Depth logits, then context.
+    def forward(self,
+                x: Tensor,
+                camera: Tensor,
+                cost_volume: Optional[Tensor] = None) -> Tensor:
+        """Logits and context, shape (B * N, D + C, H, W).
 
         Args:
-            x: Image features, shape (B * N, C_in, H, W).
-            camera: ``ViewGeometry.depth_net_input()``, shape (B, N, 27).
-
-        Returns:
-            Shape (B * N, D + C, H, W).
+            x: Image features, shape (B * N, in_channels, H, W).
+            camera: Camera description, shape (B, N, 27).
+            cost_volume: Matching distribution of the stereo net, shape
+                (B * N, D, 4 H, 4 W); zeros, as published, where there is no
+                earlier frame.
         """
         x = self.reduce_conv(x)
         camera = self.bn(camera.flatten(0, 1))
         context = self.context_se(x, self.context_mlp(camera)[..., None, None])
         depth = self.depth_se(x, self.depth_mlp(camera)[..., None, None])
+        if self.stereo:
+            if cost_volume is None:
+                cost_volume = x.new_zeros(
+                    len(x), self.cost_volumn_net[0].in_channels,
+                    4 * x.shape[-2], 4 * x.shape[-1])
+            depth = torch.cat([depth, self.cost_volumn_net(cost_volume)], 1)
         return torch.cat(
             [self.depth_conv(depth),
              self.context_conv(context)], dim=1)

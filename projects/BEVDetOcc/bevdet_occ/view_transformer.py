@@ -11,124 +11,77 @@ from torch import Tensor, nn
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.registry import MODELS
 from .bev_pool import bev_pool
+from .cost_volume import cost_volume, sampling_positions
 from .depth import depth_loss, one_hot_depth
 from .depth_net import DepthNet
+from .lift import plan_lift
 from .view_geometry import ViewGeometry
-
-
-def make_frustum(depth: Sequence[float], input_size: Tuple[int, int],
-                 downsample: int) -> Tensor:
-    """Pixel and depth of every frustum point.
-
-    Pixels run from the first to the last of the image end to end, as
-    published, not through the centres of the feature cells.
-
-    Args:
-        depth: ``(first, end, step)`` of the depth bins in metres.
-        input_size: Height and width of the network input in pixels.
-        downsample: Stride of the feature map.
-
-    Returns:
-        (u, v, d), shape (D, H, W, 3).
-    """
-    height, width = input_size
-    depths = torch.arange(*depth, dtype=torch.float32)
-    rows = torch.linspace(0, height - 1, height // downsample)
-    columns = torch.linspace(0, width - 1, width // downsample)
-    d, v, u = torch.meshgrid(depths, rows, columns, indexing='ij')
-    return torch.stack([u, v, d], dim=-1)
-
-
-def assign_voxels(points: Tensor,
-                  grid: VoxelGrid,
-                  truncate: bool = True) -> Tuple[Tensor, Tensor]:
-    """The voxel of each point that falls into the grid.
-
-    Args:
-        points: Metric points in the grid's frame, shape (B, ..., 3).
-        grid: The voxel grid.
-        truncate: Whether coordinates are truncated toward zero, so that points
-            up to one cell below a lower bound fall into cell 0, as published;
-            otherwise they are dropped.
-
-    Returns:
-        Flat indices of the kept points and their flat voxel indices in the
-        order (B, Z, Y, X), sorted by voxel; shape (K,) each.
-    """
-    cells = (points - points.new_tensor(grid.minimum)) / points.new_tensor(
-        grid.voxel_size)
-    cells = (cells if truncate else cells.floor()).long()
-    upper = torch.as_tensor(grid.shape, device=points.device)
-    inside = ((cells >= 0) & (cells < upper)).all(-1)
-    batch = torch.arange(len(points), device=points.device)
-    batch = batch.view(-1, *[1] * (points.dim() - 2))
-    nx, ny, nz = grid.shape
-    x, y, z = cells.unbind(-1)
-    voxels = ((batch * nz + z) * ny + y) * nx + x
-    kept = inside.flatten().nonzero().squeeze(1)
-    voxel_of, order = voxels.flatten()[kept].sort(stable=True)
-    return kept[order], voxel_of
 
 
 @MODELS.register_module()
 class LSSViewTransformer(BaseModule):
     """Lift-splat with a depth distribution from one 1 x 1 convolution.
 
+    Takes images of any size; the frustum spans the feature map.
+
     Args:
         grid_config: ``x``, ``y``, ``z`` as (lower, upper, cell size) in metres
             of the augmented-ego frame and ``depth`` as (first, end, step).
-        input_size: Height and width of the network input in pixels.
         in_channels: Channels of the image features.
         out_channels: Channels C of the volume.
         downsample: Stride of the image features.
+        collapse_z: Whether the volume is a bird's-eye-view map (B, C, Y, X);
+            takes a grid of one cell in z.
         loss_depth_weight: Weight of the LiDAR depth loss; 0 for none.
         published_truncation: See ``assign_voxels``.
 
     Raises:
-        ValueError: If ``downsample`` does not divide ``input_size``.
+        ValueError: If ``collapse_z`` does not fit the grid.
     """
+
+    stereo = False  # whether depth is compared with the frame before
 
     def __init__(self,
                  grid_config: Dict[str, Sequence[float]],
-                 input_size: Tuple[int, int],
                  in_channels: int,
                  out_channels: int,
                  downsample: int = 16,
+                 collapse_z: bool = False,
                  loss_depth_weight: float = 0.0,
                  published_truncation: bool = True,
                  init_cfg=None) -> None:
         super().__init__(init_cfg)
-        if any(size % downsample for size in input_size):
-            raise ValueError(f'input_size {tuple(input_size)} takes multiples '
-                             f'of downsample {downsample}')
         axes = [grid_config[axis] for axis in 'xyz']
         self.grid = VoxelGrid(
             [axis[0] for axis in axes] + [axis[1] for axis in axes],
             tuple(round((high - low) / size) for low, high, size in axes))
+        if collapse_z and self.grid.shape[2] != 1:
+            raise ValueError('collapse_z takes a grid_config with one cell in '
+                             f'z, got {self.grid.shape[2]}')
         self.depth_bins = tuple(grid_config['depth'])
+        self.num_bins = len(torch.arange(*self.depth_bins))
         self.downsample = downsample
+        self.collapse_z = collapse_z
         self.loss_depth_weight = loss_depth_weight
         self.published_truncation = published_truncation
-        self.register_buffer(
-            'frustum',
-            make_frustum(self.depth_bins, input_size, downsample),
-            persistent=False)
-        self.num_bins = len(self.frustum)
         self.out_channels = out_channels
         self.depth_net = self.build_depth_net(in_channels)
 
     def build_depth_net(self, in_channels: int) -> nn.Module:
         return nn.Conv2d(in_channels, self.num_bins + self.out_channels, 1)
 
-    def predict_depth(self, features: Tensor,
-                      geometry: ViewGeometry) -> Tensor:
+    def predict_depth(self,
+                      features: Tensor,
+                      geometry: ViewGeometry,
+                      matching: Optional[Tensor] = None) -> Tensor:
         """Depth logits and context, shape (B * N, D + C, H, W)."""
         return self.depth_net(features)
 
     def forward(self,
                 features: Tensor,
                 geometry: ViewGeometry,
-                known_depth: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+                known_depth: Optional[Tensor] = None,
+                matching: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
         """Lifts image features into the augmented-ego volume.
 
         Args:
@@ -136,16 +89,14 @@ class LSSViewTransformer(BaseModule):
             geometry: Calibration of the batch.
             known_depth: Depth distributions that replace the predicted ones
                 where they are not all zero, shape (B * N, D, H, W).
+            matching: ``match`` of a stereo view transformer.
 
         Returns:
-            The volume, shape (B, C, Z, Y, X), and the predicted depth
-            distributions, shape (B * N, D, H, W); both float32.
+            The volume, shape (B, C, Z, Y, X), or (B, C, Y, X) collapsed, and
+            the predicted depth distributions, shape (B * N, D, H, W); both
+            float32.
         """
-        if features.shape[-2:] != self.frustum.shape[1:3]:
-            raise ValueError(
-                f'the image features have shape {tuple(features.shape[-2:])}, '
-                f'input_size / downsample is {tuple(self.frustum.shape[1:3])}')
-        prediction = self.predict_depth(features, geometry)
+        prediction = self.predict_depth(features, geometry, matching)
         with torch.autocast(features.device.type, enabled=False):
             prediction = prediction.float()
             depth = prediction[:, :self.num_bins].softmax(dim=1)
@@ -154,18 +105,20 @@ class LSSViewTransformer(BaseModule):
                 weights = torch.where(
                     known_depth.any(1, keepdim=True), known_depth, depth)
             volume = self.splat(weights, prediction[:, self.num_bins:],
-                                geometry.lift(self.frustum))
+                                geometry)
         return volume, depth
 
-    def splat(self, depth: Tensor, context: Tensor, points: Tensor) -> Tensor:
-        """Pools weighted features at lifted points into (B, C, Z, Y, X)."""
+    def splat(self, depth: Tensor, context: Tensor,
+              geometry: ViewGeometry) -> Tensor:
+        """Pools features (B * N, C, H, W) weighted by depth into a volume."""
+        plan = plan_lift(geometry, self.depth_bins, tuple(depth.shape[-2:]),
+                         self.downsample, self.grid, self.published_truncation,
+                         depth.device)
         nx, ny, nz = self.grid.shape
-        shape = (len(points), nz, ny, nx)
-        point_of, voxel_of = assign_voxels(points, self.grid,
-                                           self.published_truncation)
-        voxels = bev_pool(depth, context, point_of, voxel_of,
-                          len(points) * self.grid.num_voxels)
-        return voxels.unflatten(0, shape).permute(0, 4, 1, 2, 3).contiguous()
+        voxels = bev_pool(depth, context, *plan)
+        volume = voxels.unflatten(0, (-1, nz, ny, nx))
+        volume = volume.permute(0, 4, 1, 2, 3).contiguous()
+        return volume.squeeze(2) if self.collapse_z else volume
 
     def loss(self, depth: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """``loss_depth`` of depth distributions against the LiDAR's.
@@ -213,8 +166,45 @@ class LSSViewTransformerBEVDepth(LSSViewTransformer):
 
     def build_depth_net(self, in_channels: int) -> nn.Module:
         return DepthNet(in_channels, in_channels, self.out_channels,
-                        self.num_bins, **self.depthnet_cfg)
+                        self.num_bins, stereo=self.stereo, **self.depthnet_cfg)
 
-    def predict_depth(self, features: Tensor,
-                      geometry: ViewGeometry) -> Tensor:
-        return self.depth_net(features, geometry.depth_net_input())
+    def predict_depth(self,
+                      features: Tensor,
+                      geometry: ViewGeometry,
+                      matching: Optional[Tensor] = None) -> Tensor:
+        camera = geometry.depth_net_input().to(features.device)
+        return self.depth_net(features, camera, matching)
+
+
+@MODELS.register_module()
+class LSSViewTransformerBEVStereo(LSSViewTransformerBEVDepth):
+    """Lift-splat whose ``DepthNet`` also sees a cost volume over time.
+
+    Args:
+        matching_bias: See ``cost_volume``.
+        **kwargs: Arguments of ``LSSViewTransformerBEVDepth``.
+    """
+
+    stereo = True
+
+    def __init__(self, *args, matching_bias: float = 5.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.matching_bias = matching_bias
+
+    def match(self, current: Tensor, previous: Tensor, geometry: ViewGeometry,
+              previous_geometry: ViewGeometry) -> Tensor:
+        """How stereo features of a frame match those of the frame before.
+
+        Args:
+            current: Stereo features, shape (B * N, c, 4 H, 4 W).
+            previous: Those of the frame before, same shape.
+            geometry: Calibration of the frame.
+            previous_geometry: Calibration of the frame before.
+
+        Returns:
+            Distribution over depth, shape (B * N, D, 4 H, 4 W), no gradient.
+        """
+        positions = sampling_positions(geometry, previous_geometry,
+                                       self.depth_bins, current.shape[-2:],
+                                       current.device)
+        return cost_volume(current, previous, positions, self.matching_bias)

@@ -19,6 +19,10 @@ def random_problem(dtype=torch.float64):
     return depth, features, points[order], voxels
 
 
+def offsets_of(voxel_of):
+    return torch.searchsorted(voxel_of, torch.arange(VOXELS))
+
+
 def test_equals_a_loop_over_points():
     depth, features, point_of, voxel_of = random_problem()
     expected = torch.zeros(VOXELS, CHANNELS, dtype=depth.dtype)
@@ -27,7 +31,7 @@ def test_equals_a_loop_over_points():
             torch.tensor(point), depth.shape)
         weight = depth[camera, bin_, row, column]
         expected[voxel] += weight * features[camera, :, row, column]
-    pooled = bev_pool(depth, features, point_of, voxel_of, VOXELS)
+    pooled = bev_pool(depth, features, point_of, offsets_of(voxel_of))
     torch.testing.assert_close(pooled, expected)
     assert not pooled[-1].any()
 
@@ -35,7 +39,7 @@ def test_equals_a_loop_over_points():
 def test_gradients_are_those_of_finite_differences():
     depth, features, point_of, voxel_of = random_problem()
     assert torch.autograd.gradcheck(
-        lambda d, f: bev_pool(d, f, point_of, voxel_of, VOXELS),
+        lambda d, f: bev_pool(d, f, point_of, offsets_of(voxel_of)),
         (depth.requires_grad_(), features.requires_grad_()))
 
 
@@ -45,14 +49,15 @@ def test_order_of_points_within_a_voxel_does_not_matter():
         len(point_of), generator=torch.Generator().manual_seed(1))
     voxels, order = voxel_of[shuffled].sort(stable=True)
     torch.testing.assert_close(
-        bev_pool(depth, features, point_of[shuffled][order], voxels, VOXELS),
-        bev_pool(depth, features, point_of, voxel_of, VOXELS))
+        bev_pool(depth, features, point_of[shuffled][order],
+                 offsets_of(voxels)),
+        bev_pool(depth, features, point_of, offsets_of(voxel_of)))
 
 
 def test_without_points_the_volume_is_zero():
     depth, features, point_of, voxel_of = random_problem()
     features.requires_grad_()
-    pooled = bev_pool(depth, features, point_of[:0], voxel_of[:0], VOXELS)
+    pooled = bev_pool(depth, features, point_of[:0], offsets_of(voxel_of[:0]))
     assert pooled.shape == (VOXELS, CHANNELS) and not pooled.any()
     pooled.sum().backward()
     assert not features.grad.any()
@@ -60,9 +65,9 @@ def test_without_points_the_volume_is_zero():
 
 def test_half_precision_features_are_summed_in_float32():
     depth, features, point_of, voxel_of = random_problem(torch.float32)
-    pooled = bev_pool(depth, features.bfloat16(), point_of, voxel_of, VOXELS)
+    offsets = offsets_of(voxel_of)
+    pooled = bev_pool(depth, features.bfloat16(), point_of, offsets)
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(
         pooled,
-        bev_pool(depth, features.bfloat16().float(), point_of, voxel_of,
-                 VOXELS))
+        bev_pool(depth, features.bfloat16().float(), point_of, offsets))

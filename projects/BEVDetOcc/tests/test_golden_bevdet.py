@@ -4,19 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from projects.BEVDetOcc.bevdet_occ import (BEVOCCHead3D, CustomFPN,
-                                           CustomResNet3D, LSSFPN3D,
-                                           LSSViewTransformer,
-                                           LSSViewTransformerBEVDepth,
-                                           ViewGeometry)
-from projects.BEVDetOcc.bevdet_occ.view_transformer import assign_voxels
-from projects.conftest import build_model
+from projects.BEVDetOcc.bevdet_occ import (
+    FPN_LSS, BEVOCCHead3D, CustomFPN, CustomResNet3D, LSSFPN3D,
+    LSSViewTransformer, LSSViewTransformerBEVDepth,
+    LSSViewTransformerBEVStereo, StereoSwinTransformer, ViewGeometry)
+from projects.BEVDetOcc.bevdet_occ.cost_volume import (cost_volume,
+                                                       sampling_positions)
+from projects.BEVDetOcc.bevdet_occ.depth import depth_loss
+from projects.BEVDetOcc.bevdet_occ.lift import assign_voxels, make_frustum
 from radocc_plugin.losses.occupancy import masked_cross_entropy
-from radocc_plugin.structures import OccData, OccDataSample
 
-R50 = 'projects/BEVDetOcc/configs/_base_/bevdet-occ_r50.py'
-LIFT = ('grid_config', 'input_size', 'in_channels', 'out_channels',
-        'downsample')
+LIFT = ('grid_config', 'in_channels', 'out_channels', 'downsample')
 
 
 def geometry_of(case) -> ViewGeometry:
@@ -29,6 +27,14 @@ def geometry_of(case) -> ViewGeometry:
     return ViewGeometry(
         intrin.double(),
         case.input('sensor2keyego').double(), image.double(), bda.double())
+
+
+def frustum_of(case):
+    config = case.config['view_transformer']
+    stride = config['downsample']
+    return make_frustum(config['grid_config']['depth'],
+                        [size // stride for size in config['input_size']],
+                        stride)
 
 
 def view_transformer(case, cls, **changes):
@@ -84,15 +90,16 @@ def test_golden_bevdet_lift(golden, truncate, suffix):
     case = golden.case('bevdet_lift')
     transformer = view_transformer(
         case, LSSViewTransformer, published_truncation=truncate)
-    golden.compare(case, 'frustum', transformer.frustum)
-    points = geometry_of(case).lift(transformer.frustum)
+    frustum, geometry = frustum_of(case), geometry_of(case)
+    golden.compare(case, 'frustum', frustum)
+    points = geometry.lift(frustum)
     golden.compare(case, 'coor', points)
     point_of, voxel_of = assign_voxels(points, transformer.grid, truncate)
     golden.compare(case, f'kept{suffix}', np.array([len(point_of)], 'f4'))
 
     depth = case.input('depth').requires_grad_()
     features = case.input('feat').requires_grad_()
-    pooled = transformer.splat(depth, features, points)
+    pooled = transformer.splat(depth, features, geometry)
     golden.compare(case, f'pooled{suffix}', pooled)
     if truncate:
         ranks = torch.full((points[..., 0].numel(), ), -1)
@@ -108,76 +115,107 @@ def test_golden_bevdet_lift_collapsed(golden):
     grid = dict(case.config['view_transformer']['grid_config'])
     grid['z'] = case.config['collapsed_z']
     transformer = view_transformer(
-        case, LSSViewTransformer, grid_config=grid)
-    points = geometry_of(case).lift(transformer.frustum)
-    pooled = transformer.splat(case.input('depth'), case.input('feat'), points)
-    golden.compare(case, 'pooled_collapsed', pooled.squeeze(2))
+        case, LSSViewTransformer, grid_config=grid, collapse_z=True)
+    pooled = transformer.splat(
+        case.input('depth'), case.input('feat'), geometry_of(case))
+    golden.compare(case, 'pooled_collapsed', pooled)
 
 
-def test_golden_bevdet_depthnet(golden):
+def previous_geometry_of(case):
+    """Geometry of the frame before, from the motion of each camera."""
+    geometry = geometry_of(case)
+    motion = torch.linalg.inv(case.input('curr_cam_to_prev_cam').double())
+    return geometry.earlier(geometry.cam2ego @ motion)
+
+
+def test_golden_bevdet_cost_volume(golden):
+    case = golden.case('bevdet_cost_volume')
+    current, previous = case.input('feat_curr'), case.input('feat_prev')
+    # one channel has exact zeros, see the notes of the case
+    first_of_last_group = -case.config['group_size']
+    previous[:, first_of_last_group][case.input('zero_mask')] = 0
+    config = case.config['view_transformer']
+    positions = sampling_positions(
+        geometry_of(case), previous_geometry_of(case),
+        config['grid_config']['depth'], current.shape[-2:], 'cpu')
+    golden.compare(case, 'grid', positions.flatten(1, 2))
+    for bias, name in ((config['depthnet_cfg']['bias'], 'cost_volume'),
+                       (0, 'cost_volume_nobias')):
+        golden.compare(
+            case, name,
+            cost_volume(current, previous, positions, bias,
+                        case.config['group_size']))
+
+
+@pytest.mark.parametrize('cls, name', [
+    (LSSViewTransformerBEVDepth, 'mono'),
+    (LSSViewTransformerBEVStereo, 'stereo_noprev'),
+    (LSSViewTransformerBEVStereo, 'stereo_prev'),
+])
+def test_golden_bevdet_depthnet(golden, cls, name):
     case = golden.case('bevdet_depthnet')
+    config = case.config['view_transformer']
     transformer = view_transformer(
         case,
-        LSSViewTransformerBEVDepth,
-        depthnet_cfg=dict(aspp_mid_channels=case.config['view_transformer']
-                          ['depthnet_cfg']['aspp_mid_channels']))
+        cls,
+        loss_depth_weight=config['loss_depth_weight'],
+        depthnet_cfg=dict(
+            aspp_mid_channels=config['depthnet_cfg']['aspp_mid_channels']))
+    if cls.stereo:
+        golden.check_keys(transformer, case, prefix='img_view_transformer.')
+        transformer.matching_bias = config['depthnet_cfg']['bias']
     golden.fill_(
         transformer,
         case.config['weight_seed'],
         prefix='img_view_transformer.',
         gains=case.config['gains'])
     transformer.eval()
-    geometry = geometry_of(case)
+    geometry, matching = geometry_of(case), None
     golden.compare(case, 'mlp_input', geometry.depth_net_input())
-    golden.compare(case, 'mono',
-                   transformer.predict_depth(case.input('x'), geometry))
+    if name == 'stereo_prev':
+        matching = transformer.match(
+            case.input('feat_curr'), case.input('feat_prev'), geometry,
+            previous_geometry_of(case))
+    prediction = transformer.predict_depth(case.input('x'), geometry, matching)
+    golden.compare(case, name, prediction)
     one_hot = transformer.one_hot_depth(case.input('gt_depth').flatten(0, 1))
-    one_hot = one_hot.permute(0, 2, 3, 1).flatten(0, 2)
-    golden.compare(case, 'gt_onehot', one_hot.to(torch.uint8))
+    golden.compare(case, 'gt_onehot',
+                   one_hot.permute(0, 2, 3, 1).flatten(0, 2).to(torch.uint8))
+    if name == 'stereo_prev':
+        depth = prediction[:, :transformer.num_bins].softmax(1)
+        loss = config['loss_depth_weight'] * depth_loss(depth, one_hot)
+        golden.compare(case, 'depth_loss', loss)
 
 
-@pytest.mark.slow  # a full-size forward on the CPU
-def test_golden_flashocc_bevdetocc_full(golden):
-    case = golden.case('flashocc_bevdetocc_full')
-    config = case.config['model']['img_view_transformer']
-    model = build_model(
-        R50, **{'img_view_transformer.input_size': config['input_size']})
+def test_golden_bevdet_fpn_lss(golden):
+    case = golden.case('bevdet_fpn_lss')
+    neck = FPN_LSS(**case.config['neck']).eval()
+    golden.check_keys(neck, case, prefix='img_neck.')
+    golden.fill_(neck, case.config['weight_seed'], prefix='img_neck.')
+    golden.compare(case, 'out', neck([case.input('s2'), case.input('s3')]))
+
+
+@pytest.mark.slow  # Swin-B
+def test_golden_bevdet_swin_stereo(golden):
+    case = golden.case('bevdet_swin_stereo')
+    published = ('return_stereo_feat', 'pretrain_style',
+                 'output_missing_index_as_none')
+    config = {
+        name: value
+        for name, value in case.config['img_backbone'].items()
+        if name not in published
+    }
+    model = nn.Module()
+    model.img_backbone = StereoSwinTransformer(**config)
+    model.img_neck = FPN_LSS(**case.config['img_neck'])
     golden.check_keys(model, case)
-    golden.fill_(
-        model, case.config['weight_seed'], gains=case.config['gains'])
+    golden.fill_(model, case.config['weight_seed'])
     model.eval()
-
-    ego2global = case.input('ego2global').double()
-    # published: the key ego pose is that of the first camera
-    cam2ego = torch.linalg.inv(
-        ego2global[:, :1]) @ ego2global @ case.input('sensor2ego').double()
-    image = np.tile(np.eye(4), (6, 1, 1))
-    image[:, :3, :3] = case.input('post_rot')[0]
-    image[:, :3, 3] = case.input('post_tran')[0]
-    bda = np.eye(4)
-    bda[:3, :3] = case.input('bda')[0]
-    sample = OccDataSample(
-        metainfo=dict(
-            cam2img=case.input('intrin')[0].numpy(),
-            cam2ego=cam2ego[0].numpy(),
-            img_aug_mat=image,
-            bda_mat=bda))
-    labels, mask = case.input('labels'), case.input('mask_camera')
     with torch.no_grad():
-        volume, depth = model.lift_images(case.input('imgs'), [sample])
-        golden.compare(case, 'depth', depth)
-        golden.compare(case, 'bev_in', volume)
-        logits = model(dict(imgs=case.input('imgs')), [sample])
-    golden.compare(case, 'logits', logits)
-    golden.compare(case, 'argmax', logits.argmax(-1).to(torch.uint8))
-
-    sample.gt_occ = OccData(semantics=labels[0], mask_camera=mask[0])
-    golden.compare(case, 'loss_occ',
-                   model.occ_head.loss(logits, [sample])['loss_occ'])
-    golden.compare(case, 'loss_occ_nomask',
-                   masked_cross_entropy(logits, labels))
-    frequencies = torch.tensor(case.config['class_frequencies'])
-    golden.compare(
-        case, 'loss_occ_balanced',
-        masked_cross_entropy(logits, labels, mask,
-                             1 / (frequencies + 0.001).log()))
+        stereo, out2, out3 = model.img_backbone(case.input('imgs'))
+        reference = model.img_backbone.stereo_feature(case.input('imgs'))
+        neck = model.img_neck([out2, out3])
+    for name, value in dict(
+            stereo=stereo, out2=out2, out3=out3, ref=reference,
+            neck=neck).items():
+        golden.compare(case, name, value)

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from projects.BEVDetOcc.bevdet_occ import LSSViewTransformer, ViewGeometry
+from projects.BEVDetOcc.bevdet_occ import (LSSViewTransformer, ViewGeometry,
+                                           split_frames)
 from projects.BEVDetOcc.bevdet_occ.depth import depth_loss, one_hot_depth
-from projects.BEVDetOcc.bevdet_occ.view_transformer import assign_voxels
+from projects.BEVDetOcc.bevdet_occ.lift import (assign_voxels, make_frustum,
+                                                plan_lift)
 from projects.conftest import make_sample
 from radocc_plugin.geometry import Cameras, VoxelGrid
 
@@ -18,7 +20,6 @@ def transformer(**changes) -> LSSViewTransformer:
     torch.manual_seed(0)
     config = dict(
         grid_config=GRID,
-        input_size=(96, 256),
         in_channels=8,
         out_channels=4,
         downsample=8)
@@ -54,12 +55,12 @@ def test_a_projected_point_is_lifted_to_where_it_was():
 
 def test_a_feature_at_a_known_depth_fills_the_voxel_of_its_point():
     lift = transformer()
-    points = ViewGeometry.from_data_samples([augmented_sample()]).lift(
-        lift.frustum)
+    geometry = ViewGeometry.from_data_samples([augmented_sample()])
+    points = geometry.lift(make_frustum(GRID['depth'], (12, 32), 8))
     camera, bin_, row, column = 2, 9, 7, 20
     depth = torch.zeros(6, lift.num_bins, 12, 32)
     depth[camera, bin_, row, column] = 1
-    volume = lift.splat(depth, torch.ones(6, 4, 12, 32), points)
+    volume = lift.splat(depth, torch.ones(6, 4, 12, 32), geometry)
     cell, inside = lift.grid.index(points[0, camera, bin_, row, column])
     x, y, z = cell.tolist()
     assert inside and volume.sum() == 4
@@ -104,7 +105,7 @@ def test_known_depth_replaces_the_prediction_where_given():
     known = torch.zeros_like(depth)
     known[:, 9] = 1
     context = lift.depth_net(features)[:, lift.num_bins:]
-    expected = lift.splat(known, context, geometry.lift(lift.frustum))
+    expected = lift.splat(known, context, geometry)
     torch.testing.assert_close(lift(features, geometry, known)[0], expected)
 
 
@@ -159,9 +160,98 @@ def test_a_missing_matrix_is_named():
         ViewGeometry.from_data_samples([sample])
 
 
-def test_wrong_feature_and_input_sizes_are_refused():
+def test_a_rig_is_planned_once():
+    lift, other = transformer(), transformer()
+    features = torch.randn(6, 8, 12, 32)
+
+    def misses(module, sample):
+        before = plan_lift.cache_info().misses
+        module(features, ViewGeometry.from_data_samples([sample]))
+        return plan_lift.cache_info().misses - before
+
+    plan_lift.cache_clear()
+    assert misses(lift, make_sample()) == 1
+    assert misses(lift, make_sample()) == 0
+    assert misses(other, make_sample()) == 0  # a teacher's, say
+    assert misses(lift, augmented_sample()) == 1
+    assert misses(transformer(published_truncation=False), make_sample()) == 1
+
+
+def test_a_plan_made_in_inference_serves_in_training():
+    lift, sample = transformer(), make_sample()
+    features = torch.randn(6, 8, 12, 32)
+    plan_lift.cache_clear()
+    with torch.inference_mode():
+        lift(features, ViewGeometry.from_data_samples([sample]))
+    volume, _ = lift(features, ViewGeometry.from_data_samples([sample]))
+    volume.sum().backward()
+    assert plan_lift.cache_info().hits == 1
+    assert lift.depth_net.weight.grad.any()
+
+
+def test_the_order_of_cameras_does_not_matter():
+    lift, sample = transformer(), augmented_sample()
+    features = torch.randn(6, 8, 12, 32)
+    expected, _ = lift(features, ViewGeometry.from_data_samples([sample]))
+    order = [3, 1, 5, 0, 2, 4]
+    for name in ('cam2img', 'cam2ego', 'img_aug_mat'):
+        sample.set_metainfo({name: sample.metainfo[name][order]})
+    volume, _ = lift(features[order], ViewGeometry.from_data_samples([sample]))
+    torch.testing.assert_close(volume, expected)
+
+
+def test_a_static_point_is_lifted_to_one_place_from_every_frame():
+    sample = make_sample(num_adjacent=2)
+    sample.set_metainfo(dict(bda_mat=FLIP_Y))
+    imgs, adjacent = torch.zeros(1, 6, 3, 8, 8), torch.zeros(1, 2, 6, 3, 8, 8)
+    point = torch.tensor([[12., 4, 1]])
+    for index, frame in enumerate(split_frames(imgs, [sample], 3, adjacent)):
+        cam2ego = frame.geometry.cam2ego[0, 1].numpy()
+        expected = cam2ego if index == 0 else sample.adjacent_cam2ego[index -
+                                                                      1][1]
+        np.testing.assert_array_equal(cam2ego, expected)
+        cameras = Cameras(
+            frame.geometry.cam2img.float(), frame.geometry.cam2ego.float(),
+            frame.geometry.bda_mat.float(), sample.ori_shape)
+        pixels, depth = cameras.project(point[None])
+        frustum = torch.cat([pixels[0, 1], depth[0, 1, :, None]], -1)
+        lifted = frame.geometry.lift(frustum[:, None, None])[0, 1, 0, 0, 0]
+        torch.testing.assert_close(lifted, point[0], rtol=0, atol=1e-4)
+
+
+def test_the_depth_net_is_told_the_key_frame():
+    """As published, of earlier frames too."""
+    sample = make_sample(num_adjacent=2)
+    imgs, adjacent = torch.zeros(1, 6, 3, 8, 8), torch.zeros(1, 2, 6, 3, 8, 8)
+    current, *earlier = split_frames(imgs, [sample], 3, adjacent)
+    for frame in earlier:
+        assert frame.geometry != current.geometry
+        assert torch.equal(frame.geometry.depth_net_input(),
+                           current.geometry.depth_net_input())
+
+
+def test_frames_that_do_not_fit_are_named():
+    sample = make_sample(num_adjacent=2)
+    imgs, adjacent = torch.zeros(1, 6, 3, 8, 8), torch.zeros(1, 2, 6, 3, 8, 8)
+    with pytest.raises(ValueError, match='takes 3 adjacent frames'):
+        split_frames(imgs, [sample], 4, adjacent)
+    with pytest.raises(ValueError, match='hold 0'):
+        split_frames(imgs, [sample], 2)
+    with pytest.raises(ValueError, match=r'adjacent_cam2ego .*\(1, 6, 4, 4\)'):
+        split_frames(imgs, [sample], 2, adjacent[:, :1])
+    with pytest.raises(ValueError, match='imgs take'):
+        split_frames(imgs[:, :5], [sample])
+    with pytest.raises(ValueError, match='adjacent_cam2ego'):
+        split_frames(imgs, [make_sample()], 2, adjacent)
+
+
+def test_only_a_flat_grid_collapses():
+    flat = dict(GRID, z=(-1, 5.4, 6.4))
+    features = torch.randn(6, 8, 12, 32)
     geometry = ViewGeometry.from_data_samples([make_sample()])
-    with pytest.raises(ValueError, match=r'\(12, 32\)'):
-        transformer()(torch.randn(6, 8, 6, 16), geometry)
-    with pytest.raises(ValueError, match='input_size'):
-        transformer(input_size=(100, 256))
+    bev, _ = transformer(grid_config=flat, collapse_z=True)(features, geometry)
+    volume, _ = transformer(grid_config=flat)(features, geometry)
+    assert bev.shape == (1, 4, 100, 100)
+    assert torch.equal(bev, volume[:, :, 0])
+    with pytest.raises(ValueError, match='one cell in z, got 8'):
+        transformer(collapse_z=True)

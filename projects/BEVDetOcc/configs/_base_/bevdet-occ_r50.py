@@ -22,7 +22,6 @@ model = dict(
             y=(-40, 40, 0.4),
             z=(-1, 5.4, 0.4),
             depth=(1.0, 45.0, 0.5)),
-        input_size=(256, 704),
         in_channels=256,
         out_channels=32,
         downsample=16),

@@ -20,7 +20,6 @@ model = dict(
             y=(-40, 40, 0.8),
             z=(-1, 5.4, 0.8),
             depth=(1.0, 45.0, 1.0)),
-        input_size=(96, 256),
         in_channels=64,
         out_channels=16,
         downsample=8,
