@@ -1,6 +1,7 @@
 """Backend ``cpp``: ``cpp_source/``, compiled at the first use."""
 import shutil
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Optional
 
@@ -9,8 +10,9 @@ from mmengine.logging import print_log
 
 from radocc_plugin.rendering.geometry import RenderGeometry
 
-# The build is named after what it may execute: caches are often shared
-# between machines.
+_SOURCES = Path(__file__).with_name('cpp_source')
+# The build is named after what it was made of and for: its cache is often
+# shared between machines and versions.
 _FLAGS = {
     'AVX512': ['-mavx512f', '-mavx512dq', '-mavx512vl', '-mavx512bw', '-mfma'],
     'AVX2': ['-mavx2', '-mfma'],
@@ -27,11 +29,14 @@ def _extension():
     if not cpp_extension.is_ninja_available():
         raise RuntimeError('ninja was not found; pip install ninja')
     capability = torch.backends.cpu.get_cpu_capability()
-    print_log('Compiling the renderer (once, half a minute)',
-              logger='current')
+    digest = sha256(f'{torch.__version__} {capability}'.encode())
+    for source in sorted(_SOURCES.iterdir()):
+        digest.update(source.read_bytes())
+    print_log('Loading the compiled renderer; the first time, building it '
+              'takes about a minute', logger='current')
     return cpp_extension.load(
-        name=f'radocc_render_{capability.lower().replace(" ", "_")}',
-        sources=[str(Path(__file__).parent / 'cpp_source' / 'module.cpp')],
+        name=f'radocc_render_{digest.hexdigest()[:12]}',
+        sources=[str(_SOURCES / 'module.cpp')],
         extra_cflags=[
             '-O3', '-fopenmp', '-fno-math-errno', '-fno-trapping-math',
             *_FLAGS.get(capability, [])

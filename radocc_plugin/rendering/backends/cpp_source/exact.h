@@ -124,9 +124,8 @@ std::vector<Tensor> render_backward(Tensor grad_depth, Tensor grad_rendered,
         double worth = 0;
         for (size_t k = first; k < list.size(); ++k) {
           Crossing<T>& crossing = list[k];
-          const T* row = value + crossing.voxel * channels;
-          T product = 0;
-          for (int64_t c = 0; c < channels; ++c) product += grad[c] * row[c];
+          const T product =
+              dot(grad, value + crossing.voxel * channels, channels);
           worth += crossing.weight * product + crossing.depth * g_depth[r];
           crossing.grad_density =
               T(crossing.passed * product + crossing.grad_density * g_depth[r] +

@@ -13,7 +13,7 @@ namespace {
 using torch::Tensor;
 
 constexpr double kMinLength = 1e-9;  // geometry.traversal
-constexpr int64_t kBlock = 256;      // rays whose items are listed at once
+constexpr int64_t kBlock = 64;       // rays whose items are listed at once
 constexpr int64_t kAhead = 8;        // items
 
 struct Grid {
@@ -121,16 +121,27 @@ inline T hit_of(T tau) {
                   (1 - tau / 3 * (1 - tau / 4 * (1 - tau / 5 * (1 - tau / 6)))));
 }
 
-// Calls run with the channel count as a constant where it is a usual one, so
-// that the loops over channels unroll.
+// Calls run with the channel count as a constant where it is Occ3D's, so that
+// the loops over channels unroll.
 template <typename Run>
 void with_channels(int64_t channels, Run&& run) {
   if (channels == 18)
     run(std::integral_constant<int64_t, 18>());
-  else if (channels == 17)
-    run(std::integral_constant<int64_t, 17>());
   else
     run(channels);
+}
+
+// Sum of products in eight lanes: one accumulator would wait for each addition.
+template <typename T, typename Channels>
+inline T dot(const T* a, const T* b, Channels channels) {
+  T lane[8] = {};
+  int64_t c = 0;
+  for (; c + 8 <= channels; c += 8)
+    for (int k = 0; k < 8; ++k) lane[k] += a[c + k] * b[c + k];
+  T rest = 0;
+  for (; c < channels; ++c) rest += a[c] * b[c];
+  for (int k = 0; k < 4; ++k) lane[k] += lane[k + 4];
+  return (lane[0] + lane[2]) + (lane[1] + lane[3]) + rest;
 }
 
 inline void prefetch(const void* row, int64_t bytes) {

@@ -202,10 +202,8 @@ std::vector<Tensor> render_samples_backward(
             for (int i = 0; i < 8; ++i) {
               cell.voxel[i] = stencil.voxel[i];
               corner[i] = raw[cell.voxel[i]];
-              const T* row = value + cell.voxel[i] * channels;
-              product[i] = 0;
-              for (int64_t c = 0; c < channels; ++c)
-                product[i] += grad[c] * row[c];
+              product[i] =
+                  dot(grad, value + cell.voxel[i] * channels, channels);
             }
           }
           const SoftPassage<T> passage(corner, stencil.share, T(step));
