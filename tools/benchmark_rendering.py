@@ -13,17 +13,24 @@ logits, dense [rays, samples, classes] arrays, autograd.
 import argparse
 import ctypes
 import gc
+import os
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Callable, Dict, List
 
+# Large pages for large tensors, of every variant: see docs/rendering.md.
+os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.utils import track_iter_progress
 from torch import Tensor
+
+# The folder above holds the package, in a clone.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.synthetic.sensors import make_rig
@@ -51,7 +58,7 @@ def main() -> None:
     tables = []
     for name in args.rays:
         for scene in args.scenes:
-            bench = Bench(name, scene, device)
+            bench = Bench(name, scene, device, args.slow)
             tables.append(bench.table(args))
             print('\n' + tables[-1], flush=True)
     if args.out:
@@ -69,6 +76,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
         '--only', nargs='+', help='variants whose name has one of these words')
+    parser.add_argument(
+        '--slow', action='store_true', help='the sampled mode without C++ too')
     parser.add_argument('--out', type=Path, help='Markdown file')
     return parser.parse_args()
 
@@ -168,7 +177,9 @@ def objective(render) -> Tensor:
 class Bench:
     """One set of rays in one scene."""
 
-    def __init__(self, rays: str, scene: str, device: torch.device) -> None:
+    def __init__(self, rays: str, scene: str, device: torch.device,
+                 slow: bool = False) -> None:
+        self.slow = slow
         self.name = f'{rays} rays, {scene}'
         size, cap = RAYS[rays]
         rig = make_rig(np.random.default_rng(0), (1600, 900))
@@ -203,7 +214,8 @@ class Bench:
             ours['cpp, density -log p(free)'] = Ours(geometry, 'cpp')
             ours['sampled cpp, every sample'] = Sampled(geometry, 'cpp')
             ours['sampled cpp'] = Sampled(geometry, 'cpp', 1e-4)
-        ours['sampled torch'] = Sampled(geometry, 'torch')
+        if geometry.rays.origins.is_cuda or self.slow:
+            ours['sampled torch'] = Sampled(geometry, 'torch')
         return ours
 
     def table(self, args: argparse.Namespace) -> str:
