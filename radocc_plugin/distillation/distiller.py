@@ -1,20 +1,25 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
 from dataclasses import replace
-from typing import Dict, List, Optional, Union
+from typing import Container, Dict, List, Mapping, Optional, Union
 
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from radocc_plugin.distillation.tap import build_tap
+from radocc_plugin.distillation import checks
+from radocc_plugin.distillation.cached_teacher import CachedTeacher
+from radocc_plugin.distillation.checkpoint_keys import keep_plain_keys
+from radocc_plugin.distillation.schedule import (WeightSchedule,
+                                                 active_factors)
+from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
+                                            record_taps)
 from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
                                   distill_losses)
+from radocc_plugin.losses.common import check_choice, connected_zero
 from radocc_plugin.registry import MODELS
-
-STUDENT = 'student.'
 
 
 @MODELS.register_module()
@@ -23,23 +28,33 @@ class RadOccDistiller(BaseModel):
 
     In mode ``loss`` the student runs once, its logits are tapped, the frozen
     teacher runs on the same batch, both volumes are rendered along the same
-    rays, and the consistency losses join the student's own. Other modes
-    return the student's answer. Checkpoints have the keys of the plain
-    student and load into it.
+    rays, and the consistency losses join the student's own. While no loss
+    has a weight above 0, teacher and renderer rest. Other modes return the
+    student's answer. Checkpoints have the keys of the plain student and load
+    into it; what losses learn themselves is saved under ``distill.``.
 
     Args:
         student: The student, a config or a built model.
         teacher: Arguments of ``FrozenTeacher``: ``model``, ``checkpoint``,
-            ``tap``.
+            ``tap``; with ``cache``, a folder or further arguments of
+            ``CachedTeacher``, its logits are read from there.
         renderer: Config of the renderer.
         losses: Configs of the consistency losses, by any name.
         student_tap: Where the student's logits come from, see ``OccTap``;
             None for a student that brings its ``occ_tap``.
+        student_features: Taps of the student's features by name, see
+            ``FeatureTap``, for losses that compare features.
+        teacher_features: The same of the teacher.
+        schedules: Arguments of ``WeightSchedule`` by the names of ``losses``;
+            the others have constant weights.
+        nonfinite: What NaN or infinity in a compared tensor does: ``error``,
+            or ``skip`` the distillation in this step and count it.
         seed: Seed of the ray draw. It has a generator of its own, so that
             the student's random numbers are those of plain training.
 
     Raises:
-        ValueError: If the student has no tap, or the volumes disagree.
+        ValueError: If a field is not valid, or, at the first step, the
+            volumes disagree.
 
     RadOcc (AAAI 2024, arXiv 2312.11829).
     """
@@ -50,21 +65,41 @@ class RadOccDistiller(BaseModel):
                  renderer: dict,
                  losses: Dict[str, dict],
                  student_tap: Optional[dict] = None,
+                 student_features: Optional[Dict[str, dict]] = None,
+                 teacher_features: Optional[Dict[str, dict]] = None,
+                 schedules: Optional[Dict[str, dict]] = None,
+                 nonfinite: str = 'error',
                  seed: int = 0) -> None:
         if isinstance(student, dict):
             student = MODELS.build(student)
         super().__init__(data_preprocessor=student.data_preprocessor)
+        check_choice('RadOccDistiller.nonfinite', nonfinite, checks.NONFINITE)
+        checks.check_choices('RadOccDistiller.schedules', schedules or (),
+                             losses)
         self.student = student
         self.student_tap = build_tap(student_tap, student, 'student_tap')
-        self.teacher = FrozenTeacher(**teacher)
-        self.renderer = MODELS.build(renderer)
-        self.losses = nn.ModuleDict(
-            {name: MODELS.build(loss)
-             for name, loss in losses.items()})
+        self.student_features = build_feature_taps(student_features, student)
+        self.teacher = build_teacher(teacher, teacher_features)
+        # Their random weights must not shift the student's draws.
+        with torch.random.fork_rng(devices=[]):
+            self.renderer = MODELS.build(renderer)
+            self.losses = nn.ModuleDict(
+                {name: MODELS.build(loss)
+                 for name, loss in losses.items()})
+        checks.check_features(self.losses, self.student_features,
+                              teacher_features or {})
+        self.schedules = {
+            name: WeightSchedule(**schedule)
+            for name, schedule in (schedules or {}).items()
+        }
+        for loss in self.losses.values():
+            if getattr(loss, 'loss_weight', 1) == 0:
+                # Never used: DDP and gradient clipping must not see them.
+                loss.requires_grad_(False)
+        self.nonfinite = nonfinite
         self.seed = seed
-        # Checkpoint keys are those of the plain student.
-        self._register_state_dict_hook(_strip_student)
-        self._register_load_state_dict_pre_hook(_add_student)
+        self._logged = set()
+        keep_plain_keys(self)
 
     def forward(self,
                 inputs: dict,
@@ -74,58 +109,98 @@ class RadOccDistiller(BaseModel):
         """The student's forward; in mode ``loss`` with RadOcc's losses."""
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode, **kwargs)
-        with self.student_tap.record(self.student) as outputs:
+        factors = active_factors(self.losses, self.schedules)
+        if not factors:
             losses = self.student(inputs, data_samples, mode='loss', **kwargs)
-        student_logits = self.student_tap.logits(outputs)
-        teacher_logits = self.teacher.occ_logits(inputs, data_samples,
-                                                 student_logits.device)
-        losses.update(
-            self.consistency(student_logits, teacher_logits, data_samples,
-                             inputs.get('points')))
-        return losses
+            return self._join(losses, {}, ())
+        with self.student_tap.record(self.student) as logits, \
+                record_taps(self.student, self.student_features) as features:
+            losses = self.student(inputs, data_samples, mode='loss', **kwargs)
+        student = ModelOutputs(
+            self.student_tap.read(logits, needs_grad=True), {
+                name: self.student_features[name].read(calls, needs_grad=True)
+                for name, calls in features.items()
+            })
+        teacher = self.teacher.outputs(inputs, data_samples,
+                                       student.occ_logits.device)
+        if checks.skips_step(self.nonfinite, student, teacher, data_samples):
+            return self._join(losses, {}, ())
+        ours = self.consistency(student, teacher, data_samples,
+                                inputs.get('points'), factors)
+        return self._join(losses, ours, factors)
 
     def consistency(self,
-                    student_logits: Tensor,
-                    teacher_logits: Tensor,
+                    student: ModelOutputs,
+                    teacher: ModelOutputs,
                     data_samples: list,
-                    points: Optional[List[Tensor]] = None
+                    points: Optional[List[Tensor]] = None,
+                    factors: Optional[Mapping[str, float]] = None
                     ) -> Dict[str, Tensor]:
-        """Every distillation loss; renders along the same rays if one asks.
+        """The distillation losses; renders along the same rays if one asks.
 
         Args:
-            student_logits: (B, X, Y, Z, C) in the augmented ego frame.
-            teacher_logits: The same of the teacher.
-            data_samples: Samples with cameras and ``segments``.
+            student: Logits (B, X, Y, Z, C) in the augmented ego frame, and
+                features.
+            teacher: The same of the teacher.
+            data_samples: Samples with cameras and what the losses need.
             points: LiDAR points in the augmented ego frame, one cloud a
-                sample; only a renderer with ``ray_sampler='lidar'`` needs
-                them.
+                sample; for ``renderer.ray_sampler='lidar'`` only.
+            factors: The losses to compute and factors of their weights; None
+                for all.
         """
-        if student_logits.shape != teacher_logits.shape:
-            raise ValueError(
-                'occ_logits of the student have shape '
-                f'{tuple(student_logits.shape)}, the teacher\'s have '
-                f'{tuple(teacher_logits.shape)}; teacher and student must '
-                'share grid and classes (see tap.class_order)')
-        device = student_logits.device
-        generator = self._generator()
+        losses = {
+            name: loss
+            for name, loss in self.losses.items()
+            if factors is None or name in factors
+        }
+        compared = {compared_part(loss) for loss in losses.values()}
+        if compared & {'render', 'occ_logits'}:
+            checks.check_volumes(student.occ_logits, teacher.occ_logits)
+        device = student.occ_logits.device
+        draws_segments = ('render' in compared and getattr(
+            self.renderer, 'ray_sampler', None) == 'segments')
         batch = DistillBatch.from_data_samples(
-            data_samples, self.losses.values(), device, generator)
-        student = ModelOutputs(student_logits)
-        teacher = ModelOutputs(teacher_logits)
-        if 'render' in map(compared_part, self.losses.values()):
-            cameras = Cameras.from_data_samples(data_samples, device)
+            data_samples,
+            losses.values(),
+            device,
+            self._generator(),
+            needs=('segments', ) if draws_segments else ())
+        if draws_segments:
+            batch.require('segments', "renderer.ray_sampler='segments'")
+        if 'render' in compared:
             geometry = self.renderer.trace(
-                cameras,
-                student_logits.shape[1:4],
-                generator,
+                Cameras.from_data_samples(data_samples, device),
+                student.occ_logits.shape[1:4],
+                self._generator(),
                 points=points,
                 segments=batch.segments)
             with torch.no_grad():
-                teacher = replace(
-                    teacher, render=self.renderer(teacher_logits, geometry))
+                render = self.renderer(teacher.occ_logits, geometry)
+            teacher = replace(teacher, render=render)
             student = replace(
-                student, render=self.renderer(student_logits, geometry))
-        return distill_losses(self.losses, student, teacher, batch)
+                student, render=self.renderer(student.occ_logits, geometry))
+        return distill_losses(losses, student, teacher, batch, factors)
+
+    def _join(self, losses: Dict[str, Tensor], ours: Dict[str, Tensor],
+              active: Container[str]) -> Dict[str, Tensor]:
+        """The student's losses and ours beside them.
+
+        A loss that rests is logged as 0 instead of its last value, and what
+        it learns itself gets a zero gradient, which DDP waits for.
+        """
+        resting = [
+            connected_zero(parameter) for name, loss in self.losses.items()
+            if name not in active for parameter in loss.parameters()
+            if parameter.requires_grad
+        ]
+        self._logged.update(ours)
+        zeros = {key: torch.zeros(()) for key in self._logged - ours.keys()}
+        if resting:
+            zeros['loss_distill_resting'] = sum(resting)
+        for key in losses.keys() & (ours.keys() | zeros.keys()):
+            raise ValueError(f'the student and RadOccDistiller.losses both '
+                             f'return {key!r}; set loss_name of ours')
+        return {**losses, **ours, **zeros}
 
     def _generator(self) -> torch.Generator:
         # Seeded by the iteration: a resumed run draws the same rays.
@@ -133,22 +208,24 @@ class RadOccDistiller(BaseModel):
         return torch.Generator().manual_seed(self.seed + iteration)
 
 
-def _strip_student(module, state_dict, prefix, local_metadata) -> None:
-    """Turns ``student.x`` into ``x``; what else we own is not saved, for the
-    renderer and the losses have no weights."""
-    for key in [k for k in state_dict if k.startswith(prefix)]:
-        value = state_dict.pop(key)
-        name = key[len(prefix):]
-        if name.startswith(STUDENT):
-            state_dict[prefix + name[len(STUDENT):]] = value
+def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None
+                  ) -> Union[FrozenTeacher, CachedTeacher]:
+    """The teacher that runs, or the one that is read from disk.
 
+    Args:
+        teacher: Arguments of ``FrozenTeacher``; with ``cache`` also those of
+            ``CachedTeacher``, or its folder alone.
+        features: Taps of its features by name.
 
-def _add_student(state_dict, prefix, *args) -> None:
-    """Turns ``x`` of a student's checkpoint into ``student.x``."""
-    for key in [k for k in state_dict if k.startswith(prefix)]:
-        value = state_dict.pop(key)
-        name = key[len(prefix):]
-        state_dict[f'{prefix}{STUDENT}{name}'] = value
-        if name.startswith('data_preprocessor.'):
-            # Shared by the student and the wrapper.
-            state_dict[key] = value
+    Raises:
+        ValueError: If features are asked of a cache.
+    """
+    teacher = dict(teacher)
+    cache = teacher.pop('cache', None)
+    if cache is None:
+        return FrozenTeacher(**teacher, features=features)
+    if features:
+        raise ValueError('teacher.cache holds logits, no features; set '
+                         f'teacher.cache=None for {sorted(features)}')
+    cache = dict(root=cache) if isinstance(cache, str) else cache
+    return CachedTeacher(**cache, **teacher)

@@ -1,7 +1,8 @@
-"""Reads a volume of logits from inside any model during its own forward."""
+"""Reads tensors from inside any model during its own forward."""
 import difflib
-from contextlib import contextmanager
-from typing import Iterator, List, Optional, Sequence
+import re
+from contextlib import ExitStack, contextmanager
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -9,45 +10,54 @@ from torch import Tensor, nn
 CANONICAL = 'b x y z c'
 
 
-class OccTap:
-    """Picks up occupancy logits at the output of a named module.
+class FeatureTap:
+    """Picks up a feature at the output of a named module.
 
     Args:
         module: Path of the module, as in ``named_modules()``.
-        layout: Axes of its output as an einops pattern over b x y z c, e.g.
-            ``'b c z y x'`` or ``'b x y (z c)'`` with ``axes`` given.
+        layout: Axes of its output as an einops pattern, e.g. ``'b c y x'``
+            or ``'b (c z) y x'`` with ``axes`` given. The axes come out in the
+            order b x y z c, or in the one behind an arrow: ``'b n c h w -> b
+            n h w c'``; batch first, channels last.
         output_index: Which item to take where the module returns a tuple,
             list or dict; None where it returns the tensor.
-        class_order: Index in the model's classes of each class of ours;
-            None where the orders agree.
+        call_index: Which call counts where the forward pass runs the module
+            several times (levels, frames); the last by default.
         axes: Sizes of merged axes of ``layout``, e.g. ``dict(z=16)``.
 
     Raises:
-        ValueError: If ``layout`` does not name the axes b x y z c once each.
+        ValueError: If ``layout`` is not valid.
     """
 
     def __init__(self,
                  module: str,
                  layout: str = CANONICAL,
                  output_index=None,
-                 class_order: Optional[Sequence[int]] = None,
+                 call_index: int = -1,
                  axes: Optional[dict] = None) -> None:
-        names = layout.replace('(', ' ').replace(')', ' ').split()
-        if sorted(names) != sorted(CANONICAL.split()):
-            raise ValueError('tap.layout takes the axes b x y z c once each '
-                             f'(e.g. "b c z y x"), got {layout!r}')
         self.module = module
         self.layout = layout
+        self.source, _, target = layout.partition('->')
+        names = _axes(self.source)
+        self.target = target.strip() or ' '.join(
+            name for name in CANONICAL.split() if name in names)
         self.output_index = output_index
-        self.class_order = None if class_order is None else list(class_order)
+        self.call_index = call_index
         self.axes = axes or {}
+        self._check_layout(names)
 
-    @contextmanager
-    def record(self, model: nn.Module) -> Iterator[List[Tensor]]:
-        """Collects the outputs of the module while the context is open.
+    def _check_layout(self, names: List[str]) -> None:
+        order = self.target.split()
+        if (sorted(names) != sorted(order) or len(set(names)) < len(names)
+                or order[:1] != ['b'] or order[-1:] != ['c']):
+            raise ValueError(
+                'tap.layout takes b, c and further axes once each, of x y z '
+                'or with an arrow to the order wanted, batch first and '
+                'channels last (e.g. "b c y x" or "b n c h w -> b n h w c"), '
+                f'got {self.layout!r}')
 
-        Yields:
-            A list that the model's forward fills, one item a call.
+    def find(self, model: nn.Module) -> nn.Module:
+        """The tapped module.
 
         Raises:
             ValueError: If the model has no such module.
@@ -59,47 +69,139 @@ class OccTap:
             raise ValueError(
                 f'{type(model).__name__} has no module {self.module!r} to '
                 f'tap; it has {", ".join(hint)} ...')
+        return modules[self.module]
+
+    @contextmanager
+    def record(self, model: nn.Module) -> Iterator[List[Tensor]]:
+        """Collects the outputs of the module while the context is open.
+
+        Closed before the backward pass, it does not see what activation
+        checkpointing computes again.
+
+        Yields:
+            A list that the model's forward fills, one item a call.
+
+        Raises:
+            ValueError: If the model has no such module.
+        """
         outputs: List = []
-        handle = modules[self.module].register_forward_hook(
+        handle = self.find(model).register_forward_hook(
             lambda module, args, output: outputs.append(output))
         try:
             yield outputs
         finally:
             handle.remove()
 
-    def logits(self, outputs: List) -> Tensor:
-        """The last recorded output as (B, X, Y, Z, C).
+    def read(self, outputs: List, needs_grad: bool = False) -> Tensor:
+        """The recorded output in the layout wanted.
+
+        Args:
+            outputs: What ``record`` yielded.
+            needs_grad: Whether an output without gradient is an error.
 
         Raises:
             ValueError: If nothing was recorded or the output does not fit.
         """
+        where = f'the tapped module {self.module!r}'
         if not outputs:
-            raise ValueError(f'the tapped module {self.module!r} did not run '
-                             'in the forward pass')
-        output = outputs[-1]
+            raise ValueError(f'{where} did not run in the forward pass')
+        output = self._pick(outputs, self.call_index, 'tap.call_index', where)
         if self.output_index is not None:
-            output = output[self.output_index]
+            output = self._pick(output, self.output_index, 'tap.output_index',
+                                where)
         if not isinstance(output, Tensor):
+            raise ValueError(f'{where} returned {type(output).__name__}, not '
+                             'a tensor; set tap.output_index')
+        if needs_grad and not output.requires_grad:
             raise ValueError(
-                f'the tapped module {self.module!r} returned '
-                f'{type(output).__name__}, not a tensor; set tap.output_index')
+                f'the output of {where} carries no gradient: it is frozen, or '
+                'inside a part that reentrant activation checkpointing '
+                '(with_cp) runs without gradient; tap that part as a whole, '
+                'or checkpoint with use_reentrant=False')
         try:
-            output = rearrange(output, f'{self.layout} -> {CANONICAL}',
-                               **self.axes)
+            return rearrange(output, f'{self.source} -> {self.target}',
+                             **self.axes)
         except Exception as error:
             raise ValueError(
-                f'output of the tapped module {self.module!r} has shape '
-                f'{tuple(output.shape)}, which does not fit tap.layout '
-                f'{self.layout!r}: {error}') from error
-        return output if self.class_order is None else output[
-            ..., self.class_order]
+                f'output of {where} has shape {tuple(output.shape)}, which '
+                f'does not fit tap.layout {self.layout!r}: {error}') from error
+
+    @staticmethod
+    def _pick(items, index, field: str, where: str):
+        if isinstance(items, dict):
+            choices = sorted(items)
+        elif isinstance(items, (list, tuple)):
+            choices = list(range(-len(items), len(items)))
+        else:
+            choices = ()
+        if index not in choices:
+            raise ValueError(
+                f'{field} of {where} takes one of {choices or "None only"} '
+                f'for its {type(items).__name__}, got {index!r}')
+        return items[index]
+
+
+class OccTap(FeatureTap):
+    """Picks up occupancy logits, (B, X, Y, Z, C).
+
+    Args:
+        module: As in ``FeatureTap``, as are the others.
+        layout: Names the axes b x y z c, once each.
+        class_order: Index in the model's classes of each class of ours;
+            None where the orders agree.
+
+    Raises:
+        ValueError: If ``layout`` does not name the axes b x y z c once each.
+    """
+
+    def __init__(self,
+                 module: str,
+                 layout: str = CANONICAL,
+                 output_index=None,
+                 call_index: int = -1,
+                 class_order: Optional[Sequence[int]] = None,
+                 axes: Optional[dict] = None) -> None:
+        super().__init__(module, layout, output_index, call_index, axes)
+        self.class_order = None if class_order is None else list(class_order)
+
+    def _check_layout(self, names: List[str]) -> None:
+        if (sorted(names) != sorted(CANONICAL.split())
+                or self.target != CANONICAL):
+            raise ValueError('tap.layout takes the axes b x y z c once each '
+                             f'(e.g. "b c z y x"), got {self.layout!r}')
+
+    def read(self, outputs: List, needs_grad: bool = False) -> Tensor:
+        """See ``FeatureTap.read``; classes in our order."""
+        logits = super().read(outputs, needs_grad)
+        if self.class_order is None:
+            return logits
+        if not all(0 <= i < logits.shape[-1] for i in self.class_order):
+            raise ValueError(
+                f'tap.class_order takes indices of the {logits.shape[-1]} '
+                f'classes at {self.module!r}, got {self.class_order}')
+        return logits[..., self.class_order]
+
+
+def _axes(pattern: str) -> List[str]:
+    return re.sub('[()]', ' ', pattern).split()
+
+
+@contextmanager
+def record_taps(model: nn.Module,
+                taps: Mapping[str, FeatureTap]) -> Iterator[Dict[str, List]]:
+    """Opens all taps of a model; yields what they record by their names."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(tap.record(model))
+            for name, tap in taps.items()
+        }
 
 
 def build_tap(tap: Optional[dict], model: nn.Module, field: str) -> OccTap:
-    """A tap from a config, or the one that the model brings along.
+    """The tap of the logits from a config, or the one that the model brings.
 
     Raises:
-        ValueError: If there is neither.
+        ValueError: If there is neither, or the model has no such module.
     """
     tap = tap or getattr(model, 'occ_tap', None)
     if tap is None:
@@ -107,4 +209,19 @@ def build_tap(tap: Optional[dict], model: nn.Module, field: str) -> OccTap:
             f'{type(model).__name__} brings no occ_tap; set RadOccDistiller.'
             f'{field} = dict(module=<path of the module that returns the '
             'occupancy logits>, layout=<e.g. "b c z y x">)')
-    return OccTap(**tap)
+    tap = OccTap(**tap)
+    tap.find(model)
+    return tap
+
+
+def build_feature_taps(configs: Optional[Mapping[str, dict]],
+                       model: nn.Module) -> Dict[str, FeatureTap]:
+    """Taps of features by their names.
+
+    Raises:
+        ValueError: If the model misses a module.
+    """
+    taps = {name: FeatureTap(**tap) for name, tap in (configs or {}).items()}
+    for tap in taps.values():
+        tap.find(model)
+    return taps

@@ -1,13 +1,15 @@
 """The frozen teacher, invisible to optimizers, checkpoints and DDP."""
 from pathlib import Path
-from typing import Optional, Union
+from typing import Mapping, Optional, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
-from torch import Tensor, nn
+from torch import nn
 
-from radocc_plugin.distillation.tap import build_tap
+from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
+                                            record_taps)
+from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
 
 
@@ -39,15 +41,18 @@ class FrozenTeacher:
         checkpoint: Its weights; every key must match. None keeps the weights
             of the build (``init_cfg``).
         tap: Where its occupancy logits come from; None if it brings its own.
+        features: Taps of further features by name, see ``FeatureTap``.
     """
 
     def __init__(self,
                  model: Union[dict, str],
                  checkpoint: Optional[str] = None,
-                 tap: Optional[dict] = None) -> None:
+                 tap: Optional[dict] = None,
+                 features: Optional[Mapping[str, dict]] = None) -> None:
         self.config = model
         self.checkpoint = checkpoint
         self.tap_config = tap
+        self.features = dict(features or {})
         self._model: Optional[nn.Module] = None
 
     def __deepcopy__(self, memo) -> 'FrozenTeacher':
@@ -60,14 +65,19 @@ class FrozenTeacher:
             self._model = self._build()
         return self._model.to(device)
 
-    def occ_logits(self, inputs: dict, data_samples: list,
-                   device: torch.device) -> Tensor:
-        """Its occupancy logits for a batch, (B, X, Y, Z, C), no gradient."""
+    def outputs(self, inputs: dict, data_samples: list,
+                device: torch.device) -> ModelOutputs:
+        """Its occupancy logits and features for a batch, no gradient."""
         model = self.model(device)
         tap = build_tap(self.tap_config, model, 'teacher.tap')
-        with torch.no_grad(), tap.record(model) as outputs:
+        taps = build_feature_taps(self.features, model)
+        with torch.no_grad(), tap.record(model) as logits, \
+                record_taps(model, taps) as features:
             model(inputs, data_samples, mode='tensor')
-        return tap.logits(outputs)
+        return ModelOutputs(
+            tap.read(logits),
+            {name: taps[name].read(calls)
+             for name, calls in features.items()})
 
     def _build(self) -> nn.Module:
         config = self.config

@@ -97,9 +97,11 @@ class DistillBatch:
             data_samples: Sequence,
             losses: Iterable[nn.Module],
             device: torch.device,
-            generator: Optional[torch.Generator] = None) -> 'DistillBatch':
-        """Stacks what some loss needs and every sample has."""
-        needs = {name for loss in losses for name in needs_of(loss)}
+            generator: Optional[torch.Generator] = None,
+            needs: Iterable[str] = ()) -> 'DistillBatch':
+        """Stacks what some loss, or ``needs``, asks for and every sample
+        has."""
+        needs = {*needs, *(n for loss in losses for n in needs_of(loss))}
         stacked = {}
         for name in needs & SAMPLE_FIELD.keys():
             values = list(data_samples)
@@ -114,9 +116,12 @@ class DistillBatch:
     def check(self, loss: nn.Module) -> None:
         """Raises a ValueError if a field that ``loss.needs`` is missing."""
         for name in needs_of(loss):
-            if getattr(self, name) is None:
-                raise ValueError(f'{type(loss).__name__} needs {name}: '
-                                 f'{REMEDY[name]}')
+            self.require(name, type(loss).__name__)
+
+    def require(self, name: str, who: str) -> None:
+        """Raises a ValueError if the field ``name`` is missing."""
+        if getattr(self, name) is None:
+            raise ValueError(f'{who} needs {name}: {REMEDY[name]}')
 
 
 class DistillLoss(BaseModule):
@@ -176,9 +181,12 @@ class DistillLoss(BaseModule):
         raise NotImplementedError
 
 
-def distill_losses(losses: Mapping[str, nn.Module], student: ModelOutputs,
-                   teacher: ModelOutputs,
-                   batch: DistillBatch) -> Dict[str, Tensor]:
+def distill_losses(
+        losses: Mapping[str, nn.Module],
+        student: ModelOutputs,
+        teacher: ModelOutputs,
+        batch: DistillBatch,
+        factors: Optional[Mapping[str, float]] = None) -> Dict[str, Tensor]:
     """Every loss of a config slot in one dict.
 
     Args:
@@ -186,17 +194,24 @@ def distill_losses(losses: Mapping[str, nn.Module], student: ModelOutputs,
         student: Outputs of the student.
         teacher: Outputs of the teacher.
         batch: The rest.
+        factors: What to multiply a loss by, beside its own weight, by its
+            name; 1 where it has none.
 
     Raises:
         ValueError: If a loss misses an input, or two share a key.
     """
     result: Dict[str, Tensor] = {}
+    # Each draws as if it were alone: one switched off changes no other.
+    state = batch.generator and batch.generator.get_state()
     for name, loss in losses.items():
         batch.check(loss)
+        if state is not None:
+            batch.generator.set_state(state)
         values = loss(
             student.compared_by(loss), teacher.compared_by(loss), batch=batch)
         for key in values.keys() & result.keys():
             raise ValueError(f'losses.{name} returns {key!r} as another loss '
                              'does; set its loss_name')
-        result.update(values)
+        factor = (factors or {}).get(name, 1.0)
+        result.update({key: factor * value for key, value in values.items()})
     return result

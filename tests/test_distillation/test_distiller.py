@@ -3,134 +3,17 @@ import copy
 import gc
 import weakref
 
-import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from mmengine.model import BaseModel
-from mmengine.runner import Runner, load_checkpoint
-from torch import nn
-from torch.utils.data import Dataset
+from mmengine.runner import load_checkpoint
+from toy_distillation import (SHAPE, STUDENT, TAP, ToyData, ToyOccStudent,
+                              assert_same_weights, distilled, train)
 
 from radocc_plugin.distillation import OccTap, RadOccDistiller
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.losses import masked_cross_entropy
+from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
-from radocc_plugin.structures import OccData, OccDataSample
-
-SHAPE, CLASSES = (10, 10, 4), 4
-
-
-@MODELS.register_module(force=True)
-class ToyOccStudent(BaseModel):
-    """Image mean -> volume; with batch norm and dropout, as real ones."""
-
-    def __init__(self, width=8, data_preprocessor=None):
-        super().__init__(data_preprocessor=data_preprocessor)
-        self.encode = nn.Sequential(
-            nn.Linear(3, width), nn.BatchNorm1d(width), nn.ReLU(),
-            nn.Dropout(0.2))
-        self.head = nn.Linear(width, CLASSES * int(np.prod(SHAPE)))
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        images = inputs['imgs']
-        if isinstance(images, list):
-            images = torch.stack(images)
-        volume = self.head(self.encode(images.mean((1, 3, 4))))
-        logits = volume.view(-1, CLASSES, *SHAPE).permute(0, 2, 3, 4, 1)
-        if mode == 'tensor':
-            return logits
-        if mode == 'predict':
-            return data_samples
-        labels = torch.stack([s.gt_occ.semantics for s in data_samples])
-        return dict(loss_occ=masked_cross_entropy(logits, labels))
-
-
-class ToyData(Dataset):
-
-    metainfo = {}
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        sample = OccDataSample(
-            metainfo=dict(
-                cam2img=np.array([[[20., 0, 16], [0, 20, 9], [0, 0, 1]]]),
-                cam2ego=np.array([[[0., 0, 1, 0], [-1, 0, 0, 0.05],
-                                   [0, -1, 0, 0.7], [0, 0, 0, 1]]]),
-                ori_shape=(18, 32)))
-        sample.gt_occ = OccData(
-            semantics=torch.randint(0, 4, SHAPE, generator=generator))
-        sample.segments = torch.randint(
-            0, 4, (1, 6, 10), generator=generator, dtype=torch.int32)
-        return dict(
-            inputs=dict(imgs=torch.rand(1, 3, 4, 4, generator=generator)),
-            data_samples=sample)
-
-
-STUDENT = dict(type='radocc_plugin.ToyOccStudent')
-TAP = dict(module='head', layout='b (c x y z)', axes=dict(c=4, x=10, y=10))
-
-
-def distilled(teacher=None, rdc=1.0, rsc=1.0, **kwargs):
-    return dict(
-        type='radocc_plugin.RadOccDistiller',
-        student=STUDENT,
-        student_tap=TAP,
-        teacher=dict(
-            model=dict(type='radocc_plugin.ToyOccStudent', width=16),
-            checkpoint=teacher,
-            tap=TAP),
-        renderer=dict(
-            type='radocc_plugin.VolumeRenderer',
-            point_cloud_range=(-4, -4, -1, 4, 4, 2.2),
-            render_size=(6, 10),
-            max_rays=50),
-        losses=dict(
-            depth=dict(
-                type='radocc_plugin.RenderedDepthConsistency',
-                loss_weight=rdc),
-            semantics=dict(
-                type='radocc_plugin.RenderedSemanticConsistency',
-                loss_weight=rsc)),
-        **kwargs)
-
-
-@pytest.fixture
-def teacher(tmp_path):
-    torch.manual_seed(7)
-    model = ToyOccStudent(width=16)
-    path = tmp_path / 'teacher.pth'
-    torch.save(dict(state_dict=model.state_dict()), path)
-    return str(path)
-
-
-def train(work_dir, model, epochs=2, **kwargs):
-    runner = Runner(
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=ToyData(),
-            batch_size=4,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='pseudo_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
-        randomness=dict(seed=3),
-        experiment_name=f'toy_{work_dir.name}',
-        log_level='ERROR',
-        **kwargs)
-    runner.train()
-    return runner.model
-
-
-def assert_same_weights(a, b):
-    assert a.keys() == b.keys()
-    for key in a:
-        assert torch.equal(a[key], b[key]), key
 
 
 def test_zero_weights_train_like_the_plain_student(tmp_path, teacher):
@@ -246,7 +129,8 @@ def test_volumes_that_disagree_are_named(teacher):
     model = MODELS.build(distilled(teacher))
     a, b = torch.zeros(1, *SHAPE, 4), torch.zeros(1, *SHAPE, 3)
     with pytest.raises(ValueError, match='student.*teacher'):
-        model.consistency(a, b, [ToyData()[0]['data_samples']])
+        model.consistency(
+            ModelOutputs(a), ModelOutputs(b), [ToyData()[0]['data_samples']])
 
 
 def test_missing_segments_are_named(teacher):
@@ -255,7 +139,8 @@ def test_missing_segments_are_named(teacher):
     del sample.segments
     logits = torch.randn(1, *SHAPE, 4)
     with pytest.raises(ValueError, match='segments'):
-        model.consistency(logits, logits, [sample])
+        model.consistency(
+            ModelOutputs(logits), ModelOutputs(logits), [sample])
 
 
 def test_student_without_a_tap_is_told_what_to_set(teacher):
@@ -276,7 +161,7 @@ def test_tap_is_released_after_the_step():
     model, tap = ToyOccStudent().eval(), OccTap(**TAP)
     with tap.record(model) as outputs:
         model(dict(imgs=torch.rand(2, 1, 3, 4, 4)))
-    assert tap.logits(outputs).shape == (2, *SHAPE, 4)
+    assert tap.read(outputs).shape == (2, *SHAPE, 4)
     assert not model.head._forward_hooks
     tensor = weakref.ref(outputs[0])
     del outputs
@@ -294,12 +179,12 @@ def test_layouts_that_do_not_fit_are_named(kwargs, message):
         tap = OccTap('head', **kwargs)
         with tap.record(model) as outputs:
             model(dict(imgs=torch.rand(2, 1, 3, 4, 4)))
-        tap.logits(outputs)
+        tap.read(outputs)
 
 
 def test_class_order_is_applied():
     tap = OccTap('head', class_order=[2, 0, 1])
-    logits = tap.logits([torch.tensor([10., 11, 12]).expand(1, 1, 1, 1, 3)])
+    logits = tap.read([torch.tensor([10., 11, 12]).expand(1, 1, 1, 1, 3)])
     assert logits.flatten().tolist() == [12, 10, 11]
 
 

@@ -1,0 +1,113 @@
+"""What a teacher and a student must agree in, and finite numbers."""
+import logging
+from typing import Iterable, Mapping, Optional, Sequence
+
+import torch
+from mmengine.logging import MessageHub, print_log
+from torch import Tensor, nn
+
+from radocc_plugin.losses import ModelOutputs, compared_part
+
+NONFINITE = ('error', 'skip')
+
+
+def check_choices(field: str, names: Iterable[str],
+                  choices: Iterable[str]) -> None:
+    """Raises a ValueError unless all ``names`` are among ``choices``."""
+    unknown = sorted(set(names) - set(choices))
+    if unknown:
+        raise ValueError(f'{field} takes names of {sorted(choices)}, got '
+                         f'{unknown}')
+
+
+def check_features(losses: Mapping[str, nn.Module],
+                   student_features: Iterable[str],
+                   teacher_features: Iterable[str]) -> None:
+    """Raises a ValueError if a loss compares a feature without a tap."""
+    for name, loss in losses.items():
+        if compared_part(loss) != 'features':
+            continue
+        for field, taps in (('student_features', student_features),
+                            ('teacher_features', teacher_features)):
+            if loss.feature not in taps:
+                raise ValueError(
+                    f'losses.{name}.feature takes the name of a tapped '
+                    f'feature, got {loss.feature!r}; RadOccDistiller.{field} '
+                    f'has {sorted(taps)}')
+
+
+def check_volumes(student: Tensor, teacher: Tensor) -> None:
+    """Raises a ValueError unless batch, grid and classes agree.
+
+    Args:
+        student: Occupancy logits, (B, X, Y, Z, C).
+        teacher: The same of the teacher.
+    """
+    if student.shape == teacher.shape:
+        return
+    pairs = (('classes', student.shape[4:], teacher.shape[4:],
+              'choose them by class_order of student_tap or teacher.tap'),
+             ('a grid', student.shape[1:4], teacher.shape[1:4],
+              'they must share it; mind the order of axes in tap.layout'),
+             ('batch size', student.shape[:1], teacher.shape[:1],
+              'mind the order of axes in tap.layout'))
+    what, ours, theirs, remedy = next(p for p in pairs if p[1] != p[2])
+    raise ValueError(
+        f'occ_logits of the student have {what} {tuple(ours)}, the teacher\'s '
+        f'{tuple(theirs)} (shapes {tuple(student.shape)} and '
+        f'{tuple(teacher.shape)}): {remedy}')
+
+
+def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
+                       data_samples: Sequence) -> Optional[str]:
+    """Names the first model, tensor and samples with NaN or infinity.
+
+    Returns:
+        A sentence, or None if everything is finite.
+    """
+    for model, outputs in (('student', student), ('teacher', teacher)):
+        for name, tensor in dict(
+                outputs.features, occ_logits=outputs.occ_logits).items():
+            if tensor is None or bool(tensor.isfinite().all()):
+                continue
+            bad = ~tensor.detach().isfinite().flatten(1).all(1)
+            tokens = [
+                data_samples[i].metainfo.get('token', f'number {i} of batch')
+                for i in bad.nonzero()[:, 0].tolist()
+            ]
+            kind = 'NaN' if bool(torch.isnan(tensor).any()) else 'infinity'
+            return (f'{kind} in {name} of the {model}, sample '
+                    f'{", ".join(map(str, tokens))}')
+    return None
+
+
+def skips_step(action: str, student: ModelOutputs, teacher: ModelOutputs,
+               data_samples: Sequence) -> bool:
+    """Whether this step must do without distillation.
+
+    Skipped steps are counted: ``distill/skipped`` in the log, and the
+    MessageHub's ``distill_skipped``, which checkpoints keep.
+
+    Args:
+        action: One of ``NONFINITE``.
+        student: Outputs of the student.
+        teacher: Outputs of the teacher.
+        data_samples: The samples, for their tokens.
+
+    Raises:
+        FloatingPointError: If a tensor is not finite and that is an error.
+    """
+    found = describe_nonfinite(student, teacher, data_samples)
+    if found and action == 'error':
+        raise FloatingPointError(
+            f'{found}; RadOccDistiller.nonfinite=\'skip\' trains without '
+            'distillation in such a step')
+    if action == 'skip':
+        hub = MessageHub.get_current_instance()
+        count = hub.get_info('distill_skipped', 0) + bool(found)
+        hub.update_info('distill_skipped', count)
+        hub.update_scalar('train/distill/skipped', count)
+    if found:
+        print_log(f'no distillation in this step: {found}', 'current',
+                  logging.WARNING)
+    return bool(found)
