@@ -1,6 +1,6 @@
 import pytest
 import torch
-from toy_distillation import ToyOccStudent
+from tests.test_distillation.toy_distillation import ToyOccStudent
 
 
 @pytest.fixture
