@@ -35,6 +35,7 @@ class ToyOccStudent(BaseModel):
             nn.Linear(3, width), *regular, nn.ReLU(),
             *([] if plain else [nn.Dropout(0.2)]))
         self.head = nn.Linear(width, CLASSES * int(np.prod(SHAPE)))
+        self.volume = nn.Unflatten(1, (CLASSES, *SHAPE))
 
     def _checkpointed(self, images):
         if self.checkpointing is None or not self.training:
@@ -49,7 +50,7 @@ class ToyOccStudent(BaseModel):
         if isinstance(images, list):
             images = torch.stack(images)
         volume = self._checkpointed(images.mean((1, 3, 4)))
-        logits = volume.view(-1, CLASSES, *SHAPE).permute(0, 2, 3, 4, 1)
+        logits = self.volume(volume).permute(0, 2, 3, 4, 1)
         if mode == 'tensor':
             return logits
         if mode == 'predict':
