@@ -116,9 +116,10 @@ class RadOccDistiller(BaseModel):
         with self.student_tap.record(self.student) as logits, \
                 record_taps(self.student, self.student_features) as features:
             losses = self.student(inputs, data_samples, mode='loss', **kwargs)
+        training = torch.is_grad_enabled()
         student = ModelOutputs(
-            self.student_tap.read(logits, needs_grad=True), {
-                name: self.student_features[name].read(calls, needs_grad=True)
+            self.student_tap.read(logits, needs_grad=training), {
+                name: self.student_features[name].read(calls, training)
                 for name, calls in features.items()
             })
         teacher = self.teacher.outputs(inputs, data_samples,
@@ -194,7 +195,10 @@ class RadOccDistiller(BaseModel):
             if parameter.requires_grad
         ]
         self._logged.update(ours)
-        zeros = {key: torch.zeros(()) for key in self._logged - ours.keys()}
+        zeros = {
+            key: torch.zeros(())
+            for key in sorted(self._logged - ours.keys())
+        }
         if resting:
             zeros['loss_distill_resting'] = sum(resting)
         for key in losses.keys() & (ours.keys() | zeros.keys()):
