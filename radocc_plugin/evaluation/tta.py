@@ -57,7 +57,7 @@ class OccTTAModel(BaseTTAModel):
             batch = {key: value[view] for key, value in data.items()}
             with self.tap.record(self._tapped) as outputs:
                 samples = self.module.test_step(batch)
-            probabilities = self.tap.logits(outputs).float().softmax(-1)
+            probabilities = self.tap.read(outputs).float().softmax(-1)
             for sample, volume in zip(samples, probabilities):
                 sample.set_field(
                     unflip(volume, sample.bda_mat),

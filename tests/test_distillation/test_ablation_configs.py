@@ -38,7 +38,7 @@ def test_the_losses_of_both_terms_are_those_of_radocc():
 
 def test_the_suite_names_every_config_once():
     suite = yaml.safe_load(
-        (ROOT / 'configs/suites/alignments-synthetic.yml').read_text())
+        (ROOT / 'configs/suites/ablation-synthetic.yml').read_text())
     configs = [row['config'] for row in suite['rows']]
     ours = {str(path.relative_to(ROOT)) for path in ABLATION}
     assert ours | {RADOCC} < set(configs)

@@ -30,13 +30,24 @@ def test_adapters_train_and_are_saved_beside_the_plain_student(
     assert_same_weights(again.state_dict(), trained.state_dict())
 
 
-def test_ema_keeps_the_average_of_adapters(tmp_path, teacher):
-    run(
-        tmp_path,
-        distilled(teacher, feature=1.0),
-        custom_hooks=[dict(type='EMAHook', momentum=0.01)])
+@pytest.mark.parametrize('hook', [
+    dict(type='EMAHook', momentum=0.01),
+    dict(type='radocc_plugin.MEGVIIEMAHook', init_updates=1000)
+], ids=['mmengine', 'published'])
+def test_ema_keeps_the_average_of_adapters_and_resumes(
+        tmp_path, teacher, hook):
+    config = distilled(teacher, feature=1.0)
+    config['student'] = dict(STUDENT, plain=True)
+    unbroken = run(tmp_path, config, custom_hooks=[hook]).model
+    run(tmp_path / 'resumed', config, epochs=1, custom_hooks=[hook])
+    resumed = run(
+        tmp_path / 'resumed', config, custom_hooks=[hook], resume=True).model
+    assert_same_weights(unbroken.state_dict(), resumed.state_dict())
+    again = torch.load(tmp_path / 'resumed/epoch_2.pth', weights_only=False)
     state = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
-    names = ToyOccStudent().state_dict().keys() | ADAPTER
+    for name in ('state_dict', 'ema_state_dict'):
+        assert_same_weights(state[name], again[name])
+    names = ToyOccStudent(plain=True).state_dict().keys() | ADAPTER
     averaged = state['ema_state_dict'].keys()
     assert {f'module.{name}' for name in names} < averaged
     assert state['state_dict'].keys() == names
