@@ -87,7 +87,7 @@ class CachedTeacher:
     Args:
         root: Folder that ``tools/cache_teacher.py`` wrote.
         model: The teacher's model, checked against the cache; a config or
-            the path of a config file.
+            the path of a config file. None takes any cache.
         checkpoint: Its checkpoint, checked against the cache; where the file
             is absent, a warning says that it was not.
         tap: Tap of its logits, checked too.
@@ -101,7 +101,7 @@ class CachedTeacher:
 
     def __init__(self,
                  root: str,
-                 model: Union[dict, str],
+                 model: Union[None, dict, str] = None,
                  checkpoint: Optional[str] = None,
                  tap: Optional[dict] = None,
                  resample: Optional[str] = None,
@@ -142,6 +142,8 @@ class CachedTeacher:
 
     def _checked_manifest(self) -> dict:
         manifest = self.cache.manifest
+        if self.config is None:
+            return manifest
         found = dict(teacher=teacher_hash(self.config, self.tap_config))
         if self.checkpoint is None or Path(self.checkpoint).is_file():
             found['checkpoint'] = self.checkpoint and file_hash(

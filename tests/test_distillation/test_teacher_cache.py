@@ -246,6 +246,13 @@ def test_an_absent_checkpoint_is_no_error(network, teacher):
     assert network.losses(str(network.out)) == expected
 
 
+def test_a_cache_alone_is_a_teacher(network):
+    network.write()
+    expected = network.losses(str(network.out))
+    network.model['teacher'] = {}
+    assert network.losses(str(network.out)) == expected
+
+
 def test_missing_foreign_and_broken_volumes_are_named(network):
     network.write()
     cache = TeacherCache(network.out)
