@@ -20,8 +20,10 @@ struct Passage {
       mean = (hit - tau * decay) / tau;
       slope = decay - mean / tau;
     } else {
-      mean = tau * (T(1) / 2 - tau * (T(1) / 3 - tau * (T(1) / 8 - tau / 30)));
-      slope = T(1) / 2 - tau * (T(2) / 3 - tau * (T(3) / 8 - tau * 2 / 15));
+      mean = tau * (T(1. / 2) - tau * (T(1. / 3) - tau * (T(1. / 8) -
+             tau * T(1. / 30))));
+      slope = T(1. / 2) - tau * (T(2. / 3) - tau * (T(3. / 8) -
+              tau * T(2. / 15)));
     }
   }
 };

@@ -34,14 +34,25 @@ Grid make_grid(const std::vector<double>& range,
 }
 
 // The planes that a ray crosses inside the grid on one axis: an arithmetic
-// sequence, so that no error adds up along the ray.
+// sequence, so that no error adds up along the ray. `next` and the one behind
+// it are kept, so that a step of the walk waits for no arithmetic.
 struct Planes {
   double first = 0, period = 0, count = 0, crossed = 0;
+  double next = std::numeric_limits<double>::infinity(), after = next;
   int64_t stride = 0;
 
-  double next() const {
-    return crossed < count ? first + period * crossed
-                           : std::numeric_limits<double>::infinity();
+  double at(double index) const {
+    return index < count ? first + period * index
+                         : std::numeric_limits<double>::infinity();
+  }
+  void start() {
+    next = at(0);
+    after = at(1);
+  }
+  void cross(bool crosses) {
+    next = crosses ? after : next;
+    crossed += crosses;
+    after = at(crossed + 1);
   }
 };
 
@@ -84,11 +95,11 @@ inline void walk(const Grid& grid, const float* origin, const float* direction,
     planes[a].period = grid.size[a] / std::abs((double)direction[a]);
     planes[a].count = backward ? cell : last - cell;
     planes[a].stride = backward ? -stride : stride;
+    planes[a].start();
   }
   Planes x = planes[0], y = planes[1], z = planes[2];
   while (true) {
-    const double next_x = x.next(), next_y = y.next();
-    const double next = std::min(std::min(next_x, next_y), z.next());
+    const double next = std::min(std::min(x.next, y.next), z.next);
     const double far = std::min(next, end);
     if (far - near > kMinLength) {
       if (!visit(voxel, near, far)) return;
@@ -96,12 +107,12 @@ inline void walk(const Grid& grid, const float* origin, const float* direction,
     }
     if (next >= end) return;
     // No branches: which plane comes next is hard to predict.
-    const bool is_x = next_x == next, is_y = !is_x & (next_y == next);
+    const bool is_x = x.next == next, is_y = !is_x & (y.next == next);
     const bool is_z = !is_x & !is_y;
-    x.crossed += is_x;
-    y.crossed += is_y;
-    z.crossed += is_z;
     voxel += is_x * x.stride + is_y * y.stride + is_z * z.stride;
+    x.cross(is_x);
+    y.cross(is_y);
+    z.cross(is_z);
   }
 }
 
@@ -116,9 +127,8 @@ constexpr T limit_of() {
 template <typename T>
 inline T hit_of(T tau) {
   if (tau > limit_of<T>()) return 1 - std::exp(-tau);
-  return tau *
-         (1 - tau / 2 *
-                  (1 - tau / 3 * (1 - tau / 4 * (1 - tau / 5 * (1 - tau / 6)))));
+  return tau * (1 - tau * (T(1. / 2) - tau * (T(1. / 6) - tau * (T(1. / 24) -
+         tau * (T(1. / 120) - tau * T(1. / 720))))));
 }
 
 // Calls run with the channel count as a constant where it is Occ3D's, so that
