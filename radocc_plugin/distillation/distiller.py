@@ -20,6 +20,7 @@ from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
                                   distill_losses)
 from radocc_plugin.losses.common import check_choice, connected_zero
 from radocc_plugin.registry import MODELS
+from radocc_plugin.rendering import Render, RenderGeometry
 
 
 @MODELS.register_module()
@@ -176,11 +177,24 @@ class RadOccDistiller(BaseModel):
                 points=points,
                 segments=batch.segments)
             with torch.no_grad():
-                render = self.renderer(teacher.occ_logits, geometry)
+                render = self._render(teacher, geometry, 'teacher')
             teacher = replace(teacher, render=render)
             student = replace(
-                student, render=self.renderer(student.occ_logits, geometry))
+                student, render=self._render(student, geometry, 'student'))
         return distill_losses(losses, student, teacher, batch, factors)
+
+    def _render(self, outputs: ModelOutputs, geometry: RenderGeometry,
+                model: str) -> Render:
+        """Renders a model; its density head is the feature ``density``."""
+        if getattr(self.renderer, 'density', None) != 'head':
+            return self.renderer(outputs.occ_logits, geometry)
+        if 'density' not in outputs.features:
+            raise ValueError(
+                "renderer.density='head' needs the density logits of the "
+                f'{model}: set {model}_features=dict(density=dict(module=..., '
+                "layout=...)), tapped as (B, X, Y, Z, 1)")
+        return self.renderer(outputs.occ_logits, geometry,
+                             outputs.features['density'].squeeze(-1))
 
     def _join(self, losses: Dict[str, Tensor], ours: Dict[str, Tensor],
               active: Container[str]) -> Dict[str, Tensor]:

@@ -4,10 +4,11 @@ import torch
 from mmengine.runner import load_checkpoint
 
 from radocc_plugin.distillation import FeatureTap
+from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
 from tests.test_distillation.toy_distillation import (
-    FEATURES, STUDENT, ToyOccStudent, assert_same_weights, batch_of,
-    distilled, feature_loss, run)
+    FEATURES, SHAPE, STUDENT, ToyOccStudent, assert_same_weights,
+    batch_of, distilled, feature_loss, run)
 
 ADAPTER = {'distill.feature.adapter.weight', 'distill.feature.adapter.bias'}
 
@@ -139,3 +140,19 @@ def test_calls_and_items_are_chosen_by_index():
 def test_wrong_indices_are_named_with_the_choices(options, calls, message):
     with pytest.raises(ValueError, match=message):
         FeatureTap('neck', 'b c', **options).read(calls)
+
+
+def test_a_tapped_density_head_is_rendered(teacher):
+    config = distilled(teacher)
+    config['renderer']['density'] = 'head'
+    model = MODELS.build(config)
+    logits = torch.randn(2, *SHAPE, 4)
+    heads = [torch.randn(2, *SHAPE, 1, requires_grad=True) for _ in range(2)]
+    samples = batch_of()[1]
+    student, target = (
+        ModelOutputs(logits, dict(density=head)) for head in heads)
+    losses = model.consistency(student, target, samples)
+    losses['loss_rdc'].backward()
+    assert bool(heads[0].grad.any()) and heads[1].grad is None
+    with pytest.raises(ValueError, match='student_features'):
+        model.consistency(ModelOutputs(logits), target, samples)
