@@ -93,7 +93,9 @@ class Cameras:
     @property
     def cam2aug_ego(self) -> Tensor:
         """Camera to augmented-ego frame, shape (B, N, 4, 4)."""
-        return self.bda_mat[:, None] @ self.cam2ego
+        # Float64 here and below: autocast and TF32 leave it alone.
+        matrix = self.bda_mat[:, None].double() @ self.cam2ego.double()
+        return matrix.to(self.cam2ego.dtype)
 
     def project(self, points: Tensor) -> Tuple[Tensor, Tensor]:
         """Pixels and depths of augmented-ego points in every camera.
@@ -110,5 +112,7 @@ class Cameras:
         in_camera = transform_points(
             ego2cam, points[:, None].expand(-1, ego2cam.shape[1], -1, -1))
         depth = in_camera[..., 2]
-        homogeneous = in_camera @ self.cam2img.transpose(-1, -2)
-        return homogeneous[..., :2] / depth[..., None], depth
+        homogeneous = in_camera.double() @ self.cam2img.double().transpose(
+            -1, -2)
+        pixels = homogeneous[..., :2] / depth[..., None]
+        return pixels.to(points.dtype), depth

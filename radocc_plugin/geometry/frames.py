@@ -11,9 +11,12 @@ def transform_points(a2b: Tensor, points: Tensor) -> Tensor:
         points: Points, shape (..., P, 3), same leading dimensions.
 
     Returns:
-        Points in frame b, shape (..., P, 3).
+        Points in frame b, shape (..., P, 3); computed in float64, which
+        autocast and TF32 leave alone.
     """
-    return points @ a2b[..., :3, :3].transpose(-1, -2) + a2b[..., None, :3, 3]
+    matrix = a2b.double()
+    moved = points.double() @ matrix[..., :3, :3].transpose(-1, -2)
+    return (moved + matrix[..., None, :3, 3]).to(points.dtype)
 
 
 def to_homogeneous(matrix: Tensor) -> Tensor:

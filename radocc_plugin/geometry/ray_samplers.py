@@ -76,6 +76,9 @@ def draw_rays(cameras: Cameras,
         if segments is None:
             raise ValueError("ray_sampler 'segments' needs segment maps; add "
                              'LoadSegments to the training pipeline')
+        if segments.dim() != 4 or segments.shape[:2] != (batch, num_cameras):
+            raise ValueError(f'segments take shape ({batch}, {num_cameras}, '
+                             f'H, W), got {tuple(segments.shape)}')
         index = _segment_balanced(segments, render_size, cap, generator)
     else:
         raise ValueError(f'ray_sampler takes one of {RAY_SAMPLERS}, got '

@@ -13,7 +13,7 @@ from radocc_plugin.geometry.cameras import Cameras
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays of a batch, packed; order is sample-major, then camera-major.
+    """Rays of a batch, packed sample by sample.
 
     Args:
         origins: Camera centres in the augmented ego frame, metres, (R, 3).
@@ -98,13 +98,14 @@ def rays_through(cameras: Cameras, sample: Tensor, camera: Tensor,
         Origins and directions (camera z = 1) in the augmented ego frame,
         float32, (R, 3) each.
     """
-    cam2ego = cameras.cam2aug_ego.float()
-    # K^-1 once a camera in float64; a float32 inverse shifts far rays.
-    img2cam = torch.linalg.inv(cameras.cam2img.double())
-    to_direction = (cam2ego[..., :3, :3].double() @ img2cam).float()
-    uv1 = torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=-1)
+    # In float64, which autocast and TF32 leave alone; a float32 inverse of K
+    # alone shifts far rays.
+    cam2ego = cameras.cam2aug_ego.double()
+    to_direction = cam2ego[..., :3, :3] @ torch.linalg.inv(
+        cameras.cam2img.double())
+    uv1 = torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=-1).double()
     directions = torch.einsum('rij,rj->ri', to_direction[sample, camera], uv1)
-    return cam2ego[sample, camera, :3, 3], directions
+    return cam2ego[sample, camera, :3, 3].float(), directions.float()
 
 
 def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int],

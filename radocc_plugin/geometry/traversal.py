@@ -12,7 +12,7 @@ from torch import Tensor
 from radocc_plugin.geometry.voxel_grid import VoxelGrid
 
 # Rays walked at once: on a CPU the temporaries should stay in its cache.
-CPU_CHUNK, GPU_CHUNK = 4096, 262144
+CPU_CHUNK, GPU_CHUNK = 4096, 32768
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def traverse(origins: Tensor,
     Args:
         origins: Ray origins in the grid's frame, metres, shape (R, 3); may
             lie inside or outside the grid.
-        directions: Directions of any length > 0, shape (R, 3).
+        directions: Directions, such as those with camera z = 1, shape (R,
+            3); crossings closer than 1e-9 directions are one.
         grid: The voxel grid.
         max_parameter: End of the rays in units of their direction; None for
             no end.

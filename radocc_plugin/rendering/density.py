@@ -71,6 +71,14 @@ def check_logit_density(mode: str) -> None:
                          f'{mode!r}')
 
 
+def class_index(index: int, num_classes: int) -> int:
+    """A class index from 0 on; raises ValueError if there is no such class."""
+    if not -num_classes <= index < num_classes:
+        raise ValueError(f'free_index takes one of {num_classes} classes, got '
+                         f'{index}')
+    return index % num_classes
+
+
 @torch.no_grad()
 def chunked_density(logits: Tensor, voxel_size: float, free_index: int,
                     mode: str) -> Tensor:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 # Smallest hit probability in a logarithm.
 MIN_HIT = 1e-7
+# Largest optical depth: a density may be infinite, its light is gone long
+# before.
+MAX_OPTICAL_DEPTH = 1e4
 
 
 def segment_transmittance(optical_depth: Tensor,
@@ -133,8 +136,8 @@ def packed_ray_kl(teacher_optical_depth: Tensor,
         offsets: First segment of each ray and M at the end, int64, (R + 1,).
 
     Returns:
-        Divergence of each ray in nats, >= 0, (R,). Hit probabilities are at
-        least ``MIN_HIT`` in the logarithms.
+        Divergence of each ray in nats, >= 0 up to rounding, (R,). Hit
+        probabilities are at least ``MIN_HIT`` in the logarithms.
 
     Raises:
         ValueError: If the optical depths have different shapes.
@@ -149,7 +152,11 @@ def packed_ray_kl(teacher_optical_depth: Tensor,
     teacher, student = teacher_optical_depth, student_optical_depth
     entry, _ = segment_transmittance(teacher, offsets)
     hit = (-torch.expm1(-teacher)).clamp_min(MIN_HIT)
-    student_hit = (-torch.expm1(-student)).clamp_min(MIN_HIT)
+    student_hit = -torch.expm1(-student)
+    # The bound changes the value, not the direction of the gradient: a
+    # student that is sure of free space must still learn of a wall.
+    student_hit = student_hit + (student_hit.clamp_min(MIN_HIT) -
+                                 student_hit).detach()
     divergence = (
         hit * (hit.log() - student_hit.log()) + (-teacher).exp() *
         (student - teacher))

@@ -1,11 +1,14 @@
 """Rays and the grid that they cross, shared by all volumes rendered."""
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from radocc_plugin.geometry import Rays, RaySegments, VoxelGrid, traverse
+
+_FLOATS = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,25 @@ class RenderGeometry:
         rays: The rays of the batch.
         grid: The voxel grid, the same for every sample.
         num_volumes: Number of volumes B; ``rays.sample`` counts them.
+
+    Raises:
+        ValueError: If a ray is not finite or has no direction.
     """
     rays: Rays
     grid: VoxelGrid
     num_volumes: int
+
+    def __post_init__(self) -> None:
+        origins, directions = self.rays.origins, self.rays.directions
+        usable = (
+            origins.isfinite() & directions.isfinite()).all(-1) & (
+                directions != 0).any(-1)
+        if not bool(usable.all()):
+            bad = int((~usable).nonzero()[0])
+            raise ValueError(
+                'rays take finite origins and finite directions other than '
+                f'zero, got {origins[bad].tolist()} and '
+                f'{directions[bad].tolist()}')
 
     @property
     def num_voxels(self) -> int:
@@ -58,9 +76,26 @@ class RenderGeometry:
             output_size=len(segments.voxel))
         return replace(segments, voxel=voxel)
 
-    def check_voxels(self, name: str, volume: Tensor) -> None:
-        """Raises ValueError if a flat volume has not one row a voxel."""
+    def check_volume(self,
+                     name: str,
+                     volume: Tensor,
+                     like: Optional[Tensor] = None) -> None:
+        """Raises ValueError unless a flat volume fits.
+
+        Args:
+            name: What the error calls it.
+            volume: (V,), or (V, C) if ``like`` is given.
+            like: Another volume, whose type it must have.
+        """
         if len(volume) != self.num_voxels:
             raise ValueError(
                 f'{name} takes {self.num_voxels} voxels ({self.num_volumes} '
                 f'volumes of {self.grid.shape}), got {len(volume)}')
+        dtypes = _FLOATS if like is None else (like.dtype, )
+        dims = 1 if like is None else 2
+        if volume.dim() != dims or volume.dtype not in dtypes:
+            shape = '(V,)' if like is None else '(V, C)'
+            raise ValueError(
+                f'{name} takes shape {shape} in '
+                f'{" or ".join(str(d)[6:] for d in dtypes)}, got '
+                f'{tuple(volume.shape)} in {volume.dtype}')

@@ -11,11 +11,9 @@ from torch.autograd.function import once_differentiable
 from radocc_plugin.rendering.backends import get_backend, reference
 from radocc_plugin.rendering.density import (add_density_gradient_,
                                              check_logit_density,
-                                             chunked_density,
+                                             chunked_density, class_index,
                                              density_from_logits)
 from radocc_plugin.rendering.geometry import RenderGeometry
-
-_FLOATS = (torch.float32, torch.float64)
 
 
 def render(density: Tensor,
@@ -48,16 +46,13 @@ def render(density: Tensor,
     RadOcc section 3.2; the closed form of the depth is that of
     ``functional.depth_in_segment``.
     """
-    _check_density('density', density, geometry)
-    geometry.check_voxels('values', values)
-    if values.dim() != 2 or values.dtype != density.dtype:
-        raise ValueError(f'values take shape (V, C) and {density.dtype}, got '
-                         f'{tuple(values.shape)} and {values.dtype}')
+    geometry.check_volume('density', density)
+    geometry.check_volume('values', values, like=density)
     if backend == 'reference':
         return reference.render(density, values, geometry)
+    implementation = get_backend(backend, density.device, density.dtype)
     return _Render.apply(density.contiguous(), values.contiguous(), geometry,
-                         get_backend(backend, density.device),
-                         min_transmittance)
+                         implementation, min_transmittance)
 
 
 def render_logits(
@@ -90,20 +85,19 @@ def render_logits(
         ValueError: If a shape, a type, the density or the backend is wrong.
     """
     check_logit_density(density)
-    geometry.check_voxels('logits', logits)
-    if logits.dim() != 2 or logits.dtype not in _FLOATS:
-        raise ValueError('logits take shape (V, C) in float32 or float64, '
-                         f'got {tuple(logits.shape)} in {logits.dtype}')
-    free = free_index % logits.shape[1]
+    geometry.check_volume('logits', logits, like=logits)
+    geometry.check_volume('logits', logits[:, 0])
+    free = class_index(free_index, logits.shape[1])
     options = dict(
         voxel_size=geometry.cubic_voxel_size, free_index=free, mode=density)
     if backend == 'reference':
         sigma = density_from_logits(logits, **options)
         depth, rendered, no_hit = reference.render(sigma, logits, geometry)
     else:
+        implementation = get_backend(backend, logits.device, logits.dtype)
         sigma, depth, rendered, no_hit = _RenderLogits.apply(
-            logits.contiguous(), geometry,
-            get_backend(backend, logits.device), min_transmittance, options)
+            logits.contiguous(), geometry, implementation, min_transmittance,
+            options)
     semantics = torch.cat((rendered[:, :free], rendered[:, free + 1:]), dim=1)
     return sigma, depth, semantics, no_hit
 
@@ -127,29 +121,26 @@ def ray_kl(teacher_density: Tensor,
         min_transmittance: As in ``render``, of the teacher.
 
     Returns:
-        Divergence of each ray, >= 0, (R,).
+        Divergence of each ray, >= 0 up to rounding, (R,).
 
     Raises:
         ValueError: If a shape, a type or the backend is wrong.
 
     RadOcc section 3.3.
     """
-    _check_density('teacher_density', teacher_density, geometry)
-    _check_density('student_density', student_density, geometry)
+    geometry.check_volume('teacher_density', teacher_density)
+    geometry.check_volume('student_density', student_density)
+    if teacher_density.dtype != student_density.dtype:
+        raise ValueError('teacher_density and student_density take one type, '
+                         f'got {teacher_density.dtype} and '
+                         f'{student_density.dtype}')
     if backend == 'reference':
         return reference.ray_kl(teacher_density, student_density, geometry)
+    implementation = get_backend(backend, student_density.device,
+                                 student_density.dtype)
     return _RayKL.apply(teacher_density.detach().contiguous(),
                         student_density.contiguous(), geometry,
-                        get_backend(backend, student_density.device),
-                        min_transmittance)
-
-
-def _check_density(name: str, density: Tensor,
-                   geometry: RenderGeometry) -> None:
-    geometry.check_voxels(name, density)
-    if density.dim() != 1 or density.dtype not in _FLOATS:
-        raise ValueError(f'{name} takes shape (V,) in float32 or float64, '
-                         f'got {tuple(density.shape)} in {density.dtype}')
+                        implementation, min_transmittance)
 
 
 class _Render(torch.autograd.Function):

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from radocc_plugin.geometry import (RAY_SAMPLERS, Cameras, VoxelGrid,
-                                    draw_rays)
+from radocc_plugin.geometry import (RAY_ORDERS, RAY_SAMPLERS, Cameras,
+                                    VoxelGrid, draw_rays)
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering.backends import BACKENDS
-from radocc_plugin.rendering.density import (DENSITIES, density_from_head,
+from radocc_plugin.rendering.density import (DENSITIES, class_index,
+                                             density_from_head,
                                              density_from_labels)
 from radocc_plugin.rendering.functional import termination
 from radocc_plugin.rendering.geometry import RenderGeometry
@@ -26,8 +27,8 @@ class Render:
     """What the rays see of the volumes of a batch.
 
     Args:
-        depth: Accumulated projection depth in metres, 0 for a ray that hits
-            nothing, (R,).
+        accumulated_depth: Projection depth in metres, not divided by the
+            opacity: 0 for a ray that hits nothing, (R,).
         semantics: Accumulated logits of the non-free classes, (R, C - 1).
         no_hit: Probability that a ray leaves without a hit, (R,).
         density: Density of every voxel in 1/m, (V,), flat (batch, x, y, z);
@@ -35,7 +36,7 @@ class Render:
         geometry: Rays and grid.
         renderer: What rendered it.
     """
-    depth: Tensor
+    accumulated_depth: Tensor
     semantics: Tensor
     no_hit: Tensor
     density: Tensor
@@ -43,9 +44,16 @@ class Render:
     renderer: 'VolumeRenderer'
 
     @property
+    def depth(self) -> Tensor:
+        """Accumulated depth, clamped to the renderer's ``depth_range``."""
+        limits = self.renderer.depth_range
+        depth = self.accumulated_depth
+        return depth if limits is None else depth.clamp(*limits)
+
+    @property
     def depth_given_hit(self) -> Tensor:
         """Mean depth of the rays that end in the grid, metres, (R,)."""
-        return self.depth / (1 - self.no_hit).clamp_min(1e-6)
+        return self.accumulated_depth / (1 - self.no_hit).clamp_min(1e-6)
 
     @property
     def weights(self) -> Tensor:
@@ -118,7 +126,8 @@ class VolumeRenderer(BaseModule):
         for name, value, allowed in (
             ('density', density, DENSITIES),
             ('backend', backend, BACKENDS),
-            ('ray_sampler', ray_sampler, RAY_SAMPLERS)):
+            ('ray_sampler', ray_sampler, RAY_SAMPLERS),
+            ('ray_order', ray_order, RAY_ORDERS)):
             if value not in allowed:
                 raise ValueError(f'VolumeRenderer.{name} takes one of '
                                  f'{tuple(allowed)}, got {value!r}')
@@ -133,6 +142,11 @@ class VolumeRenderer(BaseModule):
                 'VolumeRenderer.cached_rigs keeps rays that do not change '
                 "between steps: ray_sampler='grid' and max_rays=None, got "
                 f'{ray_sampler!r} and {max_rays}')
+        if sampling not in (None, 'author'):
+            Sampling(**sampling)
+        if sampling is not None and backend in ('reference', 'triton'):
+            raise ValueError("VolumeRenderer.sampling takes backend 'auto', "
+                             f"'torch' or 'cpp', got {backend!r}")
         if sampling is not None and density == 'free_probability':
             raise ValueError(
                 "VolumeRenderer.sampling interpolates raw density and needs "
@@ -190,7 +204,9 @@ class VolumeRenderer(BaseModule):
             for x in (cameras.cam2img, cameras.cam2ego, cameras.bda_mat,
                       cameras.image_sizes)))
         if key not in self._rigs:
-            self._rigs[key] = self.trace_all(cameras, grid_shape)
+            rays = draw_rays(
+                cameras, self.render_size, 'grid', order=self.ray_order)
+            self._rigs[key] = self.geometry(rays, cameras, grid_shape)
         self._rigs.move_to_end(key)
         if len(self._rigs) > self.cached_rigs:
             self._rigs.popitem(last=False)
@@ -242,7 +258,7 @@ class VolumeRenderer(BaseModule):
                                                   **options)
                 semantics = self._without_free(semantics)
             return Render(
-                self._clamp(depth), semantics, no_hit, density, geometry,
+                depth, semantics, no_hit, density, geometry,
                 self)
 
     def render_labels(self, labels: Tensor, geometry: RenderGeometry,
@@ -251,8 +267,8 @@ class VolumeRenderer(BaseModule):
         ``density_from_labels``; ``semantics`` holds the share of each
         non-free class."""
         labels = labels.flatten().long()
-        density = density_from_labels(labels, geometry.cubic_voxel_size,
-                                      self.free_index % num_classes)
+        free = class_index(self.free_index, num_classes)
+        density = density_from_labels(labels, geometry.cubic_voxel_size, free)
         depth, semantics, no_hit = render(
             density,
             F.one_hot(labels, num_classes).float(),
@@ -260,7 +276,7 @@ class VolumeRenderer(BaseModule):
             backend=self.backend,
             min_transmittance=self.min_transmittance)
         return Render(
-            self._clamp(depth), self._without_free(semantics), no_hit,
+            depth, self._without_free(semantics), no_hit,
             density, geometry, self)
 
     def ray_kl(self, teacher_density: Tensor, student_density: Tensor,
@@ -297,7 +313,7 @@ class VolumeRenderer(BaseModule):
             backend=self.backend,
             min_transmittance=self.min_transmittance)
         return Render(
-            self._clamp(depth), self._without_free(semantics), no_hit,
+            depth, self._without_free(semantics), no_hit,
             density_logits, geometry, self)
 
     def _samples(self, geometry: RenderGeometry) -> Sampling:
@@ -306,12 +322,8 @@ class VolumeRenderer(BaseModule):
         return Sampling(**self.sampling)
 
     def _without_free(self, semantics: Tensor) -> Tensor:
-        free = self.free_index % semantics.shape[1]
+        free = class_index(self.free_index, semantics.shape[1])
         return torch.cat((semantics[:, :free], semantics[:, free + 1:]), dim=1)
-
-    def _clamp(self, depth: Tensor) -> Tensor:
-        return depth if self.depth_range is None else depth.clamp(
-            *self.depth_range)
 
     def _check(self, occ_logits: Tensor, geometry: RenderGeometry,
                density_logits: Optional[Tensor]) -> None:

@@ -78,6 +78,13 @@ class _Stencil(NamedTuple):
 
 def _stencils(geometry: RenderGeometry, sampling: Sampling,
               dtype: torch.dtype) -> Iterator[_Stencil]:
+    for begin in range(0, len(geometry.rays), _CHUNK):
+        yield _stencil(geometry, sampling, dtype, begin)
+
+
+def _stencil(geometry: RenderGeometry, sampling: Sampling, dtype: torch.dtype,
+             begin: int) -> _Stencil:
+    """Of the rays from ``begin`` on, a chunk of them."""
     rays, grid = geometry.rays, geometry.grid
     device = rays.origins.device
     low, high, shape = (
@@ -87,29 +94,28 @@ def _stencils(geometry: RenderGeometry, sampling: Sampling,
         (grid.shape[1] * grid.shape[2], grid.shape[2], 1), device=device)
     corners = torch.cartesian_prod(*[torch.arange(2, device=device)] * 3)
     steps = torch.arange(sampling.num_samples, device=device)
-    for begin in range(0, len(rays), _CHUNK):
-        own = slice(begin, min(begin + _CHUNK, len(rays)))
-        points = (rays.origins[own, None].to(dtype) +
-                  rays.directions[own, None].to(dtype) *
-                  (steps.to(dtype) * sampling.step)[:, None])
-        inside = ((points >= low) & (points <= high)).all(-1)
-        ray, sample = inside.nonzero(as_tuple=True)
-        where = (points[ray, sample] - low) / (high - low)
-        where = (
-            where * (shape - 1)
-            if sampling.align_corners else where * shape - 0.5)
-        cell = where.floor()
-        part = (where - cell)[:, None]
-        cell = cell.long()[:, None] + corners  # (M, 8, 3)
-        share = torch.where(corners.bool(), part, 1 - part).prod(-1)
-        # A corner outside the grid counts for nothing.
-        valid = ((cell >= 0) & (cell < shape)).all(-1)
-        cell = torch.minimum(cell.clamp_min(0), shape.long() - 1)
-        voxel = (cell * strides).sum(-1)
-        voxel += (rays.sample[own][ray] * grid.num_voxels)[:, None]
-        offsets = F.pad(inside.sum(-1).cumsum(0), (1, 0))
-        yield _Stencil(own, sample.to(dtype) * sampling.step, voxel,
-                       share * valid, offsets, sample)
+    own = slice(begin, min(begin + _CHUNK, len(rays)))
+    points = (rays.origins[own, None].to(dtype) +
+              rays.directions[own, None].to(dtype) *
+              (steps.to(dtype) * sampling.step)[:, None])
+    inside = ((points >= low) & (points <= high)).all(-1)
+    ray, sample = inside.nonzero(as_tuple=True)
+    where = (points[ray, sample] - low) / (high - low)
+    where = (
+        where * (shape - 1)
+        if sampling.align_corners else where * shape - 0.5)
+    cell = where.floor()
+    part = (where - cell)[:, None]
+    cell = cell.long()[:, None] + corners  # (M, 8, 3)
+    share = torch.where(corners.bool(), part, 1 - part).prod(-1)
+    # A corner outside the grid counts for nothing.
+    valid = ((cell >= 0) & (cell < shape)).all(-1)
+    cell = torch.minimum(cell.clamp_min(0), shape.long() - 1)
+    voxel = (cell * strides).sum(-1)
+    voxel += (rays.sample[own][ray] * grid.num_voxels)[:, None]
+    offsets = F.pad(inside.sum(-1).cumsum(0), (1, 0))
+    return _Stencil(own, sample.to(dtype) * sampling.step, voxel,
+                    share * valid, offsets, sample)
 
 
 def render_samples(density_logits: Tensor,
@@ -142,8 +148,8 @@ def render_samples(density_logits: Tensor,
 
     ``nerf_head.py`` @5b4538f7 of the author, ``render_type='density'``.
     """
-    geometry.check_voxels('density_logits', density_logits)
-    geometry.check_voxels('values', values)
+    geometry.check_volume('density_logits', density_logits)
+    geometry.check_volume('values', values, like=density_logits)
     implementation = _Packed
     if backend in ('auto', 'cpp') and density_logits.device.type == 'cpu':
         if get_backend('cpp', density_logits.device) is cpp:
@@ -190,9 +196,11 @@ class _Packed:
             voxel, offsets = s.voxel.flatten(), s.offsets * 8
             worth = packed.sampled_product(grad, values, voxel, offsets)
             worth = (worth.view(-1, 8) * s.share).sum(-1)
-            worth += packed.spread(grad_depth[s.rays], s.offsets) * s.t
+            worth += packed.spread(grad_depth[s.rays], s.offsets,
+                                   len(s.t)) * s.t
             behind = packed.sum_after(weights * worth, s.offsets)
-            behind += packed.spread(grad_no_hit[s.rays] * no_hit, s.offsets)
+            behind += packed.spread(grad_no_hit[s.rays] * no_hit, s.offsets,
+                                    len(s.t))
             grad_raw = ((entry - weights) * worth - behind) * (
                 sampling.step * torch.sigmoid(raw))
             grad_density.index_add_(0, voxel,
@@ -235,7 +243,8 @@ def sampled_weights(density_logits: Tensor, geometry: RenderGeometry,
         tau = F.softplus(s.interpolate(density_logits)) * sampling.step
         entry, no_hit = segment_transmittance(tau, s.offsets)
         rows = len(s.offsets) - 1
-        ray = packed.spread(torch.arange(rows, device=tau.device), s.offsets)
+        ray = packed.spread(
+            torch.arange(rows, device=tau.device), s.offsets, len(s.t))
         dense = tau.new_zeros(rows, sampling.num_samples)
         weights.append(
             dense.index_put((ray, s.sample), entry * -torch.expm1(-tau)))
@@ -251,15 +260,18 @@ def sampled_ray_kl(teacher_density_logits: Tensor,
                    sampling: Sampling) -> Tensor:
     """``ray_kl`` with one bin a sample and one no-hit bin, (R,)."""
 
-    def divergence(student: Tensor, s: _Stencil) -> Tensor:
-        target = F.softplus(s.interpolate(teacher)) * sampling.step
-        return packed_ray_kl(
-            target,
-            F.softplus(s.interpolate(student)) * sampling.step, s.offsets)
-
     teacher = teacher_density_logits.detach()
+
+    def divergence(student: Tensor, begin: int) -> Tensor:
+        s = _stencil(geometry, sampling, student.dtype, begin)
+        target, own = (
+            F.softplus(s.interpolate(logits)) * sampling.step
+            for logits in (teacher, student))
+        return packed_ray_kl(target, own, s.offsets)
+
     parts = [
-        checkpoint(divergence, student_density_logits, s, use_reentrant=False)
-        for s in _stencils(geometry, sampling, student_density_logits.dtype)
+        checkpoint(
+            divergence, student_density_logits, begin, use_reentrant=False)
+        for begin in range(0, len(geometry.rays), _CHUNK)
     ]
     return torch.cat(parts) if parts else student_density_logits[:0]

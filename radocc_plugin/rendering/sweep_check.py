@@ -33,7 +33,8 @@ def sweep_depth_difference(points: Tensor, pixels: Tensor, depth: Tensor,
         a camera that sees it.
     """
     cells, inside = grid.index(points)
-    labels = torch.ones(grid.num_voxels, dtype=torch.uint8)
+    labels = torch.ones(
+        grid.num_voxels, dtype=torch.uint8, device=points.device)
     labels[grid.ravel(cells[inside])] = 0
 
     height, width = cameras.image_size

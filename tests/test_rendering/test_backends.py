@@ -1,18 +1,19 @@
 """What every backend promises, and that all of them are the reference."""
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.rendering import (density_from_logits, get_backend, ray_kl,
-                                     render, render_logits)
+from radocc_plugin.geometry import Cameras, VoxelGrid
+from radocc_plugin.rendering import (VolumeRenderer, density_from_logits,
+                                     get_backend, ray_kl, render,
+                                     render_logits)
 from radocc_plugin.rendering.backends import cpp, triton
 
 EXACT = dict(min_transmittance=0.)
@@ -282,6 +283,73 @@ def test_cpp_gradients_are_the_same_for_any_number_of_threads(
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
+def test_gradients_of_an_early_stop_are_those_of_what_was_rendered(
+        geometry_of, volume_of):
+    if cpp.why_not_compiled():
+        pytest.skip(cpp.why_not_compiled())
+    geometry = geometry_of(12, 1)
+    density, values = volume_of(geometry, 2)
+    leaves = [(density + 0.05).requires_grad_(), values.requires_grad_()]
+    assert torch.autograd.gradcheck(
+        lambda d, v: render(
+            d, v, geometry, backend='cpp', min_transmittance=0.1), leaves)
+
+
+def test_rays_on_planes_edges_and_corners_are_inside_the_lower_side_only(
+        geometry_of, volume_of, backend):
+    """Cells are half open: a ray in the grid's upper face misses it."""
+    grid = VoxelGrid((-1, -1, -1, 1, 1, 1), (4, 4, 4))
+    generator = torch.Generator().manual_seed(0)
+    origins = torch.randint(-2, 3, (1500, 3), generator=generator) / 2.
+    directions = torch.randint(-1, 2, (1500, 3), generator=generator).float()
+    directions[(directions == 0).all(-1), 0] = 1
+    geometry = geometry_of(1500)
+    geometry = replace(
+        geometry,
+        rays=replace(geometry.rays, origins=origins, directions=directions),
+        grid=grid)
+    args = geometry, *volume_of(geometry), volume_of(geometry, seed=1)[0]
+    got, want = (everything(*args, backend=b, **extra)
+                 for b, extra in ((backend, EXACT), ('reference', {})))
+    for a, b in zip(got[:4], want[:4]):  # a ray between voxels takes either
+        assert float(((a - b).abs() > 1e-9).double().mean()) < 0.02
+    assert torch.equal(got[2] == 1, want[2] == 1)
+
+
+@pytest.mark.parametrize('density', [float('inf'), 1e12])
+def test_infinite_density_is_a_wall_and_leaves_other_rays_alone(
+        geometry_of, volume_of, backend, density):
+    geometry = geometry_of(60)
+    plain, values = volume_of(geometry)
+    plain += 0.1
+    wall = plain.clone()
+    wall[geometry.segments.voxel[0]] = density
+    outputs = [
+        render(x, values, geometry, backend=backend, **EXACT)
+        for x in (plain, wall)
+    ]
+    assert all(bool(x.isfinite().all()) for x in outputs[1])
+    touched = torch.zeros(60, dtype=torch.bool)
+    touched[geometry.segments.ray[geometry.segments.voxel ==
+                                  geometry.segments.voxel[0]]] = True
+    for a, b in zip(*outputs):
+        torch.testing.assert_close(a[~touched], b[~touched])
+    assert float(outputs[1][2][touched].max()) == 0
+
+
+def test_a_student_sure_of_free_space_still_learns_of_a_wall(
+        geometry_of, backend):
+    geometry = geometry_of()
+    student = torch.full((geometry.num_voxels, ), 1e-9,
+                         dtype=torch.float64).requires_grad_()
+    loss = ray_kl(torch.full_like(student, 50.), student, geometry,
+                  backend=backend)
+    loss.sum().backward()
+    first = geometry.segments.voxel[geometry.segments.offsets[:-1][
+        geometry.segments.offsets.diff() > 0]]
+    assert float(student.grad[first].max()) < -1e3
+
+
 def test_not_a_number_is_not_swallowed(geometry_of, volume_of, backend):
     geometry = geometry_of()
     density, values = volume_of(geometry)
@@ -292,21 +360,37 @@ def test_not_a_number_is_not_swallowed(geometry_of, volume_of, backend):
     assert bool(no_hit[crossed].isnan().all())
 
 
+@pytest.mark.parametrize('sampling', [None, dict(num_samples=30, step=0.2)])
 def test_memory_stays_flat_over_200_steps_with_changing_rays(
-        geometry_of, volume_of, backend):
-    geometry = geometry_of(10)
-    density, values = volume_of(geometry, 18, dtype=torch.float32)
-    density.requires_grad_()
-    values.requires_grad_()
-    peaks = []
+        backend, sampling):
+    """Through the registered module, rays drawn anew in each step."""
+    renderer = VolumeRenderer(
+        (-4, -4, -1, 4, 4, 2.2), (20, 30),
+        max_rays=300,
+        density='softplus',
+        sampling=sampling,
+        backend=backend)
+    cam2ego = torch.tensor([[0., 0, 1, 0], [-1, 0, 0, 0.05],
+                            [0, -1, 0, 0.7], [0, 0, 0, 1]])
+    cam2img = torch.tensor([[20., 0, 16], [0, 20, 9], [0, 0, 1]])
+    cameras = Cameras(cam2img[None, None], cam2ego[None, None],
+                      torch.eye(4)[None], (18, 32))
+    logits = torch.randn(1, 10, 10, 4, 18, requires_grad=True)
+    with torch.no_grad():
+        target = torch.randn_like(logits)
+    generator = torch.Generator().manual_seed(0)
+    resident = []
     for step in range(200):
-        geometry = geometry_of(500, step)
-        outputs = render(density, values, geometry, backend=backend)
-        kl = ray_kl(density.detach(), density, geometry, backend=backend)
-        (sum(x.sum() for x in outputs) + kl.sum()).backward()
-        density.grad = values.grad = None
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert peaks[-1] - peaks[40] < 4 * 1024  # KB
+        geometry = renderer.trace(cameras, (10, 10, 4), generator)
+        with torch.no_grad():
+            teacher = renderer(target, geometry)
+        student = renderer(logits, geometry)
+        loss = student.depth.sum() + student.ray_kl(teacher).sum()
+        (loss + student.semantics.square().sum()).backward()
+        logits.grad = None
+        status = Path('/proc/self/status').read_text()
+        resident.append(int(status.split('VmRSS:')[1].split()[0]))
+    assert resident[-1] - resident[40] < 6 * 1024  # KB
 
 
 # The interpreter must be chosen before triton is imported.
@@ -319,8 +403,8 @@ spec = importlib.util.spec_from_file_location('cases', {this!r})
 cases = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cases)
 args = torch.load({args!r}, weights_only=False)
-torch.save(cases.everything(*args, backend='triton',
-                            min_transmittance=0.), {out!r})
+torch.save([cases.everything(*a, backend='triton', min_transmittance=0.)
+            for a in args], {out!r})
 '''
 
 
@@ -333,10 +417,14 @@ def triton_here():
 def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
                                      triton_here):
     """On the CPU, through Triton's interpreter."""
-    geometry = geometry_of(70, batch=2)
-    density, values = volume_of(geometry, 5, dtype=torch.float32)
-    student, _ = volume_of(geometry, seed=1, dtype=torch.float32)
-    args = geometry, density, values, student
+    flat = VoxelGrid((-2, -2.4, 0, 2, 2.4, 0.4), (10, 12, 1))
+    args = []
+    for geometry, channels in ((geometry_of(40, batch=2), 18),
+                               (geometry_of(20, grid=flat), 3),
+                               (geometry_of(0), 3)):
+        density, values = volume_of(geometry, channels, dtype=torch.float32)
+        student, _ = volume_of(geometry, seed=1, dtype=torch.float32)
+        args.append((geometry, density, values, student + 0.01))
     torch.save(args, tmp_path / 'args')
     code = INTERPRETED.format(
         path=[p or os.getcwd() for p in sys.path],
@@ -349,9 +437,9 @@ def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
         capture_output=True,
         text=True)
     assert run.returncode == 0, run.stderr
-    got = torch.load(tmp_path / 'out')
-    for a, b in zip(got, everything(*args, backend='reference')):
-        torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5)
+    for case, got in zip(args, torch.load(tmp_path / 'out')):
+        for a, b in zip(got, everything(*case, backend='reference')):
+            torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(
@@ -359,12 +447,12 @@ def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
 @pytest.mark.parametrize(
     'name', ['render', 'render_backward', 'ray_kl', 'ray_kl_backward'])
 def test_triton_compiles_for_a_gpu_that_is_not_here(name, triton_here):
-    import triton as library
+    library = pytest.importorskip('triton', minversion='3.2')
     from triton.backends.compiler import GPUTarget
     kernel = getattr(triton.kernels, name)
     kinds = dict.fromkeys(('number', 'nx', 'ny', 'nz'), 'i32')
     kinds.update(
-        dict.fromkeys(('x0', 'y0', 'z0', 'sx', 'sy', 'sz', 'stop'), 'fp32'))
+        dict.fromkeys(('x0', 'y0', 'z0', 'x1', 'y1', 'z1', 'stop'), 'fp32'))
     kinds.update(dict.fromkeys(('C', 'C_PADDED', 'BLOCK'), 'constexpr'))
     kinds['volumes'] = '*i64'
     signature = {n: kinds.get(n, '*fp32') for n in kernel.arg_names}
@@ -411,9 +499,9 @@ def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, caplog):
 
 @pytest.mark.parametrize('change, message', [
     (dict(density=torch.zeros(3)), 'density takes 960 voxels'),
-    (dict(values=torch.zeros(960)), 'values take shape'),
+    (dict(values=torch.zeros(960)), 'values takes shape'),
     (dict(density=torch.zeros(960).half()), 'float32 or float64'),
-    (dict(values=torch.zeros(960, 2).double()), 'values take shape'),
+    (dict(values=torch.zeros(960, 2).double()), 'values takes shape'),
 ])
 def test_volumes_that_do_not_fit_are_named(geometry_of, change, message):
     volume = dict(density=torch.zeros(960), values=torch.zeros(960, 2))

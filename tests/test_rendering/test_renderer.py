@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -170,8 +172,12 @@ def test_renders_in_float32_inside_autocast(dtype):
     renderer = build()
     logits = logits_of().to(dtype).requires_grad_()
     geometry = renderer.trace(cameras(), SHAPE)
+    with torch.autocast('cpu', dtype=dtype):
+        again = renderer.trace(cameras(), SHAPE)
+    assert torch.equal(again.rays.directions, geometry.rays.directions)
+    assert again.rays.directions.dtype == torch.float32
     plain = renderer(logits.float(), geometry)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
+    with torch.autocast('cpu', dtype=dtype):
         inside = renderer(logits, geometry)
         loss = inside.depth.sum() + inside.ray_kl(plain).sum()
     assert inside.depth.dtype == torch.float32
@@ -211,9 +217,9 @@ def test_depth_range_clamps_as_the_author_does():
     geometry = free.trace(cameras(), SHAPE)
     depth = free.render_labels(labels, geometry, 4).depth
     assert float(depth.min()) < 1 and float(depth.max()) > 4
-    assert torch.equal(
-        clamped.render_labels(labels, geometry, 4).depth,
-        depth.clamp(1., 4.))
+    render = clamped.render_labels(labels, geometry, 4)
+    assert torch.equal(render.depth, depth.clamp(1., 4.))
+    assert float(render.depth_given_hit.max()) < 20
 
 
 def test_geometry_is_kept_for_the_last_rigs():
@@ -246,10 +252,37 @@ def test_renders_of_other_rays_do_not_compare():
     (dict(min_transmittance=1.), 'min_transmittance'),
     (dict(sampling='author'), 'softplus'),
     (dict(cached_rigs=3), 'cached_rigs'),
+    (dict(ray_order='morton'), 'ray_order'),
+    (dict(sampling='author', density='softplus', backend='triton'), 'sampl'),
+    (dict(sampling=dict(step=0.), density='softplus'), 'step'),
 ])
 def test_bad_options_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
+
+
+def test_a_free_class_that_is_not_there_is_named():
+    renderer = build(free_index=4)
+    with pytest.raises(ValueError, match='free_index'):
+        renderer(logits_of(), renderer.trace(cameras(), SHAPE))
+
+
+def test_rays_that_are_not_finite_are_named():
+    rig = cameras()
+    rig.cam2ego[..., 0, 3] = float('nan')
+    with pytest.raises(ValueError, match='finite'):
+        build().trace(rig, SHAPE)
+
+
+def test_a_renderer_is_copied_and_pickled():
+    renderer = build(ray_sampler='grid', max_rays=None, cached_rigs=1)
+    renderer.trace(cameras(), SHAPE)
+    for other in (copy.deepcopy(renderer),
+                  pickle.loads(pickle.dumps(renderer))):
+        depth = other(logits_of(), other.trace(cameras(), SHAPE)).depth
+        torch.testing.assert_close(
+            depth,
+            renderer(logits_of(), renderer.trace(cameras(), SHAPE)).depth)
 
 
 @pytest.mark.parametrize('shape', [(1, 20, 20, 5, 4), (2, *SHAPE, 4)])

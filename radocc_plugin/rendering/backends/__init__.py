@@ -14,21 +14,26 @@ from radocc_plugin.rendering.backends import packed
 BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
 
 
-def get_backend(name: str, device: torch.device) -> ModuleType:
+def get_backend(name: str,
+                device: torch.device,
+                dtype: torch.dtype = torch.float32) -> ModuleType:
     """Module that implements a backend on a device.
 
-    - ``auto``: on CUDA ``triton`` where it is installed, else ``torch``; on
-      a CPU ``cpp`` where a compiler is found, else ``torch``.
+    - ``auto``: on CUDA ``triton`` in float32 where it and the C compiler that
+      it needs are installed, on a CPU ``cpp`` where a C++ compiler is found;
+      else ``torch``.
     - ``torch``: any device, no compiler.
-    - ``cpp``: CPU, compiled at the first use (half a minute, then cached);
+    - ``cpp``: CPU, compiled at the first use (about a minute, then cached);
       without a compiler a message, once, and ``torch``.
-    - ``triton``: CUDA, or the CPU under ``TRITON_INTERPRET=1`` for tests.
+    - ``triton``: CUDA, float32; or the CPU under ``TRITON_INTERPRET=1`` for
+      tests.
 
     All agree with ``reference`` up to rounding and ``min_transmittance``.
 
     Args:
         name: One of ``BACKENDS`` but ``reference``.
         device: Where the volumes are.
+        dtype: Their type.
 
     Raises:
         ValueError: If the backend is unknown or does not run on the device.
@@ -36,12 +41,14 @@ def get_backend(name: str, device: torch.device) -> ModuleType:
     """
     if name not in BACKENDS:
         raise ValueError(f'backend takes one of {BACKENDS}, got {name!r}')
-    if name == 'auto':
-        name = 'cpp'
-        if device.type != 'cpu':
-            from radocc_plugin.rendering.backends import triton
-            name = 'triton' if triton.is_installed() else 'torch'
-    if name == 'cpp':
+    if name == 'auto' and device.type == 'cuda' and dtype == torch.float32:
+        from radocc_plugin.rendering.backends import triton
+        problem = triton.why_not_usable()
+        if problem is None:
+            return triton
+        _say_once(f'Rendering by the slower torch backend: {problem}')
+        return packed
+    if name == 'cpp' or (name == 'auto' and device.type == 'cpu'):
         from radocc_plugin.rendering.backends import cpp
         if device.type != 'cpu':
             raise ValueError("backend 'cpp' runs on the CPU, the volumes are "

@@ -49,7 +49,8 @@ def why_not_compiled() -> Optional[str]:
     """What keeps the extension from working here; None if it works."""
     try:
         _extension()
-    except (RuntimeError, OSError, ImportError) as error:
+    except (RuntimeError, OSError, ImportError,
+            AttributeError) as error:
         return str(error)
     return None
 

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from radocc_plugin.rendering.functional import (MIN_HIT, packed_ray_kl,
+from radocc_plugin.rendering.functional import (MAX_OPTICAL_DEPTH, MIN_HIT,
+                                                packed_ray_kl,
                                                 segment_transmittance)
 from radocc_plugin.rendering.geometry import RenderGeometry
 
 # Segments at a time; large enough for a GPU, small enough for memory.
-CPU_CHUNK, GPU_CHUNK = 2**17, 2**22
+CPU_CHUNK, GPU_CHUNK = 2**17, 2**19
 # Keeps 0 / 0 of an empty voxel at its limit, 1.
 _TINY = 1e-30
 
@@ -69,17 +70,23 @@ class _Light(NamedTuple):
 
 
 def _light(density: Tensor, chunk: _Chunk) -> _Light:
-    tau = density.index_select(0, chunk.voxel).mul_(chunk.length)
+    tau = _optical_depth(density, chunk)
     hit = tau.neg().expm1_().neg_()
     total = tau.cumsum(0, dtype=torch.float64)
     base = F.pad(total, (1, 0)).index_select(0, chunk.offsets)
     # Float64: a float32 sum over many rays is wrong in the first digit.
-    entry = spread(base[:-1], chunk.offsets).sub_(total).add_(tau).exp_()
+    entry = spread(base[:-1], chunk.offsets, len(tau))
+    entry.sub_(total).add_(tau).exp_()
     extent = chunk.far - chunk.near
     mean = ((hit + _TINY) / (tau + _TINY)).sub_(1)  # less the hits
     depth = torch.addcmul(hit * chunk.far, mean, extent)
     return _Light(tau, hit, entry.to(tau.dtype), depth, mean,
                   (base[:-1] - base[1:]).exp_().to(tau.dtype))
+
+
+def _optical_depth(density: Tensor, chunk: _Chunk) -> Tensor:
+    tau = density.index_select(0, chunk.voxel).mul_(chunk.length)
+    return tau.clamp_max_(MAX_OPTICAL_DEPTH)
 
 
 def render(density: Tensor, values: Tensor, geometry: RenderGeometry,
@@ -114,14 +121,16 @@ def render_backward(grads: Sequence[Tensor], outputs: Sequence[Tensor],
     for chunk in _chunks(geometry, density.dtype):
         light = _light(density, chunk)
         own_grad = grad_rendered[chunk.rays]
-        depth_grad = spread(grad_depth[chunk.rays], chunk.offsets)
+        depth_grad = spread(grad_depth[chunk.rays], chunk.offsets,
+                            len(chunk.voxel))
         worth = sampled_product(own_grad, values, chunk.voxel, chunk.offsets)
         earned = torch.addcmul(light.hit * worth, depth_grad, light.depth)
         earned = earned.mul_(light.entry).cumsum(0, dtype=torch.float64)
         # What would be lost behind: the rest of the ray, and its no-hit.
         end = F.pad(earned, (1, 0)).index_select(0, chunk.offsets[1:])
         end += grad_no_hit[chunk.rays] * light.no_hit
-        behind = earned.sub_(spread(end, chunk.offsets)).to(density.dtype)
+        behind = earned.sub_(spread(end, chunk.offsets,
+                                       len(earned))).to(density.dtype)
 
         passed = 1 - light.hit
         shift = _mean_by_tau(light).mul_(chunk.near - chunk.far)
@@ -150,17 +159,17 @@ def _ray_sums(values: Tensor, offsets: Tensor) -> Tensor:
     return total.index_select(0, offsets).diff().to(values.dtype)
 
 
-def spread(per_ray: Tensor, offsets: Tensor) -> Tensor:
-    """Value of the ray of each segment: (R,) -> (M,)."""
+def spread(per_ray: Tensor, offsets: Tensor, number: int) -> Tensor:
+    """Value of the ray of each of ``number`` segments: (R,) -> (M,)."""
     return torch.repeat_interleave(
-        per_ray, offsets.diff(), output_size=int(offsets[-1]))
+        per_ray, offsets.diff(), output_size=number)
 
 
 def sum_after(values: Tensor, offsets: Tensor) -> Tensor:
     """Sum of the later segments of the same ray, exclusive, (M,)."""
     total = values.double().cumsum(0)
     end = F.pad(total, (1, 0))[offsets[1:]]
-    return (spread(end, offsets) - total).to(values.dtype)
+    return (spread(end, offsets, len(total)) - total).to(values.dtype)
 
 
 def bag(weights: Tensor, values: Tensor, index: Tensor,
@@ -194,10 +203,11 @@ def add_transposed_product_(out: Tensor, weights: Tensor, grad: Tensor,
                             voxel: Tensor, offsets: Tensor) -> None:
     """Adds ``weight * grad[ray]`` of each segment to its voxel's row: one
     bag of rays for each voxel that the chunk touches."""
+    ray = spread(
+        torch.arange(len(grad), device=grad.device), offsets, len(voxel))
     order = _stable_order(voxel)
     voxel, count = voxel.index_select(0, order).unique_consecutive(
         return_counts=True)
-    ray = spread(torch.arange(len(grad), device=grad.device), offsets)
     rows = bag(
         weights.index_select(0, order), grad, ray.index_select(0, order),
         F.pad(count.cumsum(0), (1, 0)))
@@ -220,8 +230,8 @@ def ray_kl(teacher_density: Tensor, student_density: Tensor,
     divergence = student_density.new_zeros(len(geometry.rays))
     for chunk in _chunks(geometry, student_density.dtype):
         divergence[chunk.rays] = packed_ray_kl(
-            teacher_density[chunk.voxel] * chunk.length,
-            student_density[chunk.voxel] * chunk.length, chunk.offsets)
+            _optical_depth(teacher_density, chunk),
+            _optical_depth(student_density, chunk), chunk.offsets)
     return divergence
 
 
@@ -233,15 +243,14 @@ def ray_kl_backward(grad: Tensor, teacher_density: Tensor,
     and ``e_k = exp(-tau_k)`` of the student."""
     grad_density = torch.zeros_like(student_density)
     for chunk in _chunks(geometry, student_density.dtype):
-        teacher = teacher_density[chunk.voxel] * chunk.length
-        student = student_density[chunk.voxel] * chunk.length
+        teacher = _optical_depth(teacher_density, chunk)
+        student = _optical_depth(student_density, chunk)
         entry, _ = segment_transmittance(teacher, chunk.offsets)
         hit = (-torch.expm1(-teacher)).clamp_min(MIN_HIT)
         student_hit = -torch.expm1(-student)
-        pull = (1 - student_hit) / student_hit.clamp_min(MIN_HIT)
-        pull = torch.where(student_hit > MIN_HIT, hit * pull,
-                           torch.zeros_like(pull))
+        pull = hit * (1 - student_hit) / student_hit.clamp_min(MIN_HIT)
         grad_tau = entry * ((-teacher).exp() - pull)
-        grad_tau *= spread(grad[chunk.rays], chunk.offsets)
+        grad_tau *= spread(grad[chunk.rays], chunk.offsets,
+                           len(chunk.voxel))
         grad_density.index_add_(0, chunk.voxel, grad_tau * chunk.length)
     return grad_density

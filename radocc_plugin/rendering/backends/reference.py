@@ -3,7 +3,8 @@ from typing import Tuple
 
 from torch import Tensor
 
-from radocc_plugin.rendering.functional import (expected_depth,
+from radocc_plugin.rendering.functional import (MAX_OPTICAL_DEPTH,
+                                                expected_depth,
                                                 packed_ray_kl, sum_rays,
                                                 termination)
 from radocc_plugin.rendering.geometry import RenderGeometry
@@ -14,6 +15,7 @@ def render(density: Tensor, values: Tensor,
     """See ``ops.render``; differentiable, in float64."""
     segments = geometry.walk(density.double().dtype)
     optical_depth = density.double()[segments.voxel] * segments.length
+    optical_depth = optical_depth.clamp_max(MAX_OPTICAL_DEPTH)
     weights, no_hit = termination(optical_depth, segments.offsets)
     depth = expected_depth(optical_depth, segments.near, segments.far,
                            segments.offsets)
@@ -26,7 +28,7 @@ def ray_kl(teacher_density: Tensor, student_density: Tensor,
            geometry: RenderGeometry) -> Tensor:
     """See ``ops.ray_kl``; differentiable in the student, in float64."""
     segments = geometry.walk(student_density.double().dtype)
-    teacher, student = (
-        d.double()[segments.voxel] * segments.length
-        for d in (teacher_density.detach(), student_density))
+    teacher, student = ((d.double()[segments.voxel] *
+                         segments.length).clamp_max(MAX_OPTICAL_DEPTH)
+                        for d in (teacher_density.detach(), student_density))
     return packed_ray_kl(teacher, student, segments.offsets)

@@ -4,10 +4,13 @@ A program walks a block of rays in step. The forward pass stores nothing of
 the size of the crossings; the backward pass walks again and knows what lies
 behind a crossing as the ray's total, from the forward outputs, less what came
 before. Gradients of voxels are summed by atomics: their last bits differ from
-run to run; take the backend ``torch`` where that matters.
+run to run.
 """
+import contextlib
 import importlib.util
 import os
+import shutil
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -21,6 +24,16 @@ BLOCK, NUM_WARPS = 32, 2
 def is_installed() -> bool:
     """Whether the package triton can be imported."""
     return importlib.util.find_spec('triton') is not None
+
+
+def why_not_usable() -> Optional[str]:
+    """What keeps Triton from compiling kernels here; None if nothing."""
+    if not is_installed():
+        return 'triton is not installed'
+    compilers = (os.environ.get('CC'), 'gcc', 'clang', 'cc')
+    if not any(shutil.which(c) for c in compilers if c):
+        return 'triton finds no C compiler; install gcc or set CC'
+    return None
 
 
 def check_usable(device: torch.device) -> None:
@@ -42,19 +55,22 @@ def _launch(kernel, geometry, stop: float, *tensors, **constants) -> None:
     number = len(rays)
     if not number:
         return
-    kernel[(-(-number // BLOCK), )](
-        *tensors,
-        rays.origins.float().contiguous(),
-        rays.directions.float().contiguous(),
-        rays.sample.contiguous(),
-        number,
-        *grid.minimum,
-        *grid.voxel_size,
-        *grid.shape,
-        stop,
-        BLOCK=BLOCK,
-        num_warps=NUM_WARPS,
-        **constants)
+    device = rays.origins.device
+    with (torch.cuda.device(device)
+          if device.type == 'cuda' else contextlib.nullcontext()):
+        kernel[(-(-number // BLOCK), )](
+            *tensors,
+            rays.origins.float().contiguous(),
+            rays.directions.float().contiguous(),
+            rays.sample.contiguous(),
+            number,
+            *grid.minimum,
+            *grid.maximum,
+            *grid.shape,
+            stop,
+            BLOCK=BLOCK,
+            num_warps=NUM_WARPS,
+            **constants)
 
 
 def _channels(values: Tensor) -> dict:

@@ -7,16 +7,17 @@ voxels, C channels.
 import triton
 import triton.language as tl
 
-# functional.MIN_HIT.
+# Those of functional.py.
 MIN_HIT = tl.constexpr(1e-7)
+MAX_OPTICAL_DEPTH = tl.constexpr(1e4)
 INFINITY = tl.constexpr(float('inf'))
 
 
 @triton.jit
-def _axis(origin, direction, minimum, size, cells):
+def _axis(origin, direction, minimum, maximum):
     """Where the ray parameter is inside the grid on one axis."""
     low = minimum - origin
-    high = low + size * cells
+    high = maximum - origin
     still = direction == 0
     safe = tl.where(still, 1.0, direction)
     t0 = low / safe
@@ -28,8 +29,9 @@ def _axis(origin, direction, minimum, size, cells):
 
 
 @triton.jit
-def _planes(origin, direction, near, minimum, size, cells):
+def _planes(origin, direction, near, minimum, maximum, cells):
     """First cell, and the arithmetic sequence of crossings, of one axis."""
+    size = (maximum - minimum) / cells
     at = (origin + direction * near - minimum) / size
     backward = direction < 0
     cell = tl.where(backward, tl.ceil(at) - 1, tl.floor(at))
@@ -71,7 +73,7 @@ def _advance(next_x, next_y, following, kx, ky, kz, voxel, step_x, step_y,
 
 
 @triton.jit
-def _start(origins, directions, volumes, ray, valid, x0, y0, z0, sx, sy, sz,
+def _start(origins, directions, volumes, ray, valid, x0, y0, z0, x1, y1, z1,
            nx, ny, nz):
     """State of the walk at the grid's entry."""
     ox = tl.load(origins + 3 * ray, mask=valid, other=0.0)
@@ -81,18 +83,25 @@ def _start(origins, directions, volumes, ray, valid, x0, y0, z0, sx, sy, sz,
     dy = tl.load(directions + 3 * ray + 1, mask=valid, other=1.0)
     dz = tl.load(directions + 3 * ray + 2, mask=valid, other=1.0)
     volume = tl.load(volumes + ray, mask=valid, other=0)
-    near_x, far_x = _axis(ox, dx, x0, sx, nx)
-    near_y, far_y = _axis(oy, dy, y0, sy, ny)
-    near_z, far_z = _axis(oz, dz, z0, sz, nz)
+    near_x, far_x = _axis(ox, dx, x0, x1)
+    near_y, far_y = _axis(oy, dy, y0, y1)
+    near_z, far_z = _axis(oz, dz, z0, z1)
     near = tl.maximum(tl.maximum(near_x, near_y), tl.maximum(near_z, 0.0))
     end = tl.minimum(far_x, tl.minimum(far_y, far_z))
-    ix, fx, px, cx, tx = _planes(ox, dx, near, x0, sx, nx)
-    iy, fy, py, cy, ty = _planes(oy, dy, near, y0, sy, ny)
-    iz, fz, pz, cz, tz = _planes(oz, dz, near, z0, sz, nz)
+    ix, fx, px, cx, tx = _planes(ox, dx, near, x0, x1, nx)
+    iy, fy, py, cy, ty = _planes(oy, dy, near, y0, y1, ny)
+    iz, fz, pz, cz, tz = _planes(oz, dz, near, z0, z1, nz)
     voxel = ((volume * nx + ix) * ny + iy) * nz + iz
     speed = tl.sqrt(dx * dx + dy * dy + dz * dz)
     return (near, end, voxel, speed, fx, px, cx, tx * ny * nz, fy, py, cy,
             ty * nz, fz, pz, cz, tz)
+
+
+@triton.jit
+def _depth(density, length):
+    """Optical depth of a crossing."""
+    tau = density * length
+    return tl.where(tau > MAX_OPTICAL_DEPTH, MAX_OPTICAL_DEPTH, tau)
 
 
 @triton.jit
@@ -117,13 +126,13 @@ def _mean(tau, hit):
 
 @triton.jit
 def render(density, values, depth, rendered, no_hit, origins, directions,
-           volumes, number, x0, y0, z0, sx, sy, sz, nx, ny, nz, stop,
+           volumes, number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
            C: tl.constexpr, C_PADDED: tl.constexpr, BLOCK: tl.constexpr):
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = ray < number
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
-                          z0, sx, sy, sz, nx, ny, nz)
+                          z0, x1, y1, z1, nx, ny, nz)
     channel = tl.arange(0, C_PADDED)
     is_channel = channel < C
     kx = tl.zeros((BLOCK, ), tl.float32)
@@ -139,7 +148,7 @@ def render(density, values, depth, rendered, no_hit, origins, directions,
         far = tl.minimum(following, end)
         inside = alive & (far > near)
         sigma = tl.load(density + voxel, mask=inside, other=0.0)
-        tau = tl.where(inside, sigma * (far - near) * speed, 0.0)
+        tau = _depth(sigma, tl.where(inside, (far - near) * speed, 0.0))
         hit = _hit(tau)
         mean, _ = _mean(tau, hit)
         where += left * tl.where(inside, near * hit + (far - near) * mean, 0.0)
@@ -165,14 +174,14 @@ def render(density, values, depth, rendered, no_hit, origins, directions,
 @triton.jit
 def render_backward(density, values, grad_depth, grad_rendered, total,
                     grad_density, grad_values, origins, directions, volumes,
-                    number, x0, y0, z0, sx, sy, sz, nx, ny, nz, stop,
+                    number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
                     C: tl.constexpr, C_PADDED: tl.constexpr,
                     BLOCK: tl.constexpr):
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = ray < number
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
-                          z0, sx, sy, sz, nx, ny, nz)
+                          z0, x1, y1, z1, nx, ny, nz)
     channel = tl.arange(0, C_PADDED)
     is_channel = channel < C
     g_depth = tl.load(grad_depth + ray, mask=valid, other=0.0)
@@ -194,7 +203,7 @@ def render_backward(density, values, grad_depth, grad_rendered, total,
         inside = alive & (far > near)
         length = (far - near) * speed
         sigma = tl.load(density + voxel, mask=inside, other=0.0)
-        tau = tl.where(inside, sigma * length, 0.0)
+        tau = _depth(sigma, tl.where(inside, length, 0.0))
         hit = _hit(tau)
         mean, slope = _mean(tau, hit)
         row = tl.load(
@@ -222,12 +231,12 @@ def render_backward(density, values, grad_depth, grad_rendered, total,
 
 @triton.jit
 def ray_kl(teacher, student, divergence, origins, directions, volumes, number,
-           x0, y0, z0, sx, sy, sz, nx, ny, nz, stop, BLOCK: tl.constexpr):
+           x0, y0, z0, x1, y1, z1, nx, ny, nz, stop, BLOCK: tl.constexpr):
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = ray < number
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
-                          z0, sx, sy, sz, nx, ny, nz)
+                          z0, x1, y1, z1, nx, ny, nz)
     kx = tl.zeros((BLOCK, ), tl.float32)
     ky = tl.zeros((BLOCK, ), tl.float32)
     kz = tl.zeros((BLOCK, ), tl.float32)
@@ -240,8 +249,8 @@ def ray_kl(teacher, student, divergence, origins, directions, volumes, number,
         far = tl.minimum(following, end)
         inside = alive & (far > near)
         length = tl.where(inside, (far - near) * speed, 0.0)
-        tau = tl.load(teacher + voxel, mask=inside, other=0.0) * length
-        own = tl.load(student + voxel, mask=inside, other=0.0) * length
+        tau = _depth(tl.load(teacher + voxel, mask=inside, other=0.0), length)
+        own = _depth(tl.load(student + voxel, mask=inside, other=0.0), length)
         hit = _hit(tau)
         target = tl.maximum(hit, MIN_HIT)
         ratio = target / tl.maximum(_hit(own), MIN_HIT)
@@ -256,13 +265,13 @@ def ray_kl(teacher, student, divergence, origins, directions, volumes, number,
 
 @triton.jit
 def ray_kl_backward(teacher, student, grad, grad_density, origins, directions,
-                    volumes, number, x0, y0, z0, sx, sy, sz, nx, ny, nz, stop,
+                    volumes, number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
                     BLOCK: tl.constexpr):
     ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = ray < number
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
-                          z0, sx, sy, sz, nx, ny, nz)
+                          z0, x1, y1, z1, nx, ny, nz)
     scale = tl.load(grad + ray, mask=valid, other=0.0)
     kx = tl.zeros((BLOCK, ), tl.float32)
     ky = tl.zeros((BLOCK, ), tl.float32)
@@ -275,14 +284,12 @@ def ray_kl_backward(teacher, student, grad, grad_density, origins, directions,
         far = tl.minimum(following, end)
         inside = alive & (far > near)
         length = tl.where(inside, (far - near) * speed, 0.0)
-        tau = tl.load(teacher + voxel, mask=inside, other=0.0) * length
-        own = tl.load(student + voxel, mask=inside, other=0.0) * length
+        tau = _depth(tl.load(teacher + voxel, mask=inside, other=0.0), length)
+        own = _depth(tl.load(student + voxel, mask=inside, other=0.0), length)
         hit = _hit(tau)
         target = tl.maximum(hit, MIN_HIT)
         own_hit = _hit(own)
-        pull = tl.where(own_hit > MIN_HIT,
-                        target * (1 - own_hit) / tl.maximum(own_hit, MIN_HIT),
-                        0.0)
+        pull = target * (1 - own_hit) / tl.maximum(own_hit, MIN_HIT)
         tl.atomic_add(
             grad_density + voxel,
             left * (1 - hit - pull) * length * scale,

@@ -61,7 +61,7 @@ std::vector<Tensor> render(Tensor density, Tensor values, Tensor origins,
           hits.clear();
           rays.each_crossing(r, [&](int64_t voxel, double near, double far,
                                     double length) {
-            const T tau = sigma[voxel] * T(length);
+            const T tau = optical_depth(sigma[voxel], length);
             if (tau == 0) return true;
             prefetch(value + voxel * channels, channels * sizeof(T));
             const Passage<T> passage(tau);
@@ -110,7 +110,7 @@ std::vector<Tensor> render_backward(Tensor grad_depth, Tensor grad_rendered,
         rays.each_crossing(r, [&](int64_t voxel, double near, double far,
                                   double length) {
           prefetch(value + voxel * channels, bytes);
-          const Passage<T> passage(sigma[voxel] * T(length));
+          const Passage<T> passage(optical_depth(sigma[voxel], length));
           // Of the depth alone, until the second loop.
           list.push_back(
               {voxel, (int32_t)r, T(left) * passage.hit,
@@ -172,8 +172,8 @@ Tensor ray_kl(Tensor teacher_density, Tensor student_density, Tensor origins,
         double left = 1, sum = 0;
         rays.each_crossing(
             r, [&](int64_t voxel, double, double, double length) {
-              const T tau = teacher[voxel] * T(length);
-              const T student_tau = student[voxel] * T(length);
+              const T tau = optical_depth(teacher[voxel], length);
+              const T student_tau = optical_depth(student[voxel], length);
               const T hit_exactly = hit_of(tau), decay = 1 - hit_exactly;
               const T hit = std::max(hit_exactly, T(kMinHit));
               const T student_hit = std::max(hit_of(student_tau), T(kMinHit));
@@ -207,13 +207,13 @@ Tensor ray_kl_backward(Tensor grad, Tensor teacher_density,
           double left = 1;
           rays.each_crossing(
               r, [&](int64_t voxel, double, double, double length) {
-                const T tau = teacher[voxel] * T(length);
+                const T tau = optical_depth(teacher[voxel], length);
                 const T hit_exactly = hit_of(tau), decay = 1 - hit_exactly;
                 const T hit = std::max(hit_exactly, T(kMinHit));
-                const T student_hit = hit_of(student[voxel] * T(length));
-                const T pull = student_hit > T(kMinHit)
-                                   ? hit * (1 - student_hit) / student_hit
-                                   : T(0);
+                const T student_hit =
+                    hit_of(optical_depth(student[voxel], length));
+                const T pull = hit * (1 - student_hit) /
+                               std::max(student_hit, T(kMinHit));
                 list.push_back(
                     {voxel, T(left * (decay - pull) * g[r] * length)});
                 left *= decay;

@@ -17,7 +17,7 @@ constexpr int64_t kBlock = 64;       // rays whose items are listed at once
 constexpr int64_t kAhead = 8;        // items
 
 struct Grid {
-  double minimum[3], size[3];
+  double minimum[3], maximum[3], size[3];
   int64_t shape[3];
   int64_t voxels() const { return shape[0] * shape[1] * shape[2]; }
 };
@@ -27,6 +27,7 @@ Grid make_grid(const std::vector<double>& range,
   Grid grid;
   for (int a = 0; a < 3; ++a) {
     grid.minimum[a] = range[a];
+    grid.maximum[a] = range[a + 3];
     grid.size[a] = (range[a + 3] - range[a]) / shape[a];
     grid.shape[a] = shape[a];
   }
@@ -65,7 +66,7 @@ inline void walk(const Grid& grid, const float* origin, const float* direction,
   double near = 0, end = std::numeric_limits<double>::infinity();
   for (int a = 0; a < 3; ++a) {
     const double low = grid.minimum[a] - origin[a];
-    const double high = low + grid.size[a] * grid.shape[a];
+    const double high = grid.maximum[a] - origin[a];
     if (direction[a] == 0) {
       if (low > 0 || high <= 0) return;
       continue;
@@ -105,7 +106,7 @@ inline void walk(const Grid& grid, const float* origin, const float* direction,
       if (!visit(voxel, near, far)) return;
       near = far;
     }
-    if (next >= end) return;
+    if (!(next < end)) return;
     // No branches: which plane comes next is hard to predict.
     const bool is_x = x.next == next, is_y = !is_x & (y.next == next);
     const bool is_z = !is_x & !is_y;
@@ -114,6 +115,13 @@ inline void walk(const Grid& grid, const float* origin, const float* direction,
     y.cross(is_y);
     z.cross(is_z);
   }
+}
+
+// functional.MAX_OPTICAL_DEPTH; not a number stays one.
+template <typename T>
+inline T optical_depth(T density, double length) {
+  const T tau = density * T(length);
+  return tau > T(1e4) ? T(1e4) : tau;
 }
 
 // Below it, series replace closed forms.

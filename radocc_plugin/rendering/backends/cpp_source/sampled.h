@@ -32,19 +32,21 @@ struct Sampler {
     for (int a = 0; a < 3; ++a) {
       const double extent = grid.size[a] * grid.shape[a];
       const double low = grid.minimum[a] - origin[a];
+      const double high = grid.maximum[a] - origin[a];
       // Grid coordinate of the sample at ray parameter t: scale t + shift.
       const double factor =
           (align_corners ? grid.shape[a] - 1 : grid.shape[a]) / extent;
       scale[a] = direction[a] * factor;
       shift[a] = -low * factor - (align_corners ? 0 : 0.5);
       if (direction[a] == 0) {
-        if (low > 0 || low + extent < 0) return;
+        if (low > 0 || high < 0) return;
         continue;
       }
-      const double t0 = low / direction[a], t1 = (low + extent) / direction[a];
+      const double t0 = low / direction[a], t1 = high / direction[a];
       first = std::max(first, std::ceil(std::min(t0, t1) / step - 1e-9));
       last = std::min(last, std::floor(std::max(t0, t1) / step + 1e-9));
     }
+    if (!(first <= last)) return;
     const int64_t stride[3] = {grid.shape[1] * grid.shape[2], grid.shape[2],
                                1};
     const int64_t base = rays.volume[ray] * grid.voxels();
