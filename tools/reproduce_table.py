@@ -32,7 +32,7 @@ from radocc_plugin.evaluation.table_formats import (to_csv, to_html,
                                                     to_markdown, to_terminal)
 from radocc_plugin.fileio import write_atomically
 
-QUOTED = ROOT / 'docs' / 'published_results.yaml'
+QUOTED = ROOT / 'configs' / 'published_results.yaml'
 SUITES = ROOT / 'configs' / 'suites'
 START, END = '<!-- results:start -->', '<!-- results:end -->'
 
@@ -74,8 +74,8 @@ def parse_args(argv=None):
         nargs='?',
         const=str(QUOTED),
         metavar='YAML',
-        help='adds published rows (default: docs/published_results.yaml); a '
-        'suite has its own')
+        help='adds published rows (default: configs/published_results.yaml); '
+        'a suite has its own')
     parser.add_argument(
         '--update',
         metavar='MARKDOWN',
@@ -169,7 +169,7 @@ def _call(tool: str, arguments, run: Run, gpus: int) -> None:
         command[tool_at + 1:tool_at + 1] = ['--launcher', 'pytorch']
     environment = dict(os.environ)
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    if subprocess.run(command, cwd=ROOT, env=environment).returncode:
+    if subprocess.run(command, env=environment).returncode:
         raise SystemExit(f'{tool} of {run.row.name!r}, seed {run.seed}, '
                          'failed. The same command goes on from here once '
                          'the cause is mended.')

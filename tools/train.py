@@ -19,10 +19,13 @@ os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from radocc_plugin.distillation.teacher import find_config
 
-def parse_args() -> argparse.Namespace:
+
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config', help='config file, from here or of the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision')
@@ -49,14 +52,14 @@ def parse_args() -> argparse.Namespace:
         help='job launcher')
     # torch.distributed.launch passes one of the two spellings.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
-def main() -> None:
-    args = parse_args()
-    config = Config.fromfile(args.config)
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    config = Config.fromfile(find_config(args.config, 'config'))
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)

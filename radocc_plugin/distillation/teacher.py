@@ -13,11 +13,11 @@ from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
 
 
-def find_config(path: str) -> Path:
+def find_config(path: str, field: str = 'teacher.model') -> Path:
     """A config file from here, or one of those that come with the package.
 
     Raises:
-        ValueError: If neither exists.
+        ValueError: If neither exists; names the ``field`` that asks for it.
     """
     package = Path(__file__).resolve().parents[1]
     # In a wheel the configs lie in .mim, in a clone beside the package.
@@ -25,7 +25,7 @@ def find_config(path: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise ValueError('teacher.model takes a config file, none at '
+    raise ValueError(f'{field} takes a config file, none at '
                      f'{" or ".join(map(str, places))}')
 
 

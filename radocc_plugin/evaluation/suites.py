@@ -4,7 +4,7 @@ A suite is a YAML file, by default of ``configs/suites``::
 
     title: Occ3D-nuScenes val
     metrics: [miou, rayiou]     # of tools/test.py --metrics
-    quoted: [occ3d-val]         # benchmarks of docs/published_results.yaml
+    quoted: [occ3d-val]         # benchmarks of configs/published_results.yaml
     work_dir: work_dirs/NAME    # the default; suites may share trainings
     rows:                       # in the order of the table
     - id: bevdet-occ            # folder of its runs
@@ -20,7 +20,8 @@ A suite is a YAML file, by default of ``configs/suites``::
 
 The run of a row with seed ``s`` lives in ``<work dir>/<id>/seed<s>``. A
 teacher, and a row with a checkpoint, runs once; all students share the
-teacher.
+teacher. Paths are relative to the current folder; configs also to where this
+package keeps its own.
 """
 import glob
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from typing import Dict, List, Optional, Sequence, Union
 import yaml
 from mmengine.config import Config
 
+from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation.records import ROLES, config_hash
 from radocc_plugin.fileio import write_atomically
 
@@ -194,10 +196,13 @@ def check_settings(run: Run, options: Sequence[str] = ()) -> None:
     """Keeps runs of other settings out of a folder that was begun before.
 
     Raises:
-        ValueError: If its training was begun with another config or options.
+        ValueError: If its training was begun with another config or options,
+            or there is no such config.
     """
     file = run.folder / 'settings.txt'
-    config = Config.fromfile(run.row.config, import_custom_modules=False)
+    config = Config.fromfile(
+        find_config(run.row.config, f'config of row {run.row.id!r}'),
+        import_custom_modules=False)
     settings = ' '.join([
         config_hash(config.to_dict()), *train_arguments(run, options)
     ])

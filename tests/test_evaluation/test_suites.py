@@ -69,13 +69,19 @@ def test_student_gets_its_teacher_s_last_checkpoint_and_options(write):
     ]
 
 
-def test_runs_of_other_settings_are_kept_apart(write, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_runs_of_other_settings_are_kept_apart(write, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     run = plan_runs(write([row('plain', 'baseline')]), seeds=1)[0]
     check_settings(run, ['a=1'])
     check_settings(run, ['a=1'])
     with pytest.raises(ValueError, match='begun with other settings'):
         check_settings(run, ['a=2'])
+
+
+def test_missing_configs_name_the_row(write):
+    run, = plan_runs(write([dict(row('a', 'baseline'), config='no.py')]), 1)
+    with pytest.raises(ValueError, match="config of row 'a' .* no.py"):
+        check_settings(run)
 
 
 def test_records_of_other_suites_are_not_collected(write):

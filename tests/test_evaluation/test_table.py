@@ -18,7 +18,7 @@ from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.occ3d import CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = ROOT / 'docs' / 'published_results.yaml'
+PUBLISHED = ROOT / 'configs' / 'published_results.yaml'
 
 
 @pytest.fixture
@@ -46,6 +46,32 @@ def records(new_record):
         return out
 
     return make
+
+
+def test_suites_run_where_the_command_is_given(tool, tmp_path, monkeypatch,
+                                               new_record):
+    """With a fake training and test that write as ours do."""
+    monkeypatch.chdir(tmp_path)
+    Path('mine.yml').write_text(yaml.safe_dump(dict(rows=[dict(
+        id='plain', name='Plain', role='baseline', family='f',
+        config='projects/BEVDetOcc/configs/'
+        'bevdet-occ_tiny_1xb1-3e_synthetic.py')])))
+
+    def run(command, cwd=None, **kwargs):
+        assert Path(cwd or '.').resolve() == tmp_path
+        assert Path(command[1]).is_file()
+        if command[1].endswith('train.py'):
+            folder = Path(command[command.index('--work-dir') + 1])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / 'last_checkpoint').write_text('epoch_1.pth')
+        else:
+            write_record(command[command.index('--record') + 1],
+                         new_record(20.0, name='Plain'))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(tool, 'subprocess', SimpleNamespace(run=run))
+    tool.main(['mine.yml', '--seeds', '1', '--out', 'table'])
+    assert '20.0' in Path('table/table.md').read_text()
 
 
 def test_rows_are_teacher_baseline_radocc(records):

@@ -34,9 +34,15 @@ def names(tmp_path_factory):
 def test_wheel_holds_what_mim_looks_for(names):
     for name in ('model-index.yml', 'tools/train.py', 'tools/test.py',
                  'configs/_base_/radocc/fusion_teacher_occ3d.py',
+                 'configs/published_results.yaml',
                  'projects/BEVDetOcc/bevdet_occ/detector.py',
                  'projects/BEVDetOcc/metafile.yml'):
         assert f'radocc_plugin/.mim/{name}' in names
+    suites = {n for n in names if '/.mim/configs/suites/' in n}
+    assert suites == {
+        f'radocc_plugin/.mim/configs/suites/{path.name}'
+        for path in (ROOT / 'configs' / 'suites').glob('*.yml')
+    } and suites
     sources = 'radocc_plugin/rendering/backends/cpp_source'
     assert {f'{sources}/{n}' for n in ('module.cpp', 'rays.h', 'exact.h',
                                        'sampled.h')} <= set(names)
