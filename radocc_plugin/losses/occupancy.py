@@ -10,6 +10,7 @@ from torch import Tensor
 
 from radocc_plugin.losses.common import (check_shape, connected_zero,
                                          visible_rows)
+from radocc_plugin.occ3d import UNLABELLED
 
 # Voxels of each class in the training set of Occ3D-nuScenes.
 OCC3D_CLASS_FREQUENCIES = (944004, 1897170, 152386, 2391677, 16957802, 724139,
@@ -21,15 +22,37 @@ OCC3D_CLASS_FREQUENCIES = (944004, 1897170, 152386, 2391677, 16957802, 724139,
 def visible_voxels(logits: Tensor, labels: Tensor,
                    mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
     """Logits (V, C), at least float32, and labels (V,) of the voxels that
-    count.
+    count: those of the mask, all if None, that have a label.
 
     Raises:
         ValueError: If shapes disagree.
     """
     check_shape('labels', labels, logits.shape[:-1], 'logits')
+    mask = labelled_mask(labels, mask)
     logits = visible_rows(logits, mask)
     labels = visible_rows(labels[..., None], mask).squeeze(1).long()
     return logits if logits.dtype == torch.double else logits.float(), labels
+
+
+def labelled_mask(labels: Tensor,
+                  mask: Optional[Tensor]) -> Optional[Tensor]:
+    """The mask without voxels labelled 255; None if all voxels count.
+
+    A turned or scaled ego frame leaves such voxels (``AugmentBEV``).
+
+    Args:
+        labels: Labels, any integer dtype, shape (...).
+        mask: Voxels that count, shape (...); all if None.
+
+    Raises:
+        ValueError: If shapes disagree.
+    """
+    labelled = labels != UNLABELLED
+    if mask is not None:
+        check_shape('mask', mask, labels.shape, 'labels')
+        return labelled & mask.bool()
+    # None spares the copy of all logits
+    return None if bool(labelled.all()) else labelled
 
 
 def zero_nonfinite(logits: Tensor) -> Tensor:
@@ -51,7 +74,8 @@ def masked_cross_entropy(logits: Tensor,
 
     Args:
         logits: Occupancy logits, shape (B, X, Y, Z, C).
-        labels: Classes in [0, C), any integer dtype, shape (B, X, Y, Z).
+        labels: Classes in [0, C), any integer dtype, shape (B, X, Y, Z);
+            255 (unlabelled) does not count.
         mask: Voxels that count, bool, shape (B, X, Y, Z); all if None.
         class_weight: Weight of each class, shape (C,); the mean is then
             divided by the sum of the weights of the counted voxels.
@@ -159,5 +183,6 @@ def focal_loss(logits: Tensor,
     loss = loss.sum(1)
     if voxel_weight is not None:
         weight = voxel_weight.expand(labels.shape)[..., None]
-        loss = loss * visible_rows(weight, mask).squeeze(1)
+        loss = loss * visible_rows(weight, labelled_mask(
+            labels, mask)).squeeze(1)
     return loss.mean()
