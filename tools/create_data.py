@@ -31,6 +31,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         default=10,
         help='past LiDAR sweeps of a sample (default: 10)')
     nuscenes.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='replace info files of another version')
+    nuscenes.add_argument(
         '--check-only',
         action='store_true',
         help='check the written info files and all that they name')
@@ -59,7 +63,11 @@ def main(argv=None) -> None:
                     print(f'complete: {path}')
                 return
             written = info_converter.convert_nuscenes(
-                args.root_path, args.version, args.out_dir, args.num_sweeps)
+                args.root_path,
+                args.version,
+                args.out_dir,
+                args.num_sweeps,
+                overwrite=args.overwrite)
     except ValueError as error:
         sys.exit(f'error: {error}')
     for path in written:

@@ -28,7 +28,8 @@ def convert_nuscenes(root_path: str,
                      version: str,
                      out_dir: Optional[str] = None,
                      num_sweeps: int = 10,
-                     progress: bool = True) -> List[str]:
+                     progress: bool = True,
+                     overwrite: bool = False) -> List[str]:
     """Writes ``radocc_infos_<split>.pkl`` of each split of a version.
 
     Nothing is written unless every file that the infos name exists. Scenes
@@ -45,18 +46,23 @@ def convert_nuscenes(root_path: str,
         out_dir: Folder of the info files; the data root by default.
         num_sweeps: Past LiDAR sweeps listed for each sample.
         progress: Whether to show progress bars.
+        overwrite: Whether info files of another version are replaced.
 
     Returns:
         Paths of the files written.
 
     Raises:
-        ValueError: If the tables, the splits or referenced files are missing.
+        ValueError: If the tables, the splits or referenced files are missing,
+            or an info file of another version is there.
     """
     out_dir = out_dir or root_path
     if not osp.isdir(osp.join(root_path, version)):
         raise ValueError(f'--version {version}: no folder '
                          f'{osp.join(root_path, version)} with tables')
     splits = _load_splits(root_path, version)
+    if not overwrite:
+        for split in splits:
+            _refuse_other_version(_info_path(out_dir, split), version)
     partial = osp.join(out_dir, f'.radocc_infos_{version}')
     _claim(
         partial,
@@ -130,6 +136,21 @@ def check_nuscenes(root_path: str,
 
 def _info_path(out_dir: str, split: str) -> str:
     return osp.join(out_dir, f'radocc_infos_{split}.pkl')
+
+
+def _refuse_other_version(path: str, version: str) -> None:
+    """Keeps the infos of v1.0-trainval from those of v1.0-mini."""
+    if not osp.isfile(path):
+        return
+    try:
+        metainfo = load_infos(path).get('metainfo', {})
+    except ValueError:  # damaged or outdated: this run is its cure
+        return
+    if metainfo.get('version') != version:
+        raise ValueError(
+            f'info file {path} belongs to version {metainfo.get("version")}; '
+            f'to put {version} in its place takes --overwrite, to keep both '
+            'another --out-dir')
 
 
 def _load_splits(root_path: str, version: str) -> Dict[str, List[str]]:

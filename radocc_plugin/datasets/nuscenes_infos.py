@@ -14,7 +14,8 @@ An info file holds ``dict(metainfo, data_list)``; one sample of the list is::
     lidar_points    num_pts_feats, lidar_path, lidar2ego 4x4
     lidar_sweeps    newest first: lidar_path, lidar2ego, ego2global, timestamp
     occ_path        gts/<scene>/<token>/labels.npz; not in the test split
-    lidarseg_path   where the lidarseg tables are installed
+    lidarseg_path   where the lidarseg table has the keyframe; not in the test
+                    split
     instances       bbox_3d (x, y, z, l, w, h, yaw; centre, LiDAR frame),
                     bbox_label_3d (index of DETECTION_CLASSES, -1 for other
                     categories), num_lidar_pts, bbox_3d_isvalid (whether any
@@ -147,10 +148,20 @@ def _sample_info(nusc: NuScenes, scene: dict, sample: dict,
             lidar2ego=lidar2ego),
         lidar_sweeps=_sweeps(nusc, lidar, num_sweeps),
         instances=_instances(nusc, sample, np.linalg.inv(lidar2global)))
-    if 'lidarseg' in nusc.table_names:
-        info['lidarseg_path'] = nusc.get('lidarseg',
-                                         lidar['token'])['filename']
+    lidarseg_path = _lidarseg_path(nusc, lidar['token'])
+    if lidarseg_path is not None:
+        info['lidarseg_path'] = lidarseg_path
     return info
+
+
+def _lidarseg_path(nusc: NuScenes, token: str) -> Optional[str]:
+    """File of a keyframe's point labels; the test set's table is empty."""
+    if 'lidarseg' not in nusc.table_names:
+        return None
+    try:
+        return nusc.get('lidarseg', token)['filename']
+    except KeyError:
+        return None
 
 
 def _image_info(nusc: NuScenes, token: str, lidar2global: np.ndarray) -> dict:

@@ -7,12 +7,13 @@
   ``prev``, ``next``, ``can_bus``, ``occ_gt_path`` (a file), and boxes of
   mmdet3d 0.17.
 
-Paths are cut to start at ``samples/``, ``sweeps/`` or ``gts/``: relative to
-the data root.
+Paths are cut to start at their last ``samples/``, ``sweeps/`` or ``gts/``:
+relative to the data root. A pickle of the test split has neither labels nor
+names of scenes: a sample's ``scene_name`` is then its ``scene_token``.
 """
 import re
 from collections import defaultdict
-from typing import List
+from typing import List, Optional, Tuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ DETECTION_CLASSES = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle',
                      'bicycle', 'motorcycle', 'pedestrian', 'traffic_cone',
                      'barrier')
 _MICROSECOND = 1e-6
-_UNDER_ROOT = re.compile(r'(?:^|/)((?:samples|sweeps|gts|lidarseg)/.+)$')
+_UNDER_ROOT = re.compile(r'^(?:.*/)?((?:samples|sweeps|gts|lidarseg)/.+)$')
 
 
 def from_old_infos(old: dict) -> dict:
@@ -60,10 +61,10 @@ def from_old_infos(old: dict) -> dict:
 
 def _sample(old: dict) -> dict:
     lidar2ego, ego2global = _pose(old, 'lidar2ego'), _pose(old, 'ego2global')
-    occ_path, scene_name = _occ_path(old)
+    occ_path, scene_name = _labels(old)
     # raw messages: zeros where a scene has none, as published
     motion = old['can_bus'][MOTION] if 'can_bus' in old else None
-    return dict(
+    info = dict(
         token=old['token'],
         timestamp=old['timestamp'] * _MICROSECOND,
         scene_name=scene_name,
@@ -89,8 +90,10 @@ def _sample(old: dict) -> dict:
                 timestamp=sweep['timestamp'] * _MICROSECOND)
             for sweep in old['sweeps']
         ],
-        occ_path=occ_path,
         instances=_instances(old))
+    if occ_path is not None:
+        info['occ_path'] = occ_path
+    return info
 
 
 def _image(camera: dict, lidar2global: np.ndarray) -> dict:
@@ -119,8 +122,8 @@ def _under_root(path: str) -> str:
     return found[1]
 
 
-def _occ_path(old: dict) -> tuple:
-    """Path of ``labels.npz`` and name of the scene."""
+def _labels(old: dict) -> Tuple[Optional[str], str]:
+    """Path of ``labels.npz``, None without, and name of the scene."""
     for name in ('occ_path', 'occ_gt_path'):
         if name in old:
             path = _under_root(old[name])
@@ -128,8 +131,7 @@ def _occ_path(old: dict) -> tuple:
                 path += '/labels.npz'
             return path, path.split('/')[1]
     if 'scene_name' not in old:
-        raise ValueError(f'sample {old["token"]} takes occ_path, occ_gt_path '
-                         'or scene_name, got none')
+        return None, old['scene_token']
     scene_name = old['scene_name']
     return f'gts/{scene_name}/{old["token"]}/labels.npz', scene_name
 

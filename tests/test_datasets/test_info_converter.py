@@ -178,6 +178,47 @@ def test_the_test_split_has_neither_labels_nor_boxes(world, linked,
     assert dataset[0]['inputs']['img'].shape == (6, 3, 32, 64)
 
 
+def test_the_empty_lidarseg_table_of_the_test_set_labels_nothing(
+        world, linked, monkeypatch):
+    tables = linked / 'v1.0-test'
+    shutil.copytree(world / VERSION, tables)
+    (tables / 'lidarseg.json').write_text('[]')
+    (linked / 'lidarseg').unlink()
+    (linked / 'lidarseg/v1.0-test').mkdir(parents=True)
+    monkeypatch.setattr(info_converter, 'create_splits_scenes',
+                        lambda: dict(test=['synthetic-0003']))
+    path, = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
+    infos = load_infos(path)['data_list']
+    assert infos and not any('lidarseg_path' in info for info in infos)
+
+
+def test_infos_of_another_version_are_kept(linked, world):
+    path, _ = convert_nuscenes(str(linked), VERSION, progress=False)
+    content = Path(path).read_bytes()
+    (linked / 'v1.0-other').symlink_to(world / VERSION)
+    (linked / 'lidarseg').unlink()
+    shutil.copytree(world / 'lidarseg', linked / 'lidarseg')
+    (linked / 'lidarseg/v1.0-other').symlink_to(
+        world / 'lidarseg' / VERSION)
+    with pytest.raises(
+            ValueError,
+            match=f'infos_train.pkl.* {VERSION}.*v1.0-other.*--overwrite'):
+        convert_nuscenes(str(linked), 'v1.0-other', progress=False)
+    assert Path(path).read_bytes() == content
+    # the same version is written again, another one when told so
+    convert_nuscenes(str(linked), VERSION, progress=False)
+    convert_nuscenes(
+        str(linked), 'v1.0-other', progress=False, overwrite=True)
+    assert load_infos(path)['metainfo']['version'] == 'v1.0-other'
+
+
+def test_a_damaged_info_file_is_written_again(linked):
+    damaged = linked / 'radocc_infos_train.pkl'
+    damaged.write_bytes(b'half')
+    convert_nuscenes(str(linked), VERSION, progress=False)
+    assert load_infos(damaged)['metainfo']['version'] == VERSION
+
+
 def test_can_bus_holds_pose_and_the_next_message(world):
     train, val = (
         load_infos(world / f'radocc_infos_{split}.pkl')['data_list']

@@ -194,7 +194,6 @@ def test_the_dataset_reads_old_files(old_file, world):
 @pytest.mark.parametrize('damage, named', (
     (lambda info: info.pop('cams'), 'cams'),
     (lambda info: info.pop('scene_token'), 'scene_token'),
-    (lambda info: info.pop('occ_path'), 'scene_name'),
     (lambda info: info.update(lidar_path='/elsewhere/x.bin'), 'elsewhere'),
 ))
 def test_a_bad_entry_names_file_and_field(nusc, tmp_path, damage, named):
@@ -206,6 +205,38 @@ def test_a_bad_entry_names_file_and_field(nusc, tmp_path, damage, named):
     path.write_bytes(pickle.dumps(dict(infos=[info], metadata={})))
     with pytest.raises(ValueError, match=f'bevdetv2.pkl.*{named}'):
         load_infos(path)
+
+
+def _load(info, path):
+    path.write_bytes(pickle.dumps(dict(infos=[info], metadata={})))
+    return load_infos(path)['data_list'][0]
+
+
+def test_the_test_split_has_neither_labels_nor_scene_names(
+        nusc, world, tmp_path):
+    scene = nusc.scene[0]
+    sample = nusc.get('sample', scene['first_sample_token'])
+    info = _old_info(nusc, scene, sample, 'bevdetv2')
+    for name in ('occ_path', 'ann_infos', 'gt_boxes', 'gt_names',
+                 'gt_velocity', 'num_lidar_pts', 'num_radar_pts',
+                 'valid_flag'):
+        del info[name]
+    path = tmp_path / 'bevdetv2_test.pkl'
+    got = _load(info, path)
+    assert 'occ_path' not in got and got['instances'] == []
+    dataset = Occ3DNuScenesDataset(
+        ann_file=str(path), data_root=str(world), test_mode=True)
+    assert dataset.get_data_info(0)['scene_name'] == scene['token']
+
+
+def test_folders_above_the_data_root_may_have_any_name(nusc, tmp_path):
+    scene = nusc.scene[0]
+    sample = nusc.get('sample', scene['first_sample_token'])
+    info = _old_info(nusc, scene, sample, 'bevdetv2')
+    name = info['lidar_path'].replace('./data/nuscenes/', '')
+    info['lidar_path'] = f'/mnt/samples/sweeps/nuscenes/{name}'
+    got = _load(info, tmp_path / 'bevdetv2.pkl')
+    assert got['lidar_points']['lidar_path'] == name
 
 
 def test_scene_names_of_fbocc_give_the_label_path(nusc, tmp_path):
