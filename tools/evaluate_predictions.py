@@ -21,6 +21,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 import torch
 from rich.progress import Progress
 
+from radocc_plugin import occ3d
 from radocc_plugin.datasets import Occ3DNuScenesDataset
 from radocc_plugin.evaluation import prediction_path, read_prediction
 from radocc_plugin.fileio import write_atomically
@@ -36,6 +37,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('dump', type=Path, help='folder of the predictions')
     parser.add_argument('--data-root', required=True)
     parser.add_argument('--ann-file', default='radocc_infos_val.pkl')
+    parser.add_argument(
+        '--key-ego',
+        choices=('lidar', *occ3d.CAMERAS),
+        default='lidar',
+        help='key_ego of the dataset that the model was tested with; places '
+        'the points of lidarseg in the predicted volume (default: lidar)')
     parser.add_argument(
         '--metrics', nargs='+', choices=NAMES, default=['miou'])
     parser.add_argument(
@@ -110,6 +117,7 @@ def main(argv=None) -> dict:
         data_root=args.data_root,
         ann_file=args.ann_file,
         pipeline=[dict(type='radocc_plugin.LoadOcc3D')],
+        key_ego=args.key_ego,
         test_mode=True)
     check_complete(dataset, args.dump)
     metrics = build_metrics(args)
@@ -136,6 +144,7 @@ def main(argv=None) -> dict:
         scores = {k: None if v != v else v for k, v in scores.items()}
         conditions = dict(
             ann_file=args.ann_file,
+            key_ego=args.key_ego,
             num_samples=len(dataset),
             mask=args.mask,
             ring=args.ring)

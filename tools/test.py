@@ -3,6 +3,9 @@
     python tools/test.py CONFIG CHECKPOINT [--record FILE]
     python tools/test.py CONFIG CHECKPOINT --metrics miou rayiou --tta \\
         --dump work_dirs/predictions
+    python tools/test.py CONFIG CHECKPOINT --metrics none \\
+        --dump work_dirs/test_split --cfg-options \\
+        test_dataloader.dataset.ann_file=radocc_infos_test.pkl
 
 A config of RadOcc evaluates its student: teacher and renderer are not built.
 """
@@ -21,9 +24,11 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.hooks import PrepareTTAHook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import make_record, tta_pipeline, write_record
 from radocc_plugin.evaluation.training_log import (seconds_per_step,
                                                    training_gpus)
@@ -38,9 +43,10 @@ METRICS = dict(
 FLIPS = ('flip_x', 'flip_y', 'flip_image')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a checkpoint')
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config', help='config file, from here or of the package')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='where logs go')
     parser.add_argument(
@@ -60,8 +66,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--metrics',
         nargs='+',
-        choices=sorted(METRICS),
-        help='replaces the test_evaluator of the config')
+        choices=[*sorted(METRICS), 'none'],
+        help='replaces the test_evaluator of the config; "none" only writes '
+        'the dump and reads no labels: for the test split')
     parser.add_argument(
         '--tta',
         nargs='*',
@@ -81,7 +88,11 @@ def parse_args() -> argparse.Namespace:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    if 'none' in (args.metrics or ()):
+        if len(args.metrics) > 1 or args.dump is None:
+            parser.error('--metrics none takes no other metric, and --dump')
+        args.metrics = []
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
@@ -106,6 +117,36 @@ def record_masks(evaluators) -> list:
     return masks
 
 
+def check_probabilities(evaluators, views) -> None:
+    """Refuses LiDAR segmentation that would fail at the first sample.
+
+    Raises:
+        ValueError: If an evaluator needs probabilities and nothing makes them.
+    """
+    for evaluator in evaluators:
+        if (evaluator['type'] == 'radocc_plugin.LidarSegMetric'
+                and evaluator.get('free_voxels') == 'occupied'
+                and views is None):
+            raise ValueError(
+                "LidarSegMetric(free_voxels='occupied') takes the model's "
+                'probabilities, which --tta identity (or other views) makes; '
+                "without, leave --metrics out and set free_voxels='miss' in "
+                'the test_evaluator of the config')
+
+
+def leave_labels_out(config) -> None:
+    """Takes LoadOcc3D out of the test pipeline."""
+    dataset = config.test_dataloader.dataset
+    kept = [
+        step for step in dataset.pipeline
+        if step['type'] != 'radocc_plugin.LoadOcc3D'
+    ]
+    if len(kept) < len(dataset.pipeline):
+        print_log('--metrics none: the test pipeline reads no labels, '
+                  'radocc_plugin.LoadOcc3D is left out')
+    dataset.pipeline = kept
+
+
 def use_tta(config, views) -> list:
     """Gives the config views and a TTA model; returns the model's config."""
     config.tta_model = config.get('tta_model',
@@ -118,9 +159,9 @@ def use_tta(config, views) -> list:
     return config.tta_model
 
 
-def main() -> None:
-    args = parse_args()
-    config = Config.fromfile(args.config)
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    config = Config.fromfile(find_config(args.config, 'config'))
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
@@ -133,7 +174,10 @@ def main() -> None:
     plain_config = copy.deepcopy(config)
     if args.metrics is not None:
         config.test_evaluator = [METRICS[name] for name in args.metrics]
+        if not args.metrics:
+            leave_labels_out(config)
     evaluators = evaluators_of(config)
+    check_probabilities(evaluators, args.tta)
     masks = record_masks(evaluators)
     if args.dump is not None:
         config.test_evaluator = evaluators + [

@@ -8,6 +8,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from radocc_plugin.datasets.info_file import load_infos, save_infos
+from radocc_plugin.evaluation import read_prediction
 from radocc_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,25 @@ def test_plain_view_of_a_distiller_is_the_student_s_test(folder):
     points = json.loads((folder / 'identity_points.json').read_text())
     assert points['mask'] == 'points'
     assert 0 < points['metrics']['out_of_range'] < 100
+
+
+def test_the_test_split_is_dumped_without_labels(folder):
+    infos = load_infos(folder / 'data' / 'radocc_infos_val.pkl')
+    for info in infos['data_list']:
+        del info['occ_path'], info['lidarseg_path']
+        info['instances'] = []
+    save_infos(infos, folder / 'data' / 'radocc_infos_test.pkl')
+    run('tools/test.py', STUDENT, folder / 'student.pth', '--work-dir',
+        folder / 'work' / 'unlabelled', '--metrics', 'none', '--dump',
+        folder / 'unlabelled', '--cfg-options',
+        f'test_dataloader.dataset.data_root={folder / "data"}',
+        'test_dataloader.dataset.ann_file=radocc_infos_test.pkl')
+    paths = sorted((folder / 'dump').rglob('*.npz'))
+    assert len(paths) == 2
+    for path in paths:
+        other = folder / 'unlabelled' / path.relative_to(folder / 'dump')
+        assert torch.equal(read_prediction(other), read_prediction(path))
+    assert not list((folder / 'work' / 'unlabelled').rglob('record*.json'))
 
 
 def test_augmented_test_says_so(folder):

@@ -133,6 +133,39 @@ def test_mask_and_ring_reach_the_metric(tool, data_root, dump):
     assert len(set(results)) == 3
 
 
+@pytest.mark.parametrize('key_ego,miou', [('CAM_FRONT', 100), ('lidar', 0)])
+def test_points_are_placed_in_the_key_ego_frame(tool, tmp_path, key_ego,
+                                                miou):
+    """The camera was 8 m further when it fired: 20 voxels."""
+    one = info(0, 't0')
+    later = np.eye(4)
+    later[0, 3] = 8
+    one['images']['CAM_FRONT'] = dict(
+        one['images']['CAM_FRONT'], ego2global=later)
+    one['lidar_points'] = dict(
+        lidar_path='points.bin', lidar2ego=np.eye(4))
+    one['lidarseg_path'] = 'labels.bin'
+    save_infos(dict(metainfo={}, data_list=[one]),
+               str(tmp_path / 'radocc_infos_val.pkl'))
+    np.array([[10.1, 0.1, 0.1, 0, 0]], np.float32).tofile(
+        tmp_path / 'points.bin')
+    np.array([17], np.uint8).tofile(tmp_path / 'labels.bin')
+    volume = np.full(occ3d.GRID_SHAPE, occ3d.FREE, np.uint8)
+    path = tmp_path / one['occ_path']
+    path.parent.mkdir(parents=True)
+    np.savez_compressed(path, semantics=volume, mask_camera=volume,
+                        mask_lidar=volume)
+    # x = 2.1 m in the later frame
+    volume[105, 100, 2] = occ3d.CLASSES.index('car')
+    write_prediction(prediction_path(tmp_path / 'dump', 'scene-1', 't0'),
+                     torch.from_numpy(volume))
+    scores = tool.main([
+        str(tmp_path / 'dump'), '--data-root', str(tmp_path), '--metrics',
+        'lidarseg', '--workers', '1', '--key-ego', key_ego
+    ])
+    assert scores['lidarseg/mIoU'] == miou
+
+
 def test_missing_predictions_are_counted(tool, data_root, dump, tmp_path):
     path = prediction_path(tmp_path, 'scene-1', 't1')
     write_prediction(path, torch.from_numpy(labels(1)))
