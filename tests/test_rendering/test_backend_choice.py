@@ -1,0 +1,116 @@
+"""Which backend runs where; Triton on a machine without a GPU."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.rendering import get_backend
+from radocc_plugin.rendering.backends import cpp, triton
+from tests.test_rendering.rendered import everything
+
+# The interpreter must be chosen before triton is imported.
+INTERPRETED = '''
+import sys
+import torch
+sys.path[:0] = {path!r}
+import importlib.util
+spec = importlib.util.spec_from_file_location('cases', {cases!r})
+cases = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(cases)
+args = torch.load({args!r}, weights_only=False)
+torch.save([cases.everything(*a, backend='triton', min_transmittance=0.)
+            for a in args], {out!r})
+'''
+
+
+@pytest.fixture
+def triton_here():
+    if not triton.is_installed():
+        pytest.skip('triton is not installed')
+
+
+def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
+                                     triton_here):
+    """On the CPU, through Triton's interpreter."""
+    flat = VoxelGrid((-2, -2.4, 0, 2, 2.4, 0.4), (10, 12, 1))
+    args = []
+    for geometry, channels in ((geometry_of(40, batch=2), 18),
+                               (geometry_of(20, grid=flat), 3),
+                               (geometry_of(0), 3)):
+        density, values = volume_of(geometry, channels, dtype=torch.float32)
+        student, _ = volume_of(geometry, seed=1, dtype=torch.float32)
+        args.append((geometry, density, values, student + 0.01))
+    torch.save(args, tmp_path / 'args')
+    code = INTERPRETED.format(
+        path=[p or os.getcwd() for p in sys.path],
+        cases=str(Path(__file__).with_name('rendered.py')),
+        args=str(tmp_path / 'args'),
+        out=str(tmp_path / 'out'))
+    run = subprocess.run(
+        [sys.executable, '-c', code],
+        env=dict(os.environ, TRITON_INTERPRET='1'),
+        capture_output=True,
+        text=True)
+    assert run.returncode == 0, run.stderr
+    for case, got in zip(args, torch.load(tmp_path / 'out')):
+        for a, b in zip(got, everything(*case, backend='reference')):
+            torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(
+    os.environ.get('TRITON_INTERPRET') == '1', reason='interpreted')
+@pytest.mark.parametrize(
+    'name', ['render', 'render_backward', 'ray_kl', 'ray_kl_backward'])
+def test_triton_compiles_for_a_gpu_that_is_not_here(name, triton_here):
+    library = pytest.importorskip('triton', minversion='3.2')
+    from triton.backends.compiler import GPUTarget
+    kernel = getattr(triton.kernels, name)
+    kinds = dict.fromkeys(('number', 'nx', 'ny', 'nz'), 'i32')
+    kinds.update(
+        dict.fromkeys(('x0', 'y0', 'z0', 'x1', 'y1', 'z1', 'stop'), 'fp32'))
+    kinds.update(dict.fromkeys(('C', 'C_PADDED', 'BLOCK'), 'constexpr'))
+    kinds['volumes'] = '*i64'
+    signature = {n: kinds.get(n, '*fp32') for n in kernel.arg_names}
+    source = library.compiler.ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={
+            n: value
+            for n, value in dict(C=18, C_PADDED=32, BLOCK=32).items()
+            if n in signature
+        })
+    compiled = library.compile(
+        source,
+        target=GPUTarget('cuda', 90, 32),
+        options=dict(num_warps=triton.NUM_WARPS))
+    assert len(compiled.asm['cubin']) > 1000
+
+
+@pytest.mark.parametrize('name, device, error, message', [
+    ('cuda', 'cpu', ValueError, 'backend takes one of'),
+    ('cpp', 'meta', ValueError, 'runs on the CPU'),
+    ('triton', 'cpu', (ValueError, ImportError), 'torch'),
+])
+def test_backends_that_do_not_run_are_named(name, device, error, message):
+    with pytest.raises(error, match=message):
+        get_backend(name, torch.device(device))
+
+
+def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, caplog):
+    from radocc_plugin.rendering import backends
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    cpp._extension.cache_clear()
+    cpp.why_not_compiled.cache_clear()
+    said = []
+    monkeypatch.setattr(backends, 'print_log',
+                        lambda message, **kwargs: said.append(message))
+    monkeypatch.setattr(backends, '_said', set())
+    for name in ('cpp', 'auto', 'cpp'):
+        assert get_backend(name, torch.device('cpu')) is backends.packed
+    assert len(said) == 1 and 'no-such-compiler' in said[0]
+    cpp._extension.cache_clear()
+    cpp.why_not_compiled.cache_clear()
