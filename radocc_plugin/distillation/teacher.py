@@ -4,7 +4,7 @@ from typing import Mapping, Optional, Union
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
@@ -38,8 +38,9 @@ class FrozenTeacher:
         model: Config of the model, or the path of a config file whose
             ``model`` is taken; relative to the current folder, else to the
             configs that come with this package.
-        checkpoint: Its weights; every key must match. None keeps the weights
-            of the build (``init_cfg``).
+        checkpoint: Its weights; after the model's own conversions of keys
+            every key must match. None keeps the weights of the build
+            (``init_cfg``).
         tap: Where its occupancy logits come from; None if it brings its own.
         features: Taps of further features by name, see ``FeatureTap``.
     """
@@ -96,12 +97,14 @@ class FrozenTeacher:
     def _load(model: nn.Module, filename: str) -> None:
         state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
         state = state.get('state_dict', state)
-        missing = sorted(model.state_dict().keys() - state.keys())
-        unexpected = sorted(state.keys() - model.state_dict().keys())
+        problem = f'{filename} does not fit the teacher {type(model).__name__}'
+        try:
+            # A model's own conversions of keys take part.
+            keys = model.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # shapes
+            raise ValueError(f'{problem}: {error}') from error
+        missing, unexpected = keys.missing_keys, keys.unexpected_keys
         if missing or unexpected:
             raise ValueError(
-                f'{filename} does not fit the teacher '
-                f'{type(model).__name__}: missing {missing[:5]} '
-                f'({len(missing)}), unexpected {unexpected[:5]} '
-                f'({len(unexpected)})')
-        load_state_dict(model, state, strict=True)
+                f'{problem}: missing {missing[:5]} ({len(missing)}), '
+                f'unexpected {unexpected[:5]} ({len(unexpected)})')

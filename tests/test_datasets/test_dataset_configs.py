@@ -65,7 +65,8 @@ def test_the_split_of_each_loader():
 
 # the pipeline of RadOcc is the teacher's with segments
 @pytest.mark.parametrize('role', ('student', 'radocc'))
-@pytest.mark.parametrize('family', ('bevdet4d', 'bevformer', 'fbocc'))
+@pytest.mark.parametrize('family',
+                         ('bevdet', 'bevdet4d', 'bevformer', 'fbocc'))
 def test_config_of_a_family_feeds_what_its_models_stream(
         family, role, world, tmp_path):
     cfg = Config.fromfile(CONFIGS / f'occ3d_nuscenes_{family}.py')
@@ -91,7 +92,7 @@ def test_config_of_a_family_feeds_what_its_models_stream(
         assert out['inputs']['imgs'].shape == (batch_size, 6, 3, *size)
         samples.append(out['data_samples'])
         adjacent = out['inputs'].get('adjacent_imgs')
-        count = dict(bevdet4d=2, bevformer=3, fbocc=0)[family]
+        count = dict(bevdet=0, bevdet4d=2, bevformer=3, fbocc=0)[family]
         if family == 'bevformer' and split == 'val':
             count = 0
         assert (adjacent.shape[1] if count else adjacent) == (count or None)
@@ -105,7 +106,8 @@ def test_config_of_a_family_feeds_what_its_models_stream(
         assert not set(train[0].gt_occ.semantics.unique().tolist()) - {
             *range(18), 255
         }
-    if family != 'bevformer':
+    if family in ('bevdet4d', 'fbocc') or (family, role) == ('bevdet',
+                                                             'radocc'):
         assert train[0].gt_depth.shape == (6, *size)
     assert ('segments' in train[0]) == (role == 'radocc')
 

@@ -12,7 +12,8 @@ from tests.test_distillation.toy_distillation import (
     FEATURES, SHAPE, STUDENT, TAP, ToyData, ToyOccStudent, assert_same_weights,
     distilled, train)
 
-from radocc_plugin.distillation import OccTap, RadOccDistiller
+from radocc_plugin.distillation import (FrozenTeacher, OccTap,
+                                        RadOccDistiller)
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import DistillLoss, ModelOutputs
 from radocc_plugin.registry import MODELS
@@ -171,12 +172,45 @@ def test_missing_teacher_checkpoint_is_named():
         model.teacher.model(torch.device('cpu'))
 
 
-def test_teacher_checkpoint_that_does_not_fit_is_named(tmp_path):
+@pytest.mark.parametrize('change, error', [
+    (lambda state: state.pop('head.weight'),
+     r"other.pth.*missing \['head.weight'\] \(1\), unexpected \[\]"),
+    (lambda state: state.update(extra=torch.zeros(2)),
+     r"other.pth.*missing \[\] \(0\), unexpected \['extra'\] \(1\)"),
+    (lambda state: state.update({'head.weight': torch.zeros(2)}),
+     '(?s)other.pth.*head.weight.*shape'),
+], ids=['missing', 'unexpected', 'shape'])
+def test_teacher_checkpoint_that_does_not_fit_is_named(
+        tmp_path, teacher, change, error):
     path = tmp_path / 'other.pth'
-    torch.save(dict(state_dict={'head.weight': torch.zeros(2)}), path)
     model = MODELS.build(distilled(str(path)))
-    with pytest.raises(ValueError, match='other.pth.*missing'):
+    state = torch.load(teacher)['state_dict']
+    change(state)
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(ValueError, match=error):
         model.teacher.model(torch.device('cpu'))
+
+
+def test_a_teachers_own_key_conversion_takes_part(tmp_path, teacher):
+    state = torch.load(teacher)['state_dict']
+    path = tmp_path / 'renamed.pth'
+    torch.save({f'old.{key}': value for key, value in state.items()}, path)
+    settings = distilled(str(path))['teacher']
+
+    @MODELS.register_module(force=True)
+    class ConvertingTeacher(ToyOccStudent):
+
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self._register_load_state_dict_pre_hook(self._convert)
+
+        def _convert(self, state_dict, prefix, *args):
+            for key in list(state_dict):
+                state_dict[key.replace('old.', '', 1)] = state_dict.pop(key)
+
+    network = dict(settings['model'], type='radocc_plugin.ConvertingTeacher')
+    loaded = FrozenTeacher(network, str(path)).model(torch.device('cpu'))
+    assert_same_weights(loaded.state_dict(), state)
 
 
 def test_volumes_that_disagree_are_named(teacher):

@@ -52,14 +52,55 @@ def test_distilled_config_differs_in_model_and_loads_only(path):
     assert distilled.pop('radocc')
     assert distilled.pop('model')['student'] == student.pop('model')
     # What is loaded beside draws no random numbers: the student sees the same.
-    added = ('radocc_plugin.LoadSegments', 'radocc_plugin.LoadLidarPoints',
-             'radocc_plugin.PointsToDepthMaps')
-    for config in (distilled, student):
-        dataset = config['train_dataloader']['dataset']
-        dataset['pipeline'] = [
-            t for t in dataset['pipeline'] if t['type'] not in added
-        ]
+    # Its depth maps are the same too, since past sweeps are in none.
+    own = student['train_dataloader']['dataset']['pipeline']
+    own_types = {t['type'] for t in own}
+    loaded = distilled['train_dataloader']['dataset'].pop('pipeline')
+    assert {t['type'] for t in loaded} - own_types <= {
+        'radocc_plugin.LoadSegments', 'radocc_plugin.LoadLidarPoints',
+        'radocc_plugin.PointsToDepthMaps'
+    }
+    loaded = [t for t in loaded if t['type'] in own_types]
+    for transform in (*own, *loaded):
+        transform.pop('num_sweeps', None)
+    assert loaded == student['train_dataloader']['dataset'].pop('pipeline')
     assert distilled == student
+
+
+@pytest.mark.parametrize('path', DISTILLED, ids=ids(DISTILLED))
+def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
+    """Else its volume is shifted against the student's."""
+    twin = Config.fromfile(path)
+    teacher = Config.fromfile(ROOT / twin.model.teacher.model)
+    assert twin.model.teacher.checkpoint.split('/')[1] == Path(
+        teacher.filename).stem
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        frames = [
+            config[loader].dataset.get('key_ego', 'lidar')
+            for config in (twin, teacher)
+        ]
+        expected = 'lidar' if 'synthetic' in path.stem else 'CAM_FRONT_LEFT'
+        assert frames == [expected, expected]
+    lidar = ('radocc_plugin.LoadLidarPoints',
+             'radocc_plugin.PointsToDepthMaps')
+    trained, tested, met = [[t for t in pipeline if t['type'] in lidar]
+                            for pipeline in (
+                                teacher.train_dataloader.dataset.pipeline,
+                                teacher.test_dataloader.dataset.pipeline,
+                                twin.train_dataloader.dataset.pipeline)]
+    assert [t['type'] for t in trained] == list(lidar)
+    assert trained == tested == met
+    # Images of another scale than in its training are none for a teacher.
+    if teacher.model.img_backbone:
+        assert image_width(twin) == image_width(teacher)
+
+
+def image_width(config):
+    width, = {
+        t['input_size'][1]
+        for t in config.train_dataloader.dataset.pipeline if 'input_size' in t
+    }
+    return width
 
 
 @pytest.mark.parametrize('path', DISTILLED, ids=ids(DISTILLED))
@@ -86,6 +127,9 @@ def test_model_index_names_what_is_there():
             assert (ROOT / model['Config']).is_file()
             assert Path(model['Config']).stem == model['Name']
             assert model['In Collection'] in collections
+            if teacher := model.get('Metadata', {}).get('Teacher'):
+                config = Config.fromfile(ROOT / model['Config'])
+                assert config.model.teacher.model == teacher
             assert model.get('Weights', 'x.pth').endswith('.pth')
     # segment maps are made, not trained
     trained = [p for p in CONFIGS if p.parent.name != 'segments']

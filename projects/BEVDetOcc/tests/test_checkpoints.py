@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 
 from projects.conftest import ROOT, build_model, load_config
+from radocc_plugin.distillation import FrozenTeacher
 from radocc_plugin.registry import MODELS
 
 BEVDET = 'projects/BEVDetOcc/configs/bevdet-occ_'
@@ -90,6 +91,15 @@ def test_load_from_takes_the_files_of_dev2_1(tmp_path, kind, distilled):
     assert state.keys() == source.keys()
     for key, value in source.items():
         assert torch.equal(state[key], value), key
+
+
+def test_a_file_of_dev2_1_serves_as_teacher(tmp_path):
+    source = build_model(TINY, seed=1).state_dict()
+    path = str(tmp_path / 'epoch_24.pth')
+    torch.save(dict(state_dict=dev2_1(source), meta={}), path)
+    teacher = FrozenTeacher(str(ROOT / TINY), path)
+    state = teacher.model(torch.device('cpu')).state_dict()
+    assert all(torch.equal(state[key], source[key]) for key in source)
 
 
 @pytest.mark.parametrize('path', TINIES)

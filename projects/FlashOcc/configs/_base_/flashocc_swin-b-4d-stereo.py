@@ -10,7 +10,13 @@ model = dict(
         window_size=12,
         out_indices=(2, 3),
         drop_path_rate=0.1,
-        with_cp=True),
+        with_cp=True,
+        # ImageNet-22k, the file that mmdet's Mask2Former takes for its Swin-B
+        convert_weights=True,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://github.com/SwinTransformer/storage/releases/'
+            'download/v1.0.0/swin_base_patch4_window12_384_22k.pth')),
     img_neck=dict(
         _delete_=True,
         type='radocc_plugin.FPN_LSS',
