@@ -40,34 +40,30 @@ def confusion_matrix(target: Tensor,
         if tensor is not None and tensor.shape != target.shape:
             raise ValueError(f'{name} has shape {tuple(tensor.shape)}, the '
                              f'ground truth {tuple(target.shape)}')
-    labels = dict(ground_truth=target, prediction=prediction)
-    truth, predicted = (t.detach().cpu().numpy().reshape(-1)
-                        for t in labels.values())
-    # Most voxels are free in both, or masked: they are counted without being
-    # listed, which makes this ten times faster than indexing by the mask.
-    listed = (truth != FREE) | (predicted != FREE)
-    num_counted = listed.size
-    if mask is not None:
+    # numba takes a second to import: who does not count does not wait
+    from radocc_plugin.evaluation.pair_counts import count_pairs
+    truth, predicted = (_flat_labels(name, tensor)
+                        for name, tensor in (('ground_truth', target),
+                                             ('prediction', prediction)))
+    if mask is None:
+        counted = np.ones(truth.shape, bool)
+    else:
         counted = mask.detach().cpu().numpy().reshape(-1)
         counted = counted.astype(bool, copy=False)
-        listed &= counted
-        num_counted = np.count_nonzero(counted)
-    index = np.flatnonzero(listed)
-    num_free = num_counted - len(index)
-    truth, predicted = truth[index], predicted[index]
-    labelled = truth != UNLABELLED
-    if not labelled.all():
-        truth, predicted = truth[labelled], predicted[labelled]
-    for name, values in zip(labels, (truth, predicted)):
-        if values.size and (values.min() < 0 or values.max() >= NUM_CLASSES):
-            wrong = values[(values < 0) | (values >= NUM_CLASSES)]
-            raise ValueError(f'{name} takes labels 0..{NUM_CLASSES - 1}, got '
-                             f'{wrong[0]}')
-    pairs = np.bincount(
-        truth.astype(np.int64) * NUM_CLASSES + predicted.astype(np.int64),
-        minlength=NUM_CLASSES**2)
-    pairs[-1] += num_free
-    return torch.from_numpy(pairs.reshape(NUM_CLASSES, NUM_CLASSES))
+    pairs, wrong = count_pairs(truth, predicted, counted)
+    if wrong >= 0:
+        name, value = 'ground_truth', truth[wrong]
+        if 0 <= value < NUM_CLASSES:
+            name, value = 'prediction', predicted[wrong]
+        raise ValueError(f'{name} takes labels 0..{NUM_CLASSES - 1}, got '
+                         f'{value}')
+    return torch.from_numpy(pairs)
+
+
+def _flat_labels(name: str, labels: Tensor) -> np.ndarray:
+    if labels.dtype == torch.bool or labels.is_floating_point():
+        raise ValueError(f'{name} takes integer labels, got {labels.dtype}')
+    return labels.detach().cpu().numpy().reshape(-1)
 
 
 def ring_mask(shape: Sequence[int],

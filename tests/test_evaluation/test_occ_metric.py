@@ -157,6 +157,7 @@ def test_missing_field_names_it_and_the_sample():
 @pytest.mark.parametrize('prediction,message', [
     (torch.zeros(3), 'prediction has shape'),
     (torch.full((2, ), 18), 'prediction takes labels 0..17, got 18'),
+    (torch.zeros(2), 'prediction takes integer labels, got torch.float32'),
 ])
 def test_wrong_prediction_is_an_error(prediction, message):
     with pytest.raises(ValueError, match=message):
