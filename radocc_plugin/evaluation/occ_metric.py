@@ -12,7 +12,7 @@ from radocc_plugin import occ3d
 from radocc_plugin.evaluation.sample_fields import volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.occ3d import CLASSES, FREE, NUM_CLASSES, UNLABELLED
+from radocc_plugin.occ3d import CLASSES, FREE, NUM_CLASSES
 from radocc_plugin.registry import METRICS
 
 MASKS = ('camera', 'lidar', 'none')
