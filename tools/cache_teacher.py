@@ -31,7 +31,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.utils import track_iter_progress
 from torch.utils.data import DataLoader, Subset
 
-from radocc_plugin.distillation import FrozenTeacher, TeacherCache
+from radocc_plugin.distillation import (FrozenTeacher, TeacherCache,
+                                        build_tap)
 from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.distillation.teacher_cache import file_hash, teacher_hash
 from radocc_plugin.registry import DATASETS
@@ -102,7 +103,8 @@ def main(argv=None) -> None:
     cache.begin(
         teacher_hash(options['model'], options['tap']),
         options['checkpoint'] and file_hash(options['checkpoint']),
-        config.model.renderer.point_cloud_range, args.top_k)
+        config.model.renderer.point_cloud_range, args.top_k,
+        build_tap(options['tap'], model, 'teacher.tap').class_weight)
     tokens = [dataset.get_data_info(i)['token'] for i in range(len(dataset))]
     todo = [
         i for i in range(shard, len(tokens), shards)

@@ -138,7 +138,9 @@ class CachedTeacher:
                     sample.metainfo.get('bda_mat', np.eye(4)),
                     self._manifest['point_cloud_range'], self.resample,
                     self.free_index))
-        return ModelOutputs(torch.stack(volumes))
+        return ModelOutputs(
+            torch.stack(volumes),
+            class_weight=self._manifest['class_weight'])
 
     def _checked_manifest(self) -> dict:
         manifest = self.cache.manifest

@@ -1,6 +1,7 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
 from dataclasses import replace
-from typing import Container, Dict, List, Mapping, Optional, Union
+from typing import (Container, Dict, List, Mapping, Optional, Sequence,
+                    Union)
 
 import torch
 from mmengine.logging import MessageHub
@@ -48,6 +49,10 @@ class RadOccDistiller(BaseModel):
         teacher_features: The same of the teacher.
         schedules: Arguments of ``WeightSchedule`` by the names of ``losses``;
             the others have constant weights.
+        calibrate: Whether the class weights of each model's cross entropy
+            (``class_weight`` of its tap) are taken out of the logits that
+            are rendered. A model trained with small weights for free space
+            sees fog in front of every camera without it.
         nonfinite: What NaN or infinity in a compared tensor does: ``error``,
             or ``skip`` the distillation in this step and count it.
         seed: Seed of the ray draw. It has a generator of its own, so that
@@ -69,6 +74,7 @@ class RadOccDistiller(BaseModel):
                  student_features: Optional[Dict[str, dict]] = None,
                  teacher_features: Optional[Dict[str, dict]] = None,
                  schedules: Optional[Dict[str, dict]] = None,
+                 calibrate: bool = True,
                  nonfinite: str = 'error',
                  seed: int = 0) -> None:
         if isinstance(student, dict):
@@ -97,6 +103,7 @@ class RadOccDistiller(BaseModel):
             if getattr(loss, 'loss_weight', 1) == 0:
                 # Never used: DDP and gradient clipping must not see them.
                 loss.requires_grad_(False)
+        self.calibrate = calibrate
         self.nonfinite = nonfinite
         self.seed = seed
         self._logged = set()
@@ -122,7 +129,8 @@ class RadOccDistiller(BaseModel):
             self.student_tap.read(logits, needs_grad=training), {
                 name: self.student_features[name].read(calls, training)
                 for name, calls in features.items()
-            })
+            },
+            class_weight=self.student_tap.class_weight)
         teacher = self.teacher.outputs(inputs, data_samples,
                                        student.occ_logits.device)
         if checks.skips_step(self.nonfinite, student, teacher, data_samples):
@@ -186,14 +194,19 @@ class RadOccDistiller(BaseModel):
     def _render(self, outputs: ModelOutputs, geometry: RenderGeometry,
                 model: str) -> Render:
         """Renders a model; its density head is the feature ``density``."""
+        logits = outputs.occ_logits
+        if self.calibrate and outputs.class_weight is not None:
+            logits = class_frequency_logits(
+                logits, outputs.class_weight,
+                getattr(self.renderer, 'free_index', -1), model)
         if getattr(self.renderer, 'density', None) != 'head':
-            return self.renderer(outputs.occ_logits, geometry)
+            return self.renderer(logits, geometry)
         if 'density' not in outputs.features:
             raise ValueError(
                 "renderer.density='head' needs the density logits of the "
                 f'{model}: set {model}_features=dict(density=dict(module=..., '
                 "layout=...)), tapped as (B, X, Y, Z, 1)")
-        return self.renderer(outputs.occ_logits, geometry,
+        return self.renderer(logits, geometry,
                              outputs.features['density'].squeeze(-1))
 
     def _join(self, losses: Dict[str, Tensor], ours: Dict[str, Tensor],
@@ -224,6 +237,31 @@ class RadOccDistiller(BaseModel):
         # Seeded by the iteration: a resumed run draws the same rays.
         iteration = MessageHub.get_current_instance().get_info('iter', 0)
         return torch.Generator().manual_seed(self.seed + iteration)
+
+
+def class_frequency_logits(logits: Tensor, class_weight: Sequence[float],
+                           free_index: int, model: str) -> Tensor:
+    """Logits whose softmax is the frequency of the classes.
+
+    A weighted cross entropy has its minimum where softmax is proportional to
+    weight times frequency; the logarithm of the weights is taken off again
+    (logit adjustment, Menon et al., ICLR 2021). The free logit stays.
+
+    Args:
+        logits: Occupancy logits, (B, X, Y, Z, C).
+        class_weight: Weights of the C classes.
+        free_index: The free class.
+        model: Whose they are, for the message.
+
+    Raises:
+        ValueError: If there is not one weight a class.
+    """
+    if len(class_weight) != logits.shape[-1]:
+        raise ValueError(
+            f'tap.class_weight of the {model} takes {logits.shape[-1]} '
+            f'numbers, one a class, got {len(class_weight)}')
+    weight = torch.tensor(class_weight, device=logits.device)
+    return logits - (weight / weight[free_index]).log()
 
 
 def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None

@@ -149,9 +149,13 @@ class OccTap(FeatureTap):
         layout: Names the axes b x y z c, once each.
         class_order: Index in the model's classes of each class of ours;
             None where the orders agree.
+        class_weight: Weights of our classes in the model's cross entropy,
+            which the distiller takes out of the logits that it renders; None
+            for equal ones.
 
     Raises:
-        ValueError: If ``layout`` does not name the axes b x y z c once each.
+        ValueError: If ``layout`` does not name the axes b x y z c once each,
+            or a weight is not positive.
     """
 
     def __init__(self,
@@ -160,9 +164,14 @@ class OccTap(FeatureTap):
                  output_index=None,
                  call_index: int = -1,
                  class_order: Optional[Sequence[int]] = None,
-                 axes: Optional[dict] = None) -> None:
+                 axes: Optional[dict] = None,
+                 class_weight: Optional[Sequence[float]] = None) -> None:
         super().__init__(module, layout, output_index, call_index, axes)
         self.class_order = None if class_order is None else list(class_order)
+        self.class_weight = class_weight and tuple(class_weight)
+        if self.class_weight and min(self.class_weight) <= 0:
+            raise ValueError('tap.class_weight takes positive numbers, got '
+                             f'{class_weight}')
 
     def _check_layout(self, names: List[str]) -> None:
         if (sorted(names) != sorted(CANONICAL.split())

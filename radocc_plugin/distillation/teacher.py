@@ -78,7 +78,8 @@ class FrozenTeacher:
         return ModelOutputs(
             tap.read(logits),
             {name: taps[name].read(calls)
-             for name, calls in features.items()})
+             for name, calls in features.items()},
+            class_weight=tap.class_weight)
 
     def _build(self) -> nn.Module:
         config = self.config

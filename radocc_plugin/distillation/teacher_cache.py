@@ -18,7 +18,7 @@ from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.fileio import write_atomically
 
 MANIFEST = 'manifest.json'
-FORMAT = 1
+FORMAT = 2
 REMEDY = 'make them with tools/cache_teacher.py'
 
 
@@ -132,7 +132,8 @@ class TeacherCache:
 
     def begin(self, teacher: str, checkpoint: Optional[str],
               point_cloud_range: Sequence[float],
-              top_k: Optional[int]) -> None:
+              top_k: Optional[int],
+              class_weight: Optional[Sequence[float]] = None) -> None:
         """Writes the manifest, or makes sure that it is the same.
 
         Args:
@@ -140,6 +141,7 @@ class TeacherCache:
             checkpoint: ``file_hash`` of its checkpoint.
             point_cloud_range: Range of the volumes in metres.
             top_k: See ``encode``.
+            class_weight: See ``ModelOutputs``.
 
         Raises:
             ValueError: If the folder holds a cache of another setting.
@@ -149,7 +151,8 @@ class TeacherCache:
             teacher=teacher,
             checkpoint=checkpoint,
             point_cloud_range=[float(v) for v in point_cloud_range],
-            top_k=top_k)
+            top_k=top_k,
+            class_weight=class_weight and list(class_weight))
         path = self.root / MANIFEST
         if not path.is_file():
             write_atomically(path, json.dumps(manifest, indent=2) + '\n')

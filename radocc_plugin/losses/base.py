@@ -48,10 +48,14 @@ class ModelOutputs:
             (B, X, Y, Z, C) or (B, X, Y, C).
         render: What the rays see of ``occ_logits``; the same rays for both
             models. None where no loss compares renders.
+        class_weight: Weights of the C classes in the cross entropy that the
+            model learns from; None for equal ones. Its softmax is that of
+            the class frequencies times these.
     """
     occ_logits: Optional[Tensor] = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
     render: Optional[Render] = None
+    class_weight: Optional[Tuple[float, ...]] = None
 
     def compared_by(self, loss: nn.Module):
         """The part that ``loss`` compares.

@@ -277,7 +277,7 @@ def test_a_cache_of_another_format_is_named(network):
     path = network.out / 'manifest.json'
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(dict(manifest, format=99)))
-    with pytest.raises(ValueError, match='format 1, got 99'):
+    with pytest.raises(ValueError, match='format 2, got 99'):
         network.losses(str(network.out))
 
 

@@ -41,9 +41,6 @@ class BEVDetOcc(BaseModel):
         data_preprocessor: See ``radocc_plugin.OccDataPreprocessor``.
     """
 
-    # Where the distiller picks up the logits.
-    occ_tap = dict(module='occ_head', layout='b x y z c')
-
     def __init__(self,
                  img_backbone: dict,
                  img_neck: dict,
@@ -65,6 +62,15 @@ class BEVDetOcc(BaseModel):
         self.occ_head = build(occ_head)
         self.num_adj = num_adj
         self._register_load_state_dict_pre_hook(_move_into_head)
+
+    @property
+    def occ_tap(self) -> dict:
+        """Where the distiller picks up the logits, see ``OccTap``."""
+        weight = self.occ_head.class_weight
+        return dict(
+            module='occ_head',
+            layout='b x y z c',
+            class_weight=None if weight is None else weight.tolist())
 
     @property
     def stereo(self) -> bool:

@@ -1,0 +1,247 @@
+"""What a teacher can tell a student, measured on training samples.
+
+    python tools/analyse_distillation.py CONFIG --student FILE --teacher FILE \\
+        [--samples 12] [--out FILE]
+
+CONFIG is that of a distilled student; --student is a checkpoint of it or of
+the plain student (random weights without). Three tables come out:
+
+- how far the teacher is ahead: both masked mIoUs on the same samples;
+- the gradient of every loss at the student's logits: its norm, the ratio to
+  the student's own occupancy loss, the cosine between the two, and how much
+  of it (squares) falls on voxels that have labels;
+- which rays carry the divergence of the rendered depths, by the distance
+  where the teacher's ray ends.
+
+A gradient a hundredth of the student's own changes nothing; one with a cosine
+near 1 repeats the labels; a teacher that is not ahead has nothing to tell.
+"""
+import argparse
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Dict, List
+
+# The folder above holds `projects`, in a clone and in an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from radocc_plugin.distillation import RadOccDistiller
+from radocc_plugin.distillation.tap import OccTap
+from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.evaluation import confusion_matrix, scores
+from radocc_plugin.fileio import write_atomically
+from radocc_plugin.geometry import Cameras
+from radocc_plugin.registry import DATASETS, MODELS
+
+DISTANCES = (0.0, 10.0, 20.0, 40.0)  # metres along the optical axis
+NO_HIT = 'no hit'
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('config', help='config of a distilled student')
+    add('--student', help='its checkpoint; random weights without')
+    add('--teacher', help="the teacher's checkpoint, if not the config's")
+    add('--samples', type=int, default=12,
+        help='training samples, evenly spaced')
+    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add('--out', type=Path, help='Markdown file of the tables')
+    add('--cfg-options', nargs='+', action=DictAction, default={})
+    args = parser.parse_args(argv)
+    if args.samples < 1:
+        parser.error('--samples takes a positive number')
+    return args
+
+
+def logits_gradient(loss: Tensor, recorded: list, tap: OccTap) -> Tensor:
+    """Gradient of a loss at the tapped logits, (B, X, Y, Z, C)."""
+    output = recorded[tap.call_index]
+    tensor = (output if tap.output_index is None else
+              output[tap.output_index])
+    gradient, = torch.autograd.grad(
+        loss, tensor, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        gradient = torch.zeros_like(tensor)
+    if tap.output_index is not None:
+        gradient = {tap.output_index: gradient}
+    return tap.read({tap.call_index: gradient})
+
+
+def study(model: RadOccDistiller, data: dict) -> dict:
+    """One batch: gradients by loss, confusions and divergences of rays."""
+    inputs, samples = data['inputs'], data['data_samples']
+    with model.student_tap.record(model.student) as recorded:
+        losses = model(inputs, samples, mode='loss')
+    losses = {name: value for name, value in losses.items()
+              if 'loss' in name and value.requires_grad}
+    own = [name for name in losses if name == 'loss_occ' or
+           name.startswith('loss_occ_')]
+    logits = model.student_tap.read(recorded)
+    device = logits.device
+    labels = torch.stack([s.gt_occ.semantics for s in samples]).to(device)
+    mask = torch.stack([s.gt_occ.mask_camera for s in samples])
+    mask = mask.to(device).bool()
+    gradients = {name: logits_gradient(value, recorded, model.student_tap)
+                 for name, value in losses.items()}
+    reference = sum(gradients[name] for name in own) if own else None
+    rows = {}
+    for name, gradient in gradients.items():
+        norm = gradient.norm()
+        if norm == 0:  # a loss of something else than the logits
+            continue
+        rows[name] = dict(value=losses[name].item(), norm=norm.item(),
+                          visible=(gradient[mask].norm() / norm).item()**2)
+        if reference is not None:
+            rows[name]['ratio'] = (norm / reference.norm()).item()
+            rows[name]['cosine'] = torch.cosine_similarity(
+                gradient.flatten(), reference.flatten(), dim=0).item()
+    with torch.no_grad():
+        teacher = model.teacher.outputs(inputs, samples, device).occ_logits
+        confusions = {
+            name: confusion_matrix(labels, volume.argmax(-1), mask)
+            for name, volume in (('teacher', teacher), ('student', logits))
+        }
+        geometry = model.renderer.trace(
+            Cameras.from_data_samples(samples, device), logits.shape[1:4],
+            torch.Generator().manual_seed(0))
+        ours = model.renderer(logits.detach(), geometry)
+        theirs = model.renderer(teacher, geometry)
+        rays = dict(kl=ours.ray_kl(theirs), end=theirs.depth_given_hit,
+                    error=(ours.depth - theirs.depth).abs(),
+                    no_hit=theirs.no_hit)
+    return dict(losses=rows, confusions=confusions, rays=rays)
+
+
+def lead_rows(studies: List[dict]) -> List[List[str]]:
+    """Masked mIoU and IoU of both models."""
+    rows = []
+    for name in ('teacher', 'student'):
+        result = scores(sum(s['confusions'][name] for s in studies))
+        rows.append([name, f'{result["mIoU"]:.2f}', f'{result["IoU"]:.2f}'])
+    return rows
+
+
+def gradient_rows(studies: List[dict]) -> List[List[str]]:
+    """Means over the samples of every loss that reaches the logits."""
+    values: Dict[str, dict] = defaultdict(lambda: defaultdict(list))
+    for item in studies:
+        for loss, row in item['losses'].items():
+            for key, value in row.items():
+                values[loss][key].append(value)
+
+    def mean(row, key, form):
+        return format(sum(row[key]) / len(row[key]),
+                      form) if row[key] else '-'
+
+    return [[loss, mean(row, 'value', '.3f'), mean(row, 'norm', '.2e'),
+             mean(row, 'ratio', '.3f'), mean(row, 'cosine', '+.2f'),
+             mean(row, 'visible', '.0%')] for loss, row in values.items()]
+
+
+def ray_rows(studies: List[dict]) -> List[List[str]]:
+    """Rays by where the teacher's end: their share, and that of the KL."""
+    rays = {key: torch.cat([s['rays'][key] for s in studies])
+            for key in studies[0]['rays']}
+    misses = rays['no_hit'] > 0.5
+    total = rays['kl'].sum()
+    bounds = [*DISTANCES, float('inf')]
+    groups = {
+        f'{low:g} to {high:g} m': ~misses & (rays['end'] >= low) &
+        (rays['end'] < high)
+        for low, high in zip(bounds, bounds[1:])
+    }
+    groups[NO_HIT] = misses
+    rows = []
+    for name, group in groups.items():
+        count = int(group.sum())
+        rows.append([name, f'{count / len(misses):.0%}',
+                     f'{rays["kl"][group].sum() / total:.0%}',
+                     f'{rays["kl"][group].mean():.2f}' if count else '-',
+                     f'{rays["error"][group].median():.2f}' if count else '-'])
+    top = rays['kl'].topk(max(1, len(misses) // 10)).values
+    rows.append(['tenth of most KL', '10%', f'{top.sum() / total:.0%}',
+                 f'{top.mean():.2f}', '-'])
+    return rows
+
+
+def show(console: Console, title: str, head: List[str],
+         rows: List[List[str]]) -> str:
+    """Prints a table and returns it in Markdown."""
+    table = Table(title=title)
+    for i, name in enumerate(head):
+        table.add_column(name, justify='right' if i else 'left')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    lines = [f'### {title}', '', '| ' + ' | '.join(head) + ' |',
+             '|---|' + '---:|' * (len(head) - 1)]
+    return '\n'.join(
+        lines + ['| ' + ' | '.join(row) + ' |' for row in rows]) + '\n'
+
+
+def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
+    """The distiller with the weights asked for, in training mode.
+
+    Raises:
+        ValueError: If the config is not a distilled student's.
+    """
+    if 'teacher' not in config.model:
+        raise ValueError(f'{args.config}: takes the config of a distilled '
+                         f'student, got model.type={config.model.type!r}')
+    if args.teacher:
+        config.model.teacher.checkpoint = args.teacher
+    model = MODELS.build(config.model)
+    if args.student:
+        # its checkpoints have the keys of the plain student
+        load_checkpoint(model.student, args.student, map_location='cpu',
+                        strict=True)
+    return model.to(args.device).train()
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    console = Console()
+    config = Config.fromfile(find_config(args.config, 'config'))
+    config.merge_from_dict(args.cfg_options)
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    torch.manual_seed(0)
+    model = load_model(config, args)
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    count = min(args.samples, len(dataset))
+    studies = []
+    for i in track(range(count), 'Samples', console=console):
+        sample = dataset[i * len(dataset) // count]
+        data = model.data_preprocessor(pseudo_collate([sample]), True)
+        studies.append(study(model, data))
+    tables = [
+        show(console, f'On {count} training samples, camera mask',
+             ['model', 'mIoU', 'IoU'], lead_rows(studies)),
+        show(console, "Gradients at the student's logits",
+             ['loss', 'value', 'norm', 'ratio to loss_occ', 'cosine',
+              'on visible voxels'], gradient_rows(studies)),
+        show(console, "Rays by where the teacher's end",
+             ['distance', 'rays', 'share of KL', 'KL (nats)',
+              'median depth error (m)'], ray_rows(studies)),
+    ]
+    if args.out:
+        write_atomically(args.out, '\n'.join(tables))
+        console.print(f'{args.out} written')
+
+
+if __name__ == '__main__':
+    main()
