@@ -33,6 +33,7 @@ class Occ3DNuScenesDataset(BaseDataset):
     - ``lidar_origins`` (K, 3): LiDAR positions of the scene's keyframes in
       the ego frame at LiDAR time, from where RayIoU casts its rays; in test
       mode only
+    - ``labelled``: whether its labels may be used, see ``label_every``
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
     - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has them
     - with ``adjacent`` or ``queue_length``: ``adjacent``, a list of A past
@@ -67,6 +68,10 @@ class Occ3DNuScenesDataset(BaseDataset):
         sequences_split: Into how many sequences each scene is cut for
             streaming; None for no streaming. FB-OCC trains with 2 and tests
             with 1.
+        label_every: Only one keyframe in so many keeps its labels, for
+            studies of training with few of them: in the others ``labelled``
+            is False and ``LoadOcc3D`` leaves every voxel unlabelled. Not for
+            testing.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,
             ``test_mode`` ... of MMEngine's ``BaseDataset``.
 
@@ -84,6 +89,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                  repeat_first: bool = False,
                  can_bus: Optional[str] = None,
                  sequences_split: Optional[int] = None,
+                 label_every: int = 1,
                  **kwargs) -> None:
         if key_ego not in ('lidar', *cams):
             raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, "
@@ -100,6 +106,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         if sequences_split is not None and sequences_split < 1:
             raise ValueError('sequences_split takes None or at least 1, got '
                              f'{sequences_split}')
+        if label_every < 1 or (label_every > 1 and kwargs.get('test_mode')):
+            raise ValueError('label_every takes at least 1, and 1 in test '
+                             f'mode; got {label_every}')
         self.cams = tuple(cams)
         self.key_ego = key_ego
         self.adjacent = tuple(adjacent)
@@ -107,6 +116,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.repeat_first = repeat_first
         self.can_bus = can_bus
         self.sequences_split = sequences_split
+        self.label_every = label_every
         super().__init__(**kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -201,6 +211,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                          'scene_token', 'prev', 'next')
         }
         results.update(
+            labelled=info['sample_idx'] % self.label_every == 0,
             data_root=self.data_root,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],

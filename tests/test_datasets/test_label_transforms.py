@@ -32,6 +32,12 @@ def test_labels_are_read_with_boolean_masks(sample):
         np.testing.assert_array_equal(occ[name], stored[name] == 1)
 
 
+def test_a_frame_without_labels_has_voxels_that_no_loss_counts(sample):
+    occ = LoadOcc3D()(dict(sample, labelled=False))['gt_occ']
+    assert (occ['semantics'] == occ3d.UNLABELLED).all()
+    assert not occ['mask_camera'].any() and not occ['mask_lidar'].any()
+
+
 GRID = occ3d.GRID_SHAPE
 
 

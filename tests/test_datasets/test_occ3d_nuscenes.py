@@ -97,3 +97,18 @@ def test_an_unknown_key_ego_is_refused():
 def test_a_missing_info_file_is_named(tmp_path):
     with pytest.raises(ValueError, match='absent.pkl.*create_data'):
         Occ3DNuScenesDataset(ann_file=str(tmp_path / 'absent.pkl'))
+
+
+def test_few_labels_are_those_of_evenly_spaced_keyframes(make_dataset,
+                                                         tiny_infos):
+    dataset = make_dataset(tiny_infos, label_every=2)
+    labelled = [dataset.get_data_info(i)['labelled']
+                for i in range(len(dataset))]
+    assert labelled == [i % 2 == 0 for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize('options', [
+    dict(label_every=0), dict(label_every=2, test_mode=True)])
+def test_few_labels_are_for_training(options):
+    with pytest.raises(ValueError, match='label_every takes at least 1'):
+        Occ3DNuScenesDataset(**options)

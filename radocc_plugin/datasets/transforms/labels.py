@@ -21,7 +21,8 @@ class LoadOcc3D(BaseTransform):
     """Reads ``labels.npz`` of Occ3D.
 
     Adds ``gt_occ``: ``semantics`` (uint8, 17 free), ``mask_lidar`` and
-    ``mask_camera`` (bool), shape (X, Y, Z) = (200, 200, 16) each.
+    ``mask_camera`` (bool), shape (X, Y, Z) = (200, 200, 16) each. Where
+    ``labelled`` is False all voxels are unlabelled (255) and in no mask.
 
     Raises:
         ValueError: If the file is missing or corrupt, lacks a field, or a
@@ -36,6 +37,10 @@ class LoadOcc3D(BaseTransform):
                 'file with tools/create_data.py, or leave LoadOcc3D out for '
                 'the test split, which has no public labels')
         results['gt_occ'] = read_labels(results['occ_path'])
+        if not results.get('labelled', True):
+            results['gt_occ']['semantics'].fill(occ3d.UNLABELLED)
+            results['gt_occ']['mask_lidar'].fill(False)
+            results['gt_occ']['mask_camera'].fill(False)
         return results
 
 
