@@ -43,7 +43,9 @@ train_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=False,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline))
+    # label_every=4: labels on a quarter of the frames
+    dataset=dict(
+        data_root=data_root, pipeline=train_pipeline, label_every=1))
 val_dataloader = dict(
     num_workers=1,
     persistent_workers=False,
