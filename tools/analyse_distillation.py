@@ -1,7 +1,7 @@
 """What a teacher can tell a student, measured on training samples.
 
-    python tools/analyse_distillation.py CONFIG --student FILE --teacher FILE \\
-        [--samples 12] [--out FILE]
+    python tools/analyse_distillation.py CONFIG --student FILE \\
+        [--teacher FILE] [--samples 12] [--out FILE]
 
 CONFIG is that of a distilled student; --student is a checkpoint of it or of
 the plain student (random weights without). Three tables come out:
