@@ -17,6 +17,7 @@ BENCHMARKS = {
     'occ3d-val-rays': 'Occ3D-nuScenes val, RayIoU, trained without mask',
     'occ3d-test': 'Occ3D-nuScenes test server, camera mask',
     'lidarseg-test': 'nuScenes-lidarseg test server',
+    'radocc-paper': 'RadOcc (arXiv 2312.11829), Occ3D-nuScenes val',
 }
 
 
