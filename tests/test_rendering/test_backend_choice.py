@@ -114,3 +114,17 @@ def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, caplog):
     assert len(said) == 1 and 'no-such-compiler' in said[0]
     cpp._extension.cache_clear()
     cpp.why_not_compiled.cache_clear()
+
+
+def test_a_build_that_was_killed_does_not_block_the_next():
+    """It leaves torch's mark of a running build behind."""
+    if cpp.why_not_compiled():
+        pytest.skip(cpp.why_not_compiled())
+    folder = Path(cpp._extension().__file__).parent
+    (folder / 'lock').touch()
+    code = ('from radocc_plugin.rendering.backends import cpp\n'
+            'assert cpp.why_not_compiled() is None')
+    path = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=300,
+                   env=dict(os.environ, PYTHONPATH=path))
+    assert not (folder / 'lock').exists()

@@ -1,11 +1,14 @@
 """Backend ``cpp``: ``cpp_source/``, compiled at the first use."""
+import os
 import shutil
+import sys
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Optional
 
 import torch
+from filelock import FileLock
 from mmengine.logging import print_log
 
 from radocc_plugin.rendering.geometry import RenderGeometry
@@ -29,19 +32,31 @@ def _extension():
     if not cpp_extension.is_ninja_available():
         raise RuntimeError('ninja was not found; pip install ninja')
     capability = torch.backends.cpu.get_cpu_capability()
-    digest = sha256(f'{torch.__version__} {capability}'.encode())
+    digest = sha256(
+        f'{sys.version} {torch.__version__} {capability}'.encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.read_bytes())
+    name = f'radocc_render_{digest.hexdigest()[:12]}'
+    folder = Path(
+        os.environ.get('TORCH_EXTENSIONS_DIR')
+        or cpp_extension.get_default_build_root()) / name
+    folder.mkdir(parents=True, exist_ok=True)
     print_log('Loading the compiled renderer; the first time, building it '
               'takes about a minute', logger='current')
-    return cpp_extension.load(
-        name=f'radocc_render_{digest.hexdigest()[:12]}',
-        sources=[str(_SOURCES / 'module.cpp')],
-        extra_cflags=[
-            '-O3', '-fopenmp', '-fno-math-errno', '-fno-trapping-math',
-            *_FLAGS.get(capability, [])
-        ],
-        extra_ldflags=['-fopenmp'])
+    # One process builds, the others wait. torch marks a build by a file that
+    # stays if the build is killed, and waits for its end forever; this lock
+    # ends with its process, so that a mark under it is such a leftover.
+    with FileLock(str(folder.with_suffix('.lock'))):
+        (folder / 'lock').unlink(missing_ok=True)
+        return cpp_extension.load(
+            name=name,
+            sources=[str(_SOURCES / 'module.cpp')],
+            extra_cflags=[
+                '-O3', '-fopenmp', '-fno-math-errno', '-fno-trapping-math',
+                *_FLAGS.get(capability, [])
+            ],
+            extra_ldflags=['-fopenmp'],
+            build_directory=str(folder))
 
 
 @lru_cache(maxsize=None)
