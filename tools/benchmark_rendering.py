@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.synthetic.sensors import make_rig
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
-from radocc_plugin.rendering import (RenderGeometry, Sampling, ray_kl,
-                                     render_logits, render_samples)
+from radocc_plugin.rendering import (RenderGeometry, Sampling, render_logits,
+                                     render_logits_pair, render_samples)
 
 GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
 NUM_CLASSES = len(occ3d.CLASSES)
@@ -84,40 +84,47 @@ def parse_args() -> argparse.Namespace:
 
 
 class Author:
-    """Author-style renderer, from the formulas, under plain autograd."""
+    """Author-style renderer, from the formulas, under plain autograd.
+
+    Like the original it finds its samples anew in each render.
+    """
 
     def __init__(self, geometry: RenderGeometry) -> None:
-        rays = geometry.rays
-        self.t = torch.arange(
-            NUM_SAMPLES, device=rays.origins.device) * STEP
-        points = (rays.origins[:, None] +
-                  rays.directions[:, None] * self.t[:, None])
+        self.rays = geometry.rays
+
+    def samples(self):
+        """Ray parameters (S,), which samples are inside, (R, S), and where
+        those are for grid_sample, (M, 3)."""
+        rays = self.rays
+        t = torch.arange(NUM_SAMPLES, device=rays.origins.device) * STEP
+        points = rays.origins[:, None] + rays.directions[:, None] * t[:, None]
         low, high = (rays.origins.new_tensor(x)
                      for x in (GRID.minimum, GRID.maximum))
-        self.inside = ((points >= low) & (points <= high)).all(-1)
+        inside = ((points >= low) & (points <= high)).all(-1)
         # grid_sample wants (z, y, x) for a volume of (X, Y, Z).
-        self.where = (2 * (points - low) / (high - low) -
-                      1)[self.inside].flip(-1)
-
-    def sample(self, volume: Tensor) -> Tensor:
-        """(C, X, Y, Z) -> dense (R, S, C), 0 outside the grid."""
-        values = F.grid_sample(
-            volume[None],
-            self.where[None, None, None],
-            align_corners=True)[0, :, 0, 0]
-        dense = values.new_zeros(*self.inside.shape, len(volume))
-        dense[self.inside] = values.t()
-        return dense
+        where = (2 * (points[inside] - low) / (high - low) - 1).flip(-1)
+        return t, inside, where
 
     def __call__(self, logits: Tensor):
+        t, inside, where = self.samples()
+
+        def sample(volume: Tensor) -> Tensor:
+            """(C, X, Y, Z) -> dense (R, S, C), 0 outside the grid."""
+            values = F.grid_sample(
+                volume[None], where[None, None, None],
+                align_corners=True)[0, :, 0, 0]
+            dense = values.new_zeros(*inside.shape, len(volume))
+            dense[inside] = values.t()
+            return dense
+
         volume = logits.view(*GRID.shape, NUM_CLASSES).permute(3, 0, 1, 2)
-        density = F.softplus(self.sample(-volume[-1:])[..., 0]) * self.inside
+        density = F.softplus(sample(-volume[-1:])[..., 0]) * inside
         alpha = 1 - torch.exp(-density * STEP)
         left = torch.cumprod((1 - alpha).clamp_min(1e-10), dim=1)
         left = torch.cat((torch.ones_like(left[:, :1]), left), dim=1)
         weights = alpha * left[:, :-1]
-        semantics = (weights[..., None] * self.sample(volume[:-1])).sum(1)
-        return (weights * self.t).sum(1), semantics, left[:, -1], weights
+        semantics = (weights[..., None] * sample(volume[:-1])).sum(1)
+        return (weights * t).sum(1), semantics, left[:, -1], weights
 
     def step(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Teacher, student and the KL of their weights."""
@@ -148,11 +155,9 @@ class Ours:
         return (*render, density)
 
     def step(self, teacher: Tensor, student: Tensor) -> Tensor:
-        with torch.no_grad():
-            target = self(teacher)
-        own = self(student)
-        kl = ray_kl(target[3], own[3], self.geometry, **self.options)
-        return objective(own) + objective(target) + kl.mean()
+        target, own, kl = render_logits_pair(
+            teacher, student, self.geometry, **self.options, **self.density)
+        return objective(own[1:]) + objective(target[1:]) + kl.mean()
 
 
 class Walked(Ours):

@@ -1,6 +1,6 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
 from dataclasses import replace
-from typing import (Container, Dict, List, Mapping, Optional, Sequence,
+from typing import (Container, Dict, List, Mapping, Optional, Sequence, Tuple,
                     Union)
 
 import torch
@@ -21,7 +21,6 @@ from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
                                   distill_losses)
 from radocc_plugin.losses.common import check_choice, connected_zero
 from radocc_plugin.registry import MODELS
-from radocc_plugin.rendering import Render, RenderGeometry
 
 
 @MODELS.register_module()
@@ -184,30 +183,31 @@ class RadOccDistiller(BaseModel):
                 self._generator(),
                 points=points,
                 segments=batch.segments)
-            with torch.no_grad():
-                render = self._render(teacher, geometry, 'teacher')
-            teacher = replace(teacher, render=render)
-            student = replace(
-                student, render=self._render(student, geometry, 'student'))
+            renders = self.renderer.render_pair(
+                self._volumes(teacher, 'teacher'),
+                self._volumes(student, 'student'), geometry)
+            teacher, student = (
+                replace(model, render=render)
+                for model, render in zip((teacher, student), renders))
         return distill_losses(losses, student, teacher, batch, factors)
 
-    def _render(self, outputs: ModelOutputs, geometry: RenderGeometry,
-                model: str) -> Render:
-        """Renders a model; its density head is the feature ``density``."""
+    def _volumes(self, outputs: ModelOutputs,
+                 model: str) -> Tuple[Tensor, Optional[Tensor]]:
+        """What is rendered of a model: its logits, and the logits of its
+        density head, the feature ``density``."""
         logits = outputs.occ_logits
         if self.calibrate and outputs.class_weight is not None:
             logits = class_frequency_logits(
                 logits, outputs.class_weight,
                 getattr(self.renderer, 'free_index', -1), model)
         if getattr(self.renderer, 'density', None) != 'head':
-            return self.renderer(logits, geometry)
+            return logits, None
         if 'density' not in outputs.features:
             raise ValueError(
                 "renderer.density='head' needs the density logits of the "
                 f'{model}: set {model}_features=dict(density=dict(module=..., '
                 "layout=...)), tapped as (B, X, Y, Z, 1)")
-        return self.renderer(logits, geometry,
-                             outputs.features['density'].squeeze(-1))
+        return logits, outputs.features['density'].squeeze(-1)
 
     def _join(self, losses: Dict[str, Tensor], ours: Dict[str, Tensor],
               active: Container[str]) -> Dict[str, Tensor]:

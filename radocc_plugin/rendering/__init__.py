@@ -8,8 +8,10 @@ from radocc_plugin.rendering.functional import (depth_in_segment,
                                                 segment_transmittance,
                                                 sum_rays, termination)
 from radocc_plugin.rendering.geometry import RenderGeometry
-from radocc_plugin.rendering.ops import ray_kl, render, render_logits
-from radocc_plugin.rendering.renderer import Render, VolumeRenderer
+from radocc_plugin.rendering.ops import (ray_kl, render, render_logits,
+                                         render_logits_pair)
+from radocc_plugin.rendering.rendered import Render
+from radocc_plugin.rendering.renderer import VolumeRenderer
 from radocc_plugin.rendering.sampled import (Sampling, render_samples,
                                              sampled_ray_kl, sampled_weights)
 from radocc_plugin.rendering.sweep_check import sweep_depth_difference
@@ -19,7 +21,7 @@ __all__ = [
     'Sampling', 'VolumeRenderer', 'density_from_head', 'density_from_labels',
     'density_from_logits', 'depth_in_segment', 'expected_depth',
     'get_backend', 'packed_ray_kl', 'ray_kl', 'render', 'render_logits',
-    'render_samples', 'sampled_ray_kl', 'sampled_weights',
-    'segment_transmittance', 'sum_rays', 'sweep_depth_difference',
-    'termination'
+    'render_logits_pair', 'render_samples', 'sampled_ray_kl',
+    'sampled_weights', 'segment_transmittance', 'sum_rays',
+    'sweep_depth_difference', 'termination'
 ]

@@ -95,16 +95,17 @@ def chunked_density(logits: Tensor, voxel_size: float, free_index: int,
 
 @torch.no_grad()
 def add_density_gradient_(grad_logits: Tensor, grad_density: Tensor,
-                          logits: Tensor, voxel_size: float, free_index: int,
-                          mode: str) -> None:
+                          density: Tensor, logits: Tensor, voxel_size: float,
+                          free_index: int, mode: str) -> None:
     """Adds to (V, C), in place, what (V,) means for the logits.
 
     ``free_probability``: ``(softmax - one hot of free) / voxel_size``;
-    ``softplus``: ``-sigmoid(-free logit)`` at the free logit.
+    ``softplus``: ``-sigmoid(-free logit) = e^-density - 1`` at the free
+    logit.
     """
     if mode == 'softplus':
-        grad_logits[:, free_index] -= grad_density * torch.sigmoid(
-            -logits[:, free_index])
+        slope = density.neg().expm1_()
+        grad_logits[:, free_index].addcmul_(grad_density, slope)
         return
     scale = grad_density / voxel_size
     size = _chunk(logits)

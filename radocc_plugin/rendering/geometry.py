@@ -1,5 +1,5 @@
 """Rays and the grid that they cross, shared by all volumes rendered."""
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Optional
 
@@ -26,6 +26,9 @@ class RenderGeometry:
     rays: Rays
     grid: VoxelGrid
     num_volumes: int
+    # What a backend keeps of the rays between calls.
+    kept: dict = field(
+        default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         origins, directions = self.rays.origins, self.rays.directions
@@ -63,6 +66,19 @@ class RenderGeometry:
         """Voxels crossed by each ray; ``voxel`` is the flat index (batch, x,
         y, z). Walked at the first use: compiled backends never need it."""
         return self.walk(torch.float32)
+
+    @cached_property
+    def coherent_order(self) -> Tensor:
+        """The rays along a Z-curve over each image, int64, (R,): neighbours
+        in it cross the same voxels, whatever the order of the rays."""
+        height, width = self.rays.render_size
+        row = torch.div(self.rays.pixel, width, rounding_mode='floor')
+        cell = torch.stack((row, self.rays.pixel % width))
+        for shift, mask in ((8, 0xFF00FF), (4, 0xF0F0F0F), (2, 0x33333333),
+                            (1, 0x55555555)):  # a gap behind each bit
+            cell = (cell | (cell << shift)) & mask
+        image = self.rays.sample * 2**20 + self.rays.camera
+        return ((image << 32) + (cell[0] << 1) + cell[1]).argsort(stable=True)
 
     def walk(self, dtype: torch.dtype) -> RaySegments:
         """The same walk with lengths of another floating type."""

@@ -98,8 +98,77 @@ def render_logits(
         sigma, depth, rendered, no_hit = _RenderLogits.apply(
             logits.contiguous(), geometry, implementation, min_transmittance,
             options)
-    semantics = torch.cat((rendered[:, :free], rendered[:, free + 1:]), dim=1)
-    return sigma, depth, semantics, no_hit
+    return sigma, depth, _without(rendered, free), no_hit
+
+
+def render_logits_pair(
+        teacher_logits: Tensor,
+        student_logits: Tensor,
+        geometry: RenderGeometry,
+        *,
+        density: str = 'free_probability',
+        free_index: int = -1,
+        backend: str = 'auto',
+        min_transmittance: float = 1e-4
+) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor]:
+    """Renders teacher and student along the same rays, and compares them.
+
+    The same as ``render_logits`` of both and ``ray_kl`` of their densities;
+    ``cpp`` and ``torch`` walk the rays once for all of it, forward and
+    backward.
+
+    Args:
+        teacher_logits: Occupancy logits, (V, C); no gradient.
+        student_logits: The same of the student, (V, C).
+        geometry: Rays and a grid of cubic voxels.
+        density: One of ``LOGIT_DENSITIES``.
+        free_index: Class of free space.
+        backend: As in ``render``.
+        min_transmittance: As in ``render``.
+
+    Returns:
+        What ``render_logits`` returns of the teacher; the same of the
+        student; the divergence of each ray, (R,).
+
+    Raises:
+        ValueError: If a shape, a type, the density or the backend is wrong.
+    """
+    check_logit_density(density)
+    geometry.check_volume('student_logits', student_logits[:, 0])
+    geometry.check_volume(
+        'student_logits', student_logits, like=student_logits)
+    if (teacher_logits.shape, teacher_logits.dtype) != (student_logits.shape,
+                                                        student_logits.dtype):
+        raise ValueError(
+            'teacher_logits and student_logits take one shape and type, got '
+            f'{tuple(teacher_logits.shape)} in {teacher_logits.dtype} and '
+            f'{tuple(student_logits.shape)} in {student_logits.dtype}')
+    teacher_logits = teacher_logits.detach()
+    free = class_index(free_index, student_logits.shape[1])
+    if backend == 'reference':
+        options = dict(density=density, free_index=free, backend=backend)
+        teacher, student = (
+            render_logits(x, geometry, **options)
+            for x in (teacher_logits, student_logits))
+        return teacher, student, ray_kl(
+            teacher[0], student[0], geometry, backend=backend)
+    implementation = get_backend(backend, student_logits.device,
+                                 student_logits.dtype)
+    *outputs, divergence = _RenderPair.apply(
+        student_logits.contiguous(), teacher_logits.contiguous(), geometry,
+        implementation, min_transmittance,
+        dict(
+            voxel_size=geometry.cubic_voxel_size,
+            free_index=free,
+            mode=density))
+    student, teacher = (
+        (sigma, depth, _without(rendered, free), no_hit)
+        for sigma, depth, rendered, no_hit in (outputs[:4], outputs[4:]))
+    return teacher, student, divergence
+
+
+def _without(rendered: Tensor, free: int) -> Tensor:
+    return torch.cat((rendered[:, :free], rendered[:, free + 1:]), dim=1)
 
 
 def ray_kl(teacher_density: Tensor,
@@ -179,9 +248,36 @@ class _RenderLogits(torch.autograd.Function):
         density, logits, *outputs = ctx.saved_tensors
         own, grad = ctx.backend.render_backward(
             _contiguous(grads), outputs, density, logits, *ctx.static)
-        add_density_gradient_(grad, own.add_(grad_density), logits,
+        add_density_gradient_(grad, own.add_(grad_density), density, logits,
                               **ctx.options)
         return grad, None, None, None, None
+
+
+class _RenderPair(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, student, teacher, geometry, backend, min_transmittance,
+                options):
+        densities = [chunked_density(x, **options) for x in (student, teacher)]
+        own, target, divergence = backend.render_pair(
+            (densities[1], teacher), (densities[0], student), geometry,
+            min_transmittance)
+        ctx.save_for_backward(*densities, student, *own)
+        ctx.static = geometry, min_transmittance
+        ctx.backend, ctx.options = backend, options
+        ctx.mark_non_differentiable(densities[1], *target)
+        return densities[0], *own, densities[1], *target, divergence
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_density, *grads):
+        density, teacher_density, logits, *outputs = ctx.saved_tensors
+        own, grad = ctx.backend.render_pair_backward(
+            _contiguous(grads[:3]), grads[-1].contiguous(), outputs,
+            teacher_density, density, logits, *ctx.static)
+        add_density_gradient_(grad, own.add_(grad_density), density, logits,
+                              **ctx.options)
+        return grad, None, None, None, None, None
 
 
 def _contiguous(grads) -> Tuple[Tensor, ...]:

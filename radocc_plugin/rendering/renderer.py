@@ -1,6 +1,6 @@
 """The registered renderer: occupancy volumes and cameras to what rays see."""
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Optional, Sequence, Tuple, Union
 
 import torch
@@ -17,62 +17,11 @@ from radocc_plugin.rendering.density import (DENSITIES, class_index,
                                              density_from_labels)
 from radocc_plugin.rendering.functional import termination
 from radocc_plugin.rendering.geometry import RenderGeometry
-from radocc_plugin.rendering.ops import ray_kl, render, render_logits
+from radocc_plugin.rendering.ops import (ray_kl, render, render_logits,
+                                         render_logits_pair)
+from radocc_plugin.rendering.rendered import Render
 from radocc_plugin.rendering.sampled import (Sampling, render_samples,
                                              sampled_ray_kl, sampled_weights)
-
-
-@dataclass(frozen=True)
-class Render:
-    """What the rays see of the volumes of a batch.
-
-    Args:
-        accumulated_depth: Projection depth in metres, not divided by the
-            opacity: 0 for a ray that hits nothing, (R,).
-        semantics: Accumulated logits of the non-free classes, (R, C - 1).
-        no_hit: Probability that a ray leaves without a hit, (R,).
-        density: Density of every voxel in 1/m, (V,), flat (batch, x, y, z);
-            raw, before its softplus, in sampled mode.
-        geometry: Rays and grid.
-        renderer: What rendered it.
-    """
-    accumulated_depth: Tensor
-    semantics: Tensor
-    no_hit: Tensor
-    density: Tensor
-    geometry: RenderGeometry
-    renderer: 'VolumeRenderer'
-
-    @property
-    def depth(self) -> Tensor:
-        """Accumulated depth, clamped to the renderer's ``depth_range``."""
-        limits = self.renderer.depth_range
-        depth = self.accumulated_depth
-        return depth if limits is None else depth.clamp(*limits)
-
-    @property
-    def depth_given_hit(self) -> Tensor:
-        """Mean depth of the rays that end in the grid, metres, (R,)."""
-        return self.accumulated_depth / (1 - self.no_hit).clamp_min(1e-6)
-
-    @property
-    def weights(self) -> Tensor:
-        """Termination weights, differentiable in the density: packed like
-        ``geometry.segments``, (M,); dense in sampled mode, (R, S)."""
-        return self.renderer.weights(self)
-
-    def ray_kl(self, teacher: 'Render') -> Tensor:
-        """KL(teacher || this) of where each ray ends, in nats, (R,); see
-        ``rendering.ray_kl``.
-
-        Raises:
-            ValueError: If the teacher's render has other rays.
-        """
-        if teacher.geometry is not self.geometry:
-            raise ValueError('teacher and student must be rendered along the '
-                             'same rays: pass one RenderGeometry to both')
-        return self.renderer.ray_kl(teacher.density, self.density,
-                                    self.geometry)
 
 
 @MODELS.register_module()
@@ -101,7 +50,7 @@ class VolumeRenderer(BaseModule):
             needs ``density='softplus'`` or ``'head'``.
         cached_rigs: Batches of calibrations whose rays and walks are kept,
             for the ``torch`` backend with ``ray_sampler='grid'`` and all
-            rays: 20 bytes a crossing. 0 builds them at every call.
+            rays: 28 bytes a crossing. 0 builds them at every call.
         depth_range: Rendered depth is clamped to it, metres; None for never.
             (Author: 1 to 45 m, in renders of all pixels.)
 
@@ -260,6 +209,46 @@ class VolumeRenderer(BaseModule):
             return Render(
                 depth, semantics, no_hit, density, geometry,
                 self)
+
+    def render_pair(self, teacher: Tuple[Tensor, Optional[Tensor]],
+                    student: Tuple[Tensor, Optional[Tensor]],
+                    geometry: RenderGeometry) -> Tuple[Render, Render]:
+        """Renders a teacher, without gradient, and its student.
+
+        The same as two calls, and as ``Render.ray_kl`` later, in one walk of
+        the rays where density follows from the logits.
+
+        Args:
+            teacher: Its ``occ_logits`` and ``density_logits``, see
+                ``forward``.
+            student: The same of the student.
+            geometry: What ``trace`` returned.
+
+        Raises:
+            ValueError: As in ``forward``.
+        """
+        logits = [model[0] for model in (teacher, student)]
+        if (self.sampling is not None or self.density == 'head'
+                or logits[0].shape != logits[1].shape):
+            with torch.no_grad():
+                target = self(teacher[0], geometry, teacher[1])
+            return target, self(student[0], geometry, student[1])
+        for model in (teacher, student):
+            self._check(model[0], geometry, model[1])
+        with torch.autocast(logits[0].device.type, enabled=False):
+            logits = [_at_least_float32(x.flatten(0, 3)) for x in logits]
+            *renders, divergence = render_logits_pair(
+                logits[0].to(logits[1].dtype),
+                logits[1],
+                geometry,
+                density=self.density,
+                free_index=self.free_index,
+                backend=self.backend,
+                min_transmittance=self.min_transmittance)
+        target, own = (
+            Render(*rest, density, geometry, self)
+            for density, *rest in renders)
+        return target, replace(own, teacher=target, divergence=divergence)
 
     def render_labels(self, labels: Tensor, geometry: RenderGeometry,
                       num_classes: int) -> Render:

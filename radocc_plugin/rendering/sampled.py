@@ -18,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.rendering.backends import cpp, get_backend, packed
+from radocc_plugin.rendering.backends import (cpp, get_backend,
+                                              sparse_products)
 from radocc_plugin.rendering.functional import (packed_ray_kl,
                                                 segment_transmittance,
                                                 sum_rays)
@@ -176,7 +177,7 @@ class _Packed:
             entry, no_hit[s.rays] = segment_transmittance(tau, s.offsets)
             weights = entry * -torch.expm1(-tau)
             depth[s.rays] = sum_rays(weights * s.t, s.offsets)
-            rendered[s.rays] = packed.bag(
+            rendered[s.rays] = sparse_products.bag(
                 (weights[:, None] * s.share).flatten(), values,
                 s.voxel.flatten(), s.offsets * 8)
         return depth, rendered, no_hit
@@ -194,20 +195,21 @@ class _Packed:
             weights = entry * -torch.expm1(-tau)
             grad = grad_rendered[s.rays]
             voxel, offsets = s.voxel.flatten(), s.offsets * 8
-            worth = packed.sampled_product(grad, values, voxel, offsets)
+            worth = sparse_products.sampled_product(grad, values, voxel,
+                                                    offsets)
             worth = (worth.view(-1, 8) * s.share).sum(-1)
-            worth += packed.spread(grad_depth[s.rays], s.offsets,
-                                   len(s.t)) * s.t
-            behind = packed.sum_after(weights * worth, s.offsets)
-            behind += packed.spread(grad_no_hit[s.rays] * no_hit, s.offsets,
-                                    len(s.t))
+            worth += sparse_products.spread(grad_depth[s.rays], s.offsets,
+                                            len(s.t)) * s.t
+            behind = sparse_products.sum_after(weights * worth, s.offsets)
+            behind += sparse_products.spread(grad_no_hit[s.rays] * no_hit,
+                                             s.offsets, len(s.t))
             grad_raw = ((entry - weights) * worth - behind) * (
                 sampling.step * torch.sigmoid(raw))
             grad_density.index_add_(0, voxel,
                                     (grad_raw[:, None] * s.share).flatten())
-            packed.add_transposed_product_(
+            sparse_products.add_transposed_product_(
                 grad_values, (weights[:, None] * s.share).flatten(), grad,
-                voxel, offsets)
+                sparse_products.transpose(voxel, offsets))
         return grad_density, grad_values
 
 
@@ -243,7 +245,7 @@ def sampled_weights(density_logits: Tensor, geometry: RenderGeometry,
         tau = F.softplus(s.interpolate(density_logits)) * sampling.step
         entry, no_hit = segment_transmittance(tau, s.offsets)
         rows = len(s.offsets) - 1
-        ray = packed.spread(
+        ray = sparse_products.spread(
             torch.arange(rows, device=tau.device), s.offsets, len(s.t))
         dense = tau.new_zeros(rows, sampling.num_samples)
         weights.append(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from radocc_plugin.geometry import Cameras, VoxelGrid
 from radocc_plugin.rendering import (VolumeRenderer, density_from_logits,
-                                     ray_kl, render, render_logits)
+                                     ray_kl, render, render_logits,
+                                     render_logits_pair)
 from radocc_plugin.rendering.backends import cpp
 from tests.test_rendering.rendered import EXACT, everything
 
@@ -63,6 +64,14 @@ def test_gradients_pass_gradcheck(geometry_of, volume_of, backend):
     assert torch.autograd.gradcheck(
         lambda s: ray_kl(density, s, geometry, backend=backend, **EXACT),
         student)
+    teacher = values.flip(0)
+    assert torch.autograd.gradcheck(
+        lambda x: [
+            *render_logits_pair(
+                teacher, x, geometry, backend=backend, **EXACT)[1],
+            render_logits_pair(
+                teacher, x, geometry, backend=backend, **EXACT)[2]
+        ], values.clone().requires_grad_())
 
 
 @pytest.mark.parametrize('mode', ['free_probability', 'softplus'])
@@ -93,6 +102,45 @@ def test_logits_render_as_their_density_and_values(geometry_of, backend,
     for got, want in zip(fused, parts(logits)):
         torch.testing.assert_close(got, want)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize('min_transmittance', [0., 1e-2])
+def test_a_pair_is_two_renders_and_their_divergence(geometry_of, backend,
+                                                    min_transmittance):
+    """Also where the student is opaque before the teacher, or after it."""
+    geometry = geometry_of(100)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(
+        2, geometry.num_voxels, 4, dtype=torch.float64, generator=generator)
+    logits[:, ::7, -1] -= 20
+    options = dict(
+        backend=backend,
+        min_transmittance=min_transmittance,
+        density='softplus')
+    student = logits[1].requires_grad_()
+    together = render_logits_pair(logits[0], student, geometry, **options)
+    alone = [
+        render_logits(x, geometry, **options) for x in (logits[0], student)
+    ]
+    options.pop('density')
+    divergence = ray_kl(alone[0][0], alone[1][0], geometry, **options)
+    gradients = []
+    for own, kl in ((together[1], together[2]), (alone[1], divergence)):
+        loss = kl.square().sum() + sum(
+            (i + 1) * (x * x).sum() for i, x in enumerate(own))
+        gradients.append(torch.autograd.grad(loss, student)[0])
+    for got, want in zip((*together[0], *together[1], together[2]),
+                         (*alone[0], *alone[1], divergence)):
+        torch.testing.assert_close(got, want)
+    torch.testing.assert_close(*gradients)
+    assert not any(x.requires_grad for x in together[0])
+
+
+def test_a_pair_of_unequal_volumes_is_named(geometry_of, backend):
+    geometry = geometry_of()
+    student = torch.zeros(geometry.num_voxels, 4)
+    with pytest.raises(ValueError, match='teacher_logits and student_logits'):
+        render_logits_pair(student[:, 1:], student, geometry, backend=backend)
 
 
 def test_depth_is_within_a_tenth_of_a_millimetre_of_float64(

@@ -125,6 +125,38 @@ def test_backends_agree(sampling):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize('backend', ['torch', 'auto'])
+@pytest.mark.parametrize('options', [
+    dict(),
+    dict(density='softplus', sampling=dict(num_samples=50, step=0.3)),
+    dict(density='head')
+])
+def test_a_pair_is_the_teacher_and_the_student(backend, options):
+    renderer = build(backend=backend, **options)
+    geometry = renderer.trace(cameras(), SHAPE)
+    volumes = logits_of(seed=1), logits_of()
+    head = 'head' in options.values()
+    heads = [x[..., 0] if head else None for x in volumes]
+    results = []
+    for together in (True, False):
+        leaf = volumes[1].clone().requires_grad_()
+        if together:
+            teacher, student = renderer.render_pair(
+                (volumes[0], heads[0]), (leaf, heads[1]), geometry)
+        else:
+            teacher, student = (
+                renderer(x, geometry, h)
+                for x, h in zip((volumes[0], leaf), heads))
+        kl = student.ray_kl(teacher)
+        loss = student.depth.sum() + student.semantics.square().sum()
+        (loss + kl.sum()).backward()
+        assert not teacher.depth.requires_grad
+        results.append((teacher.depth, teacher.semantics, student.depth,
+                        student.no_hit, student.density, kl, leaf.grad))
+    for got, want in zip(*results):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('sampling', [None, dict(num_samples=50, step=0.3)])
 def test_weights_and_no_hit_sum_to_one(sampling):
     renderer = build(density='softplus', sampling=sampling)

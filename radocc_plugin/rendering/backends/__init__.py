@@ -1,8 +1,8 @@
 """The implementations behind ``render`` and ``ray_kl``.
 
-Each one is a module with four functions on raw tensors: ``render``,
-``render_backward``, ``ray_kl`` and ``ray_kl_backward``. ``reference`` is
-plain autograd in float64 instead and the oracle of the others.
+Each one is a module with functions on raw tensors: ``render``, ``ray_kl``,
+``render_pair`` (both, of teacher and student), and the ``_backward`` of each.
+``reference`` is plain autograd in float64 instead, the oracle of the others.
 """
 from types import ModuleType
 

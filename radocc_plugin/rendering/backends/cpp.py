@@ -17,8 +17,12 @@ _SOURCES = Path(__file__).with_name('cpp_source')
 # The build is named after what it was made of and for: its cache is often
 # shared between machines and versions.
 _FLAGS = {
-    'AVX512': ['-mavx512f', '-mavx512dq', '-mavx512vl', '-mavx512bw', '-mfma'],
-    'AVX2': ['-mavx2', '-mfma'],
+    'AVX512': [
+        '-DCPU_CAPABILITY=AVX512', '-DCPU_CAPABILITY_AVX512', '-mavx512f',
+        '-mavx512dq', '-mavx512vl', '-mavx512bw', '-mfma'
+    ],
+    'AVX2': ['-DCPU_CAPABILITY=AVX2', '-DCPU_CAPABILITY_AVX2', '-mavx2',
+             '-mfma'],
 }
 
 
@@ -33,7 +37,7 @@ def _extension():
         raise RuntimeError('ninja was not found; pip install ninja')
     capability = torch.backends.cpu.get_cpu_capability()
     digest = sha256(
-        f'{sys.version} {torch.__version__} {capability}'.encode())
+        f'{sys.version} {torch.__version__} {capability} {_FLAGS}'.encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.read_bytes())
     name = f'radocc_render_{digest.hexdigest()[:12]}'
@@ -74,35 +78,57 @@ def _rays(geometry: RenderGeometry) -> tuple:
     rays = geometry.rays
     return (rays.origins.float().contiguous(),
             rays.directions.float().contiguous(), rays.sample.contiguous(),
-            list(geometry.grid.point_cloud_range), list(geometry.grid.shape))
+            geometry.coherent_order, list(geometry.grid.point_cloud_range),
+            list(geometry.grid.shape))
 
 
 def render(density, values, geometry, min_transmittance):
     """See ``ops.render``."""
-    return tuple(_extension().render(density, values, *_rays(geometry),
+    return tuple(_extension().render([density], [values], *_rays(geometry),
                                      min_transmittance))
 
 
 def render_backward(grads, outputs, density, values, geometry,
                     min_transmittance):
     """Gradients of the density, (V,), and of the values, (V, C)."""
-    return tuple(_extension().render_backward(*grads, density, values,
-                                              *_rays(geometry),
-                                              min_transmittance))
+    return tuple(_extension().render_backward(
+        list(grads), list(outputs), [density], values, *_rays(geometry),
+        min_transmittance))
+
+
+def render_pair(teacher, student, geometry, min_transmittance):
+    """Outputs of ``render`` of the student and the teacher, each (density,
+    values), and ``ray_kl``: one walk."""
+    *outputs, divergence = _extension().render(
+        [student[0], teacher[0]], [student[1], teacher[1]], *_rays(geometry),
+        min_transmittance)
+    return tuple(outputs[:3]), tuple(outputs[3:]), divergence
+
+
+def render_pair_backward(grads, grad_kl, outputs, teacher_density, density,
+                         values, geometry, min_transmittance):
+    """Gradients of the student's density, (V,), and values, (V, C)."""
+    return tuple(_extension().render_backward(
+        [*grads, grad_kl], list(outputs), [density, teacher_density], values,
+        *_rays(geometry), min_transmittance))
 
 
 def ray_kl(teacher_density, student_density, geometry, min_transmittance):
-    """See ``ops.ray_kl``."""
-    return _extension().ray_kl(teacher_density, student_density,
-                               *_rays(geometry), min_transmittance)
+    """See ``ops.ray_kl``: a pair without values."""
+    nothing = student_density.new_empty(len(student_density), 0)
+    return render_pair((teacher_density, nothing), (student_density, nothing),
+                       geometry, min_transmittance)[-1]
 
 
 def ray_kl_backward(grad, teacher_density, student_density, geometry,
                     min_transmittance):
     """Gradient of the student's density, (V,)."""
-    return _extension().ray_kl_backward(grad, teacher_density,
-                                        student_density, *_rays(geometry),
-                                        min_transmittance)
+    nothing = student_density.new_empty(len(student_density), 0)
+    zero = torch.zeros_like(grad)
+    unseen = zero, grad.new_empty(len(grad), 0), zero
+    return render_pair_backward(unseen, grad, unseen, teacher_density,
+                                student_density, nothing, geometry,
+                                min_transmittance)[0]
 
 
 def render_samples(density_logits, values, geometry, sampling,

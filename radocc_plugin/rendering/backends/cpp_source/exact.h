@@ -1,231 +1,241 @@
-// Exact rendering: density and values are constant in each voxel. Walks each
-// ray through the grid and renders on the way; nothing of the size of the
-// crossings leaves a block of rays.
+// Exact rendering: density and values are constant in each voxel. Renders on
+// the walk; nothing of the size of the crossings leaves a block of rays.
 #pragma once
-#include "rays.h"
+#include "light.h"
 
 namespace {
 
-constexpr double kMinHit = 1e-7;  // functional.MIN_HIT
-
-// What happens to the light in a voxel: the share that ends and that passes,
-// h = (1 - (1 + tau) e^-tau) / tau for the mean depth, and dh/dtau. Series
-// where the closed forms would cancel; see functional.py.
-template <typename T>
-struct Passage {
-  T hit, decay, mean, slope;
-
-  explicit Passage(T tau) : hit(hit_of(tau)), decay(1 - hit) {
-    if (tau > limit_of<T>()) {
-      mean = (hit - tau * decay) / tau;
-      slope = decay - mean / tau;
-    } else {
-      mean = tau * (T(1. / 2) - tau * (T(1. / 3) - tau * (T(1. / 8) -
-             tau * T(1. / 30))));
-      slope = T(1. / 2) - tau * (T(2. / 3) - tau * (T(3. / 8) -
-              tau * T(2. / 15)));
-    }
-  }
-};
+constexpr int64_t kPackets = 8;  // whose crossings are listed at once
 
 template <typename T>
 struct Crossing {  // what a crossing adds to its voxel
   int64_t voxel;
   int32_t ray;
-  T weight, passed, depth, grad_density, length;
+  T weight, grad_density;
 };
+
+// A volume and what the rays see of it.
+template <typename T>
+struct View {
+  const T *density, *values;
+  T *depth, *rendered, *no_hit;
+
+  View(const Tensor& density_, const Tensor& values_, const Tensor* out)
+      : density(density_.data_ptr<T>()),
+        values(values_.data_ptr<T>()),
+        depth(out[0].data_ptr<T>()),
+        rendered(out[1].data_ptr<T>()),
+        no_hit(out[2].data_ptr<T>()) {}
+};
+
+// Adds the values of a ray's hits in a tile.
+template <typename T, typename Channels>
+inline void add_hits(T* sum, const Light<T>& light, const Tile<T>& tile,
+                     int lane, const T* values, Channels channels) {
+  using Vector = at::vec::Vectorized<T>;
+  const T* row[kSteps];
+  T weight[kSteps];
+  int hits = 0;
+  for (int i = lane; i < kTile; i += kLanes) {
+    row[hits] = values + tile.voxel[i] * channels;
+    weight[hits] = light.entry[i] * light.hit[i];
+    hits += weight[hits] != 0;
+  }
+  // Sums stay in registers: one in memory would wait for each addition.
+  int64_t c = 0;
+  for (; c + Vector::size() <= channels; c += Vector::size()) {
+    Vector total = Vector::loadu(sum + c);
+    for (int k = 0; k < hits; ++k)
+      total = at::vec::fmadd(Vector(weight[k]), Vector::loadu(row[k] + c),
+                             total);
+    total.store(sum + c);
+  }
+  for (; c < channels; ++c) {
+    T total = sum[c];
+    for (int k = 0; k < hits; ++k) total += weight[k] * row[k][c];
+    sum[c] = total;
+  }
+}
+
+// Of one view, or of the student's and the teacher's.
+template <typename T, typename Channels>
+void render_packet(const Rays& rays, int64_t index,
+                   const std::vector<View<T>>& views, T* divergences,
+                   double stop, Channels channels) {
+  const size_t models = views.size();
+  Packet packet(rays, index);
+  Light<T> light[2];
+  double depth[2][kLanes] = {}, divergence[kLanes] = {};
+  for (const auto& view : views)
+    for (int lane = 0; lane < packet.size; ++lane)
+      std::fill_n(view.rendered + packet.ray[lane] * channels,
+                  (int64_t)channels, T(0));
+  auto fetch = [&](int64_t voxel) {
+    for (const auto& view : views)
+      prefetch(view.values + voxel * channels, channels * sizeof(T));
+  };
+  each_tile<T>(packet, fetch, [&](const Tile<T>& tile, bool* shines) {
+    std::fill_n(shines, kLanes, false);
+    for (size_t m = 0; m < models; ++m) {
+      light[m].pass(tile, views[m].density, stop);
+      light[m].add_depth(tile, depth[m]);
+      for (int lane = 0; lane < packet.size; ++lane) {
+        add_hits(views[m].rendered + packet.ray[lane] * channels, light[m],
+                 tile, lane, views[m].values, channels);
+        shines[lane] |= !(light[m].left[lane] <= stop);
+      }
+    }
+    if (models == 2) add_divergence(light[1], light[0], divergence);
+  });
+  for (int lane = 0; lane < packet.size; ++lane) {
+    const int64_t r = packet.ray[lane];
+    for (size_t m = 0; m < models; ++m) {
+      views[m].depth[r] = depth[m][lane];
+      views[m].no_hit[r] = light[m].left[lane];
+    }
+    if (models == 2) divergences[r] = divergence[lane];
+  }
+}
+
+template <typename T>
+struct Student {  // what the gradients of its volume depend on
+  const T *density, *values, *teacher_density;
+  // Of the loss, by what the rays see.
+  const T *grad_depth, *grad_rendered, *grad_no_hit, *grad_divergence;
+  const T *depth, *rendered, *no_hit;
+};
+
+// Calls add(crossing) for what the crossings of a packet add to the gradients.
+template <typename T, typename Channels, typename Add>
+void render_packet_backward(const Rays& rays, int64_t index,
+                            const Student<T>& student, double stop,
+                            Channels channels, const T* out_values,
+                            Add&& add) {
+  const bool taught = student.teacher_density != nullptr;
+  Packet packet(rays, index);
+  Light<T> light, teacher;
+  T grad_depth[kLanes] = {}, grad_divergence[kLanes] = {};
+  double behind[kLanes] = {};
+  for (int lane = 0; lane < packet.size; ++lane) {
+    const int64_t r = packet.ray[lane];
+    grad_depth[lane] = student.grad_depth[r];
+    if (taught) grad_divergence[lane] = student.grad_divergence[r];
+    behind[lane] = (double)student.grad_depth[r] * student.depth[r] +
+                   (double)student.grad_no_hit[r] * student.no_hit[r] +
+                   dot(student.grad_rendered + r * channels,
+                       student.rendered + r * channels, channels);
+  }
+  auto fetch = [&](int64_t voxel) {
+    prefetch(student.values + voxel * channels, channels * sizeof(T));
+    prefetch(out_values + voxel * channels, channels * sizeof(T));
+  };
+  each_tile<T>(packet, fetch, [&](const Tile<T>& tile, bool* shines) {
+    light.pass(tile, student.density, stop);
+    T product[kTile] = {}, slope[kTile] = {};
+    for (int lane = 0; lane < packet.size; ++lane) {
+      const T* grad = student.grad_rendered + packet.ray[lane] * channels;
+      for (int i = lane; i < kTile; i += kLanes)
+        if (light.entry[i] != 0 && tile.length[i] > 0)
+          product[i] =
+              dot(grad, student.values + tile.voxel[i] * channels, channels);
+    }
+    add_slopes(light, tile, grad_depth, product, behind, slope);
+    if (taught) {
+      teacher.pass(tile, student.teacher_density, stop);
+      add_pulls(teacher, light, grad_divergence, slope);
+    }
+    for (int lane = 0; lane < packet.size; ++lane)
+      for (int i = lane; i < kTile; i += kLanes) {
+        const T grad = slope[i] * tile.length[i];
+        const T weight = light.entry[i] * light.hit[i];
+        if (grad != 0 || weight != 0)
+          add(Crossing<T>{tile.voxel[i], int32_t(packet.ray[lane]), weight,
+                          grad});
+      }
+    for (int lane = 0; lane < kLanes; ++lane)
+      shines[lane] = !(light.left[lane] <= stop) ||
+                     (taught && !(teacher.left[lane] <= stop));
+  });
+}
 
 }  // namespace
 
-std::vector<Tensor> render(Tensor density, Tensor values, Tensor origins,
-                           Tensor directions, Tensor volume,
+// Renders one volume, or the student's and the teacher's along one walk.
+// Returns depth, values and no-hit of each; of two the divergence, too.
+std::vector<Tensor> render(std::vector<Tensor> densities,
+                           std::vector<Tensor> values, Tensor origins,
+                           Tensor directions, Tensor volume, Tensor order,
                            std::vector<double> range,
                            std::vector<int64_t> shape, double stop) {
-  const Rays rays(origins, directions, volume, range, shape);
-  Tensor depth = torch::empty({rays.count}, density.options());
-  Tensor no_hit = torch::empty({rays.count}, density.options());
-  Tensor rendered =
-      torch::zeros({rays.count, values.size(1)}, density.options());
-  AT_DISPATCH_FLOATING_TYPES(density.scalar_type(), "render", [&] {
-    using T = scalar_t;
-    const T* sigma = density.data_ptr<T>();
-    const T* value = values.data_ptr<T>();
-    T* out = rendered.data_ptr<T>();
-    T* out_depth = depth.data_ptr<T>();
-    T* out_no_hit = no_hit.data_ptr<T>();
-    with_channels(values.size(1), [&](auto channels) {
-      at::parallel_for(0, rays.count, 64, [&](int64_t begin, int64_t end) {
-        std::vector<std::pair<int64_t, T>> hits;
-        for (int64_t r = begin; r < end; ++r) {
-          double left = 1, where = 0;
-          hits.clear();
-          rays.each_crossing(r, [&](int64_t voxel, double near, double far,
-                                    double length) {
-            const T tau = optical_depth(sigma[voxel], length);
-            if (tau == 0) return true;
-            prefetch(value + voxel * channels, channels * sizeof(T));
-            const Passage<T> passage(tau);
-            where += left * (near * passage.hit + (far - near) * passage.mean);
-            hits.emplace_back(voxel, T(left) * passage.hit);
-            left *= passage.decay;
-            return !(left <= stop);
-          });
-          T* sum = out + r * channels;
-          for (const auto& [voxel, weight] : hits) {
-            const T* row = value + voxel * channels;
-            for (int64_t c = 0; c < channels; ++c) sum[c] += weight * row[c];
-          }
-          out_depth[r] = where;
-          out_no_hit[r] = left;
-        }
+  const Rays rays(origins, directions, volume, order, range, shape);
+  std::vector<Tensor> out;
+  for (const auto& value : values) {
+    const auto options = value.options();
+    out.push_back(torch::empty({rays.count}, options));
+    out.push_back(torch::empty({rays.count, value.size(1)}, options));
+    out.push_back(torch::empty({rays.count}, options));
+  }
+  if (values.size() == 2) out.push_back(torch::empty_like(out[0]));
+  AT_DISPATCH_FLOATING_TYPES(values[0].scalar_type(), "render", [&] {
+    std::vector<View<scalar_t>> views;
+    for (size_t m = 0; m < values.size(); ++m)
+      views.emplace_back(densities[m], values[m], &out[3 * m]);
+    scalar_t* divergences =
+        values.size() == 2 ? out[6].data_ptr<scalar_t>() : nullptr;
+    with_channels(values[0].size(1), [&](auto channels) {
+      at::parallel_for(0, packets(rays), 4, [&](int64_t begin, int64_t end) {
+        for (int64_t packet = begin; packet < end; ++packet)
+          render_packet<scalar_t>(rays, packet, views, divergences, stop,
+                                  channels);
       });
     });
   });
-  return {depth, rendered, no_hit};
+  return out;
 }
 
-std::vector<Tensor> render_backward(Tensor grad_depth, Tensor grad_rendered,
-                                    Tensor grad_no_hit, Tensor density,
+// Gradients of the student's density and values. `grads`: of its depth, values
+// and no-hit, and with a teacher of the divergence; `outputs`: what render
+// returned; `densities`: the student's, and the teacher's if there is one.
+std::vector<Tensor> render_backward(std::vector<Tensor> grads,
+                                    std::vector<Tensor> outputs,
+                                    std::vector<Tensor> densities,
                                     Tensor values, Tensor origins,
                                     Tensor directions, Tensor volume,
+                                    Tensor order,
                                     std::vector<double> range,
                                     std::vector<int64_t> shape, double stop) {
-  const Rays rays(origins, directions, volume, range, shape);
-  Tensor grad_density = torch::zeros_like(density);
-  Tensor grad_values = torch::zeros_like(values);
-  AT_DISPATCH_FLOATING_TYPES(density.scalar_type(), "render_backward", [&] {
+  const Rays rays(origins, directions, volume, order, range, shape);
+  Tensor grad_density = torch::zeros_like(densities[0]);
+  Tensor grad_values = fresh_zeros(values);
+  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "render_backward", [&] {
     using T = scalar_t;
-    const T* sigma = density.data_ptr<T>();
-    const T* value = values.data_ptr<T>();
-    const T* g_depth = grad_depth.data_ptr<T>();
-    const T* g_rendered = grad_rendered.data_ptr<T>();
-    const T* g_no_hit = grad_no_hit.data_ptr<T>();
+    auto data = [](const std::vector<Tensor>& tensors, size_t i) -> const T* {
+      return i < tensors.size() ? tensors[i].data_ptr<T>() : nullptr;
+    };
+    const Student<T> student{data(densities, 0), values.data_ptr<T>(),
+                             data(densities, 1), data(grads, 0),
+                             data(grads, 1),     data(grads, 2),
+                             data(grads, 3),     data(outputs, 0),
+                             data(outputs, 1),   data(outputs, 2)};
     T* out_density = grad_density.data_ptr<T>();
     T* out_values = grad_values.data_ptr<T>();
     with_channels(values.size(1), [&](auto channels) {
-      const int64_t bytes = channels * sizeof(T);
-      auto walk_ray = [&](int64_t r, std::vector<Crossing<T>>& list) {
-        const size_t first = list.size();
-        double left = 1;
-        rays.each_crossing(r, [&](int64_t voxel, double near, double far,
-                                  double length) {
-          prefetch(value + voxel * channels, bytes);
-          const Passage<T> passage(optical_depth(sigma[voxel], length));
-          // Of the depth alone, until the second loop.
-          list.push_back(
-              {voxel, (int32_t)r, T(left) * passage.hit,
-               T(left) * passage.decay,
-               T(left * (near * passage.hit + (far - near) * passage.mean)),
-               T(left * (near * passage.decay + (far - near) * passage.slope)),
-               T(length)});
-          left *= passage.decay;
-          return !(left <= stop);
-        });
-        const T* grad = g_rendered + r * channels;
-        // What the hits so far are worth to the loss.
-        double worth = 0;
-        for (size_t k = first; k < list.size(); ++k) {
-          Crossing<T>& crossing = list[k];
-          const T product =
-              dot(grad, value + crossing.voxel * channels, channels);
-          worth += crossing.weight * product + crossing.depth * g_depth[r];
-          crossing.grad_density =
-              T(crossing.passed * product + crossing.grad_density * g_depth[r] +
-                worth);
-        }
-        // More density here takes away from all that lies behind.
-        worth += left * g_no_hit[r];
-        for (size_t k = first; k < list.size(); ++k)
-          list[k].grad_density =
-              (list[k].grad_density - T(worth)) * list[k].length;
-      };
-      gather<Crossing<T>>(
-          rays.count, walk_ray,
-          [&](const Crossing<T>& crossing) {
-            prefetch(out_values + crossing.voxel * channels, bytes);
+      gather<Crossing<T>, kPackets>(
+          packets(rays),
+          [&](int64_t packet, auto&& add) {
+            render_packet_backward<T>(rays, packet, student, stop, channels,
+                                      out_values, add);
           },
           [&](const Crossing<T>& crossing, auto&& mine) {
             if (!mine(crossing.voxel)) return;
             out_density[crossing.voxel] += crossing.grad_density;
-            const T* grad = g_rendered + crossing.ray * channels;
-            T* row = out_values + crossing.voxel * channels;
-            for (int64_t c = 0; c < channels; ++c)
-              row[c] += crossing.weight * grad[c];
+            if (crossing.weight != 0)
+              add_product(out_values + crossing.voxel * channels,
+                          crossing.weight,
+                          student.grad_rendered + crossing.ray * channels,
+                          channels);
           });
     });
   });
   return {grad_density, grad_values};
 }
-
-Tensor ray_kl(Tensor teacher_density, Tensor student_density, Tensor origins,
-              Tensor directions, Tensor volume, std::vector<double> range,
-              std::vector<int64_t> shape, double stop) {
-  const Rays rays(origins, directions, volume, range, shape);
-  Tensor divergence = torch::empty({rays.count}, student_density.options());
-  AT_DISPATCH_FLOATING_TYPES(student_density.scalar_type(), "ray_kl", [&] {
-    using T = scalar_t;
-    const T* teacher = teacher_density.data_ptr<T>();
-    const T* student = student_density.data_ptr<T>();
-    T* out = divergence.data_ptr<T>();
-    at::parallel_for(0, rays.count, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        double left = 1, sum = 0;
-        rays.each_crossing(
-            r, [&](int64_t voxel, double, double, double length) {
-              const T tau = optical_depth(teacher[voxel], length);
-              const T student_tau = optical_depth(student[voxel], length);
-              const T hit_exactly = hit_of(tau), decay = 1 - hit_exactly;
-              const T hit = std::max(hit_exactly, T(kMinHit));
-              const T student_hit = std::max(hit_of(student_tau), T(kMinHit));
-              sum += left * (hit * std::log(hit / student_hit) +
-                             decay * (student_tau - tau));
-              left *= decay;
-              return !(left <= stop);
-            });
-        out[r] = sum;
-      }
-    });
-  });
-  return divergence;
-}
-
-Tensor ray_kl_backward(Tensor grad, Tensor teacher_density,
-                       Tensor student_density, Tensor origins,
-                       Tensor directions, Tensor volume,
-                       std::vector<double> range, std::vector<int64_t> shape,
-                       double stop) {
-  const Rays rays(origins, directions, volume, range, shape);
-  Tensor grad_density = torch::zeros_like(student_density);
-  AT_DISPATCH_FLOATING_TYPES(
-      student_density.scalar_type(), "ray_kl_backward", [&] {
-        using T = scalar_t;
-        const T* teacher = teacher_density.data_ptr<T>();
-        const T* student = student_density.data_ptr<T>();
-        const T* g = grad.data_ptr<T>();
-        T* out = grad_density.data_ptr<T>();
-        auto walk_ray = [&](int64_t r, std::vector<std::pair<int64_t, T>>& list) {
-          double left = 1;
-          rays.each_crossing(
-              r, [&](int64_t voxel, double, double, double length) {
-                const T tau = optical_depth(teacher[voxel], length);
-                const T hit_exactly = hit_of(tau), decay = 1 - hit_exactly;
-                const T hit = std::max(hit_exactly, T(kMinHit));
-                const T student_hit =
-                    hit_of(optical_depth(student[voxel], length));
-                const T pull = hit * (1 - student_hit) /
-                               std::max(student_hit, T(kMinHit));
-                list.push_back(
-                    {voxel, T(left * (decay - pull) * g[r] * length)});
-                left *= decay;
-                return !(left <= stop);
-              });
-        };
-        gather<std::pair<int64_t, T>>(
-            rays.count, walk_ray, [](const auto&) {},
-            [&](const auto& crossing, auto&& mine) {
-              if (mine(crossing.first)) out[crossing.first] += crossing.second;
-            });
-      });
-  return grad_density;
-}
-

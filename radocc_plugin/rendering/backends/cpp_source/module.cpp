@@ -7,8 +7,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   const auto no_gil = py::call_guard<py::gil_scoped_release>();
   m.def("render", &render, no_gil);
   m.def("render_backward", &render_backward, no_gil);
-  m.def("ray_kl", &ray_kl, no_gil);
-  m.def("ray_kl_backward", &ray_kl_backward, no_gil);
   m.def("render_samples", &render_samples, no_gil);
   m.def("render_samples_backward", &render_samples_backward, no_gil);
 }

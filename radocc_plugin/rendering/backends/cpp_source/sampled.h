@@ -73,7 +73,8 @@ struct Sampler {
                                       grid.shape[a] - 1) * stride[a];
         for (int c = 0; c < 8; ++c)
           stencil.voxel[c] =
-              base + index[0][c >> 2] + index[1][(c >> 1) & 1] + index[2][c & 1];
+              base + index[0][c >> 2] + index[1][(c >> 1) & 1] +
+              index[2][c & 1];
       }
       for (int c = 0; c < 8; ++c)
         stencil.share[c] = share[0][c >> 2] * share[1][(c >> 1) & 1] *
@@ -99,6 +100,8 @@ struct SoftPassage {
   }
 };
 
+constexpr size_t kAhead = 8;  // cells to prefetch
+
 template <typename T>
 struct Cell {  // what the samples between eight voxels add to them
   int64_t voxel[8];
@@ -110,15 +113,17 @@ struct Cell {  // what the samples between eight voxels add to them
 
 std::vector<Tensor> render_samples(Tensor density_logits, Tensor values,
                                    Tensor origins, Tensor directions,
-                                   Tensor volume, std::vector<double> range,
+                                   Tensor volume, Tensor order,
+                                   std::vector<double> range,
                                    std::vector<int64_t> shape,
                                    int64_t num_samples, double step,
                                    bool align_corners, double stop) {
-  const Rays rays(origins, directions, volume, range, shape);
+  const Rays rays(origins, directions, volume, order, range, shape);
   const Sampler sampler{rays, num_samples, step, align_corners};
   Tensor depth = torch::empty({rays.count}, values.options());
   Tensor no_hit = torch::empty({rays.count}, values.options());
-  Tensor rendered = torch::zeros({rays.count, values.size(1)}, values.options());
+  Tensor rendered =
+      torch::zeros({rays.count, values.size(1)}, values.options());
   AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "render_samples", [&] {
     using T = scalar_t;
     const T* raw = density_logits.data_ptr<T>();
@@ -169,13 +174,15 @@ std::vector<Tensor> render_samples(Tensor density_logits, Tensor values,
 std::vector<Tensor> render_samples_backward(
     Tensor grad_depth, Tensor grad_rendered, Tensor grad_no_hit,
     Tensor density_logits, Tensor values, Tensor origins, Tensor directions,
-    Tensor volume, std::vector<double> range, std::vector<int64_t> shape,
+    Tensor volume, Tensor order, std::vector<double> range,
+    std::vector<int64_t> shape,
     int64_t num_samples, double step, bool align_corners, double stop) {
-  const Rays rays(origins, directions, volume, range, shape);
+  const Rays rays(origins, directions, volume, order, range, shape);
   const Sampler sampler{rays, num_samples, step, align_corners};
   Tensor grad_density = torch::zeros_like(density_logits);
   Tensor grad_values = torch::zeros_like(values);
-  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "render_samples_backward", [&] {
+  const auto type = values.scalar_type();
+  AT_DISPATCH_FLOATING_TYPES(type, "render_samples_backward", [&] {
     using T = scalar_t;
     const T* raw = density_logits.data_ptr<T>();
     const T* value = values.data_ptr<T>();
@@ -189,9 +196,11 @@ std::vector<Tensor> render_samples_backward(
         size_t cell;
         T share[8], gain, slope;
       };
-      auto walk_ray = [&](int64_t r, std::vector<Cell<T>>& cells) {
+      auto walk_ray = [&](int64_t r, auto&& add) {
         static thread_local std::vector<Sample> samples;
+        static thread_local std::vector<Cell<T>> cells;
         samples.clear();
+        cells.clear();
         const T* grad = g_rendered + r * channels;
         T corner[8], product[8];
         // `earned` is what the hits so far are worth to the loss.
@@ -230,13 +239,15 @@ std::vector<Tensor> render_samples_backward(
           for (int i = 0; i < 8; ++i)
             cells[sample.cell].grad_raw[i] += grad_raw * sample.share[i];
         }
-      };
-      gather<Cell<T>>(
-          rays.count, walk_ray,
-          [&](const Cell<T>& cell) {
-            for (int64_t voxel : cell.voxel)
+        for (size_t i = 0; i < cells.size(); ++i) {
+          if (i + kAhead < cells.size())
+            for (int64_t voxel : cells[i + kAhead].voxel)
               prefetch(out_values + voxel * channels, channels * sizeof(T));
-          },
+          add(cells[i]);
+        }
+      };
+      gather<Cell<T>, 64>(
+          rays.count, walk_ray,
           [&](const Cell<T>& cell, auto&& mine) {
             const T* grad = g_rendered + cell.ray * channels;
             for (int i = 0; i < 8; ++i) {
