@@ -43,6 +43,7 @@ from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras
+from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import DATASETS, MODELS
 
 DISTANCES = (0.0, 10.0, 20.0, 40.0)  # metres along the optical axis
@@ -91,7 +92,7 @@ def study(model: RadOccDistiller, data: dict) -> dict:
               if 'loss' in name and value.requires_grad}
     own = [name for name in losses if name == 'loss_occ' or
            name.startswith('loss_occ_')]
-    logits = model.student_tap.read(recorded)
+    logits = model.student_tap.read(recorded).detach()
     device = logits.device
     labels = torch.stack([s.gt_occ.semantics for s in samples]).to(device)
     mask = torch.stack([s.gt_occ.mask_camera for s in samples])
@@ -111,16 +112,20 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             rows[name]['cosine'] = torch.cosine_similarity(
                 gradient.flatten(), reference.flatten(), dim=0).item()
     with torch.no_grad():
-        teacher = model.teacher.outputs(inputs, samples, device).occ_logits
+        outputs = dict(
+            teacher=model.teacher.outputs(inputs, samples, device),
+            student=ModelOutputs(
+                logits, class_weight=model.student_tap.class_weight))
         confusions = {
-            name: confusion_matrix(labels, volume.argmax(-1), mask)
-            for name, volume in (('teacher', teacher), ('student', logits))
+            name: confusion_matrix(labels, output.occ_logits.argmax(-1), mask)
+            for name, output in outputs.items()
         }
         geometry = model.renderer.trace(
             Cameras.from_data_samples(samples, device), logits.shape[1:4],
             torch.Generator().manual_seed(0))
-        ours = model.renderer(logits.detach(), geometry)
-        theirs = model.renderer(teacher, geometry)
+        theirs, ours = model.renderer.render_pair(
+            *(model.rendered_volumes(output, name)
+              for name, output in outputs.items()), geometry)
         rays = dict(kl=ours.ray_kl(theirs), end=theirs.depth_given_hit,
                     error=(ours.depth - theirs.depth).abs(),
                     no_hit=theirs.no_hit)

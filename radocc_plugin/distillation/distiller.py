@@ -184,17 +184,29 @@ class RadOccDistiller(BaseModel):
                 points=points,
                 segments=batch.segments)
             renders = self.renderer.render_pair(
-                self._volumes(teacher, 'teacher'),
-                self._volumes(student, 'student'), geometry)
+                self.rendered_volumes(teacher, 'teacher'),
+                self.rendered_volumes(student, 'student'), geometry)
             teacher, student = (
                 replace(model, render=render)
                 for model, render in zip((teacher, student), renders))
         return distill_losses(losses, student, teacher, batch, factors)
 
-    def _volumes(self, outputs: ModelOutputs,
-                 model: str) -> Tuple[Tensor, Optional[Tensor]]:
-        """What is rendered of a model: its logits, and the logits of its
-        density head, the feature ``density``."""
+    def rendered_volumes(self, outputs: ModelOutputs,
+                         model: str) -> Tuple[Tensor, Optional[Tensor]]:
+        """What is rendered of a model.
+
+        Args:
+            outputs: Of the student or the teacher.
+            model: Which of the two, for messages.
+
+        Returns:
+            Its logits (B, X, Y, Z, C), without class weights if they are
+            taken out, and the logits of its density head (the feature
+            ``density``) where the renderer asks for them, else None.
+
+        Raises:
+            ValueError: If there is no density head.
+        """
         logits = outputs.occ_logits
         if self.calibrate and outputs.class_weight is not None:
             logits = class_frequency_logits(
