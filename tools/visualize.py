@@ -44,6 +44,7 @@ from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
+from radocc_plugin.rendering.backends import get_backend
 from radocc_plugin.visualization import (draw_sheet, frame_page, read_images,
                                          rendered_maps, rendering_page,
                                          sample_of_frame, save_picture,
@@ -178,6 +179,8 @@ def draw_sheets(args: argparse.Namespace) -> None:
     """Sheets of one source: pictures, a movie or a recording."""
     if args.out is not None and args.out.suffix == '.rrd':
         import_rerun()  # before a model has run for nothing
+    # Compiled once, before the processes start.
+    get_backend('auto', torch.device('cpu'))
     with Pool(args.workers, torch.set_num_threads, (1, )) as pool:
         total, samples = (samples_of_dump
                           if args.dump else samples_of_model)(args)
