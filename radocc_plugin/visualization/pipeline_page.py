@@ -147,14 +147,13 @@ def draw_points(points: np.ndarray, size: int) -> np.ndarray:
 def _image_rows(inputs: dict, sample, max_depth: float) -> List[tuple]:
     images = _images(inputs['img'])
     rows = [('camera', images)]
-    if 'gt_depth' in sample or 'segments' in sample:
-        names = [name for name, field in (('LiDAR depth', 'gt_depth'),
-                                          ('segments', 'segments'))
-                 if field in sample]
-        rows.append(('\n'.join(names), [
-            _overlay(image, number, sample, max_depth)
-            for number, image in enumerate(images)
-        ]))
+    for name, field, overlay in (('LiDAR depth', 'gt_depth', _with_depth),
+                                 ('segments', 'segments', _with_segments)):
+        if field in sample:
+            rows.append((name, [
+                overlay(image, number, sample, max_depth)
+                for number, image in enumerate(images)
+            ]))
     timestamps = sample.get('adjacent_timestamp')
     exists = sample.get('adjacent_exists')
     for number, frame in enumerate(inputs.get('adjacent_img', ())):
@@ -172,26 +171,28 @@ def _images(images) -> np.ndarray:
     return np.ascontiguousarray(images.numpy().transpose(0, 2, 3, 1))
 
 
-def _overlay(image: np.ndarray, number: int, sample,
-             max_depth: float) -> np.ndarray:
-    """An image, dimmed, under its depth and segment borders."""
-    out = (0.55 * image).astype(np.uint8)
-    if 'segments' in sample:
-        ids = segments_in_input(sample.segments[number].numpy(),
-                                np.asarray(sample.img_aug_mat[number]),
-                                sample.ori_shape, image.shape[:2])
-        border = np.zeros(ids.shape, bool)
-        border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
-        border[1:] |= ids[1:] != ids[:-1]
-        out[border] = BORDER
-    if 'gt_depth' in sample:
-        depth = _with_size(sample.gt_depth[number].numpy(), image.shape[:2])
-        dot = max(1, image.shape[1] // 256)
-        dots = colorize_depth(depth, max_depth, dot=dot)
-        seen = cv2.dilate((depth > 0).astype(np.uint8),
-                          np.ones((dot, dot), np.uint8)) > 0
-        out[seen] = dots[seen]
-    return out
+def _with_depth(image: np.ndarray, number: int, sample,
+                max_depth: float) -> np.ndarray:
+    """An image, dimmed, under the depth that supervises it."""
+    depth = _with_size(sample.gt_depth[number].numpy(), image.shape[:2])
+    dot = max(2, image.shape[1] // 200)
+    dots = colorize_depth(depth, max_depth, dot=dot)
+    seen = cv2.dilate((depth > 0).astype(np.uint8),
+                      np.ones((dot, dot), np.uint8)) > 0
+    return np.where(seen[..., None], dots, (0.45 * image).astype(np.uint8))
+
+
+def _with_segments(image: np.ndarray, number: int, sample,
+                   max_depth: float) -> np.ndarray:
+    """An image, dimmed, under the borders of its segments."""
+    ids = segments_in_input(sample.segments[number].numpy(),
+                            np.asarray(sample.img_aug_mat[number]),
+                            sample.ori_shape, image.shape[:2])
+    border = np.zeros(ids.shape, bool)
+    border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    border[1:] |= ids[1:] != ids[:-1]
+    return np.where(border[..., None], np.uint8(BORDER),
+                    (0.7 * image).astype(np.uint8))
 
 
 def _with_size(depth: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
