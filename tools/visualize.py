@@ -162,6 +162,11 @@ def samples_of_model(args: argparse.Namespace):
     return len(frames), map(predict, frames)
 
 
+def source_of(args: argparse.Namespace):
+    """How many frames the command line names, and their samples."""
+    return (samples_of_dump if args.dump else samples_of_model)(args)
+
+
 def draw(sample, args: argparse.Namespace):
     """The sheet of a sample, with where its picture belongs."""
     options = {}
@@ -175,21 +180,20 @@ def draw(sample, args: argparse.Namespace):
     return f'{sample.scene_name}/{sample.token}.{args.format}', sheet
 
 
+def record(args: argparse.Namespace) -> None:
+    """A recording of one source."""
+    import_rerun()  # before a model is built for nothing
+    total, samples = source_of(args)
+    write_recording(
+        args.out, track(samples, 'Recording', total=total), mask=args.mask)
+
+
 def draw_sheets(args: argparse.Namespace) -> None:
-    """Sheets of one source: pictures, a movie or a recording."""
-    if args.out is not None and args.out.suffix == '.rrd':
-        import_rerun()  # before a model has run for nothing
+    """Sheets of one source: pictures or a movie."""
     # Compiled once, before the processes start.
     get_backend('auto', torch.device('cpu'))
     with Pool(args.workers, torch.set_num_threads, (1, )) as pool:
-        total, samples = (samples_of_dump
-                          if args.dump else samples_of_model)(args)
-        if args.out is not None and args.out.suffix == '.rrd':
-            write_recording(
-                args.out,
-                track(samples, 'Recording', total=total),
-                mask=args.mask)
-            return
+        total, samples = source_of(args)
         sheets = track(
             pool.imap(partial(draw, args=args), samples),
             'Drawing',
@@ -277,6 +281,8 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     if args.model and len(args.model) > 1:
         compare(args)
+    elif args.out is not None and args.out.suffix == '.rrd':
+        record(args)
     else:
         draw_sheets(args)
     print(f'Pictures: {args.out or args.out_dir}')
