@@ -32,7 +32,7 @@ MODELS = _child('model', ROOT_MODELS, 'structures', 'rendering', 'losses',
                 'segments.generation', 'engine')
 MODEL_WRAPPERS = _child('model_wrapper', ROOT_MODEL_WRAPPERS,
                         'segments.generation')
-HOOKS = _child('hook', ROOT_HOOKS, 'engine')
+HOOKS = _child('hook', ROOT_HOOKS, 'engine', 'visualization.hook')
 DATASETS = _child('dataset', ROOT_DATASETS, 'datasets',
                   'segments.camera_images')
 DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')

@@ -6,6 +6,7 @@
     python tools/test.py CONFIG CHECKPOINT --metrics none \\
         --dump work_dirs/test_split --cfg-options \\
         test_dataloader.dataset.ann_file=radocc_infos_test.pkl
+    python tools/test.py CONFIG CHECKPOINT --show-dir work_dirs/pictures
 
 A config of RadOcc evaluates its student: teacher and renderer are not built.
 """
@@ -82,6 +83,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--dump',
         metavar='DIR',
         help='writes predictions to DIR/SCENE/TOKEN/labels.npz')
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='draws sheets: DIR/SCENE/TOKEN.png')
+    parser.add_argument(
+        '--show-interval', type=int, default=1,
+        help='draws one of so many samples (of each GPU)')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     parser.add_argument(
         '--launcher',
@@ -182,6 +188,14 @@ def main(argv=None) -> None:
     if args.dump is not None:
         config.test_evaluator = evaluators + [
             dict(type='radocc_plugin.DumpPredictions', out_dir=args.dump)
+        ]
+    if args.show_dir is not None:
+        config.custom_hooks = [
+            *(config.get('custom_hooks') or ()),
+            dict(
+                type='radocc_plugin.OccVisualizationHook',
+                out_dir=args.show_dir,
+                interval=args.show_interval)
         ]
     tta_model = None
     if args.tta is not None:

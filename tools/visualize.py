@@ -1,21 +1,35 @@
-"""Pictures of what several models predict on the same frames.
+"""Pictures of predictions: sheets, movies, recordings, comparisons.
 
-    python tools/visualize.py --out-dir work_dirs/pictures --frames 0 10 \\
-        --model Teacher TEACHER_CONFIG TEACHER_CHECKPOINT \\
-        --model Baseline CONFIG CHECKPOINT --model RadOcc CONFIG CHECKPOINT
+A sheet a frame, from a dump or from a checkpoint:
 
-For each frame two pages: occupancy_<i>.png (cameras, ground truth and every
-model's volume) and rendering_<i>.png (depth and semantics that each volume
-renders to). Frames come from the test set of the first model's config, so
-name a teacher first where there is one: its pipeline loads the LiDAR.
+    python tools/visualize.py --dump work_dirs/predictions \\
+        --data-root data/nuscenes --frames 0 10 --out-dir work_dirs/pictures
+    python tools/visualize.py --model RadOcc CONFIG CHECKPOINT \\
+        --frames 0 10 --out-dir work_dirs/pictures
+
+The same of a scene, as a movie (.gif, .mp4) or for the rerun viewer (.rrd):
+
+    python tools/visualize.py --dump work_dirs/predictions \\
+        --data-root data/nuscenes --scene scene-0003 --out scene-0003.mp4
+
+Several models are compared on two pages a frame, occupancy_<i>.png (cameras,
+ground truth and every model's volume) and rendering_<i>.png (depth and
+semantics that each volume renders to). Frames come from the test set of the
+first model's config, so name a teacher first where there is one: its pipeline
+loads the LiDAR.
 """
 import argparse
 import copy
+import os
 import sys
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 
 # The folder above holds `projects`, in a clone and in an installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Before torch is loaded, see tools/train.py.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import torch
 from mmengine.config import Config, DictAction
@@ -25,36 +39,70 @@ from mmengine.runner import load_checkpoint
 from rich.progress import track
 
 from radocc_plugin import occ3d
+from radocc_plugin.datasets import Occ3DNuScenesDataset
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
-from radocc_plugin.visualization import (frame_page, read_images,
+from radocc_plugin.rendering.backends import get_backend
+from radocc_plugin.visualization import (draw_sheet, frame_page, read_images,
                                          rendered_maps, rendering_page,
-                                         save_picture)
+                                         sample_of_frame, save_picture,
+                                         scene_indices, write_movie)
+from radocc_plugin.visualization.movies import SUFFIXES
+from radocc_plugin.visualization.recording import (import_rerun,
+                                                   write_recording)
+from radocc_plugin.visualization.sheet import MASKS, default_renderer
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         '--model',
         nargs=3,
         action='append',
-        required=True,
-        metavar=('TITLE', 'CONFIG', 'CHECKPOINT'))
-    parser.add_argument('--frames', nargs='+', type=int, default=[0])
-    parser.add_argument('--out-dir', required=True)
-    parser.add_argument(
-        '--render-size', nargs=2, type=int, default=(90, 160))
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument(
-        '--cfg-options',
+        metavar=('TITLE', 'CONFIG', 'CHECKPOINT'),
+        help='give it several times to compare models')
+    source.add_argument(
+        '--dump', help='folder of predictions, of tools/test.py --dump')
+    add('--data-root', help='data of the dump')
+    add('--ann-file', default='radocc_infos_val.pkl', help='infos of the dump')
+    add('--frames', nargs='+', type=int, help='indices; default 0')
+    add('--scene', help='all frames of a scene, by its name or token')
+    add('--out-dir', type=Path, help='folder of pictures')
+    add('--out', type=Path, help='one file: .gif, .mp4 or .rrd')
+    add('--format', choices=('png', 'jpg'), default='png', help='of sheets')
+    add('--mask', choices=MASKS, default='camera',
+        help='voxels that are judged; the others are pale')
+    add('--fps', type=float, default=2.0, help='frames a second of a movie')
+    add('--width', type=int, default=1280, help='pixels of a movie')
+    add('--render-size', nargs=2, type=int, default=(90, 160),
+        help='height and width of rendered maps')
+    add('--workers', type=int, default=os.cpu_count(),
+        help='processes that draw sheets')
+    add('--device', default='cpu', help='where models run')
+    add('--cfg-options',
         nargs='+',
         action=DictAction,
         help='override settings of the first config, e.g. its data root')
-    return parser.parse_args()
+    args = parser.parse_args(argv)
+    if (args.out is None) == (args.out_dir is None):
+        parser.error('give one of --out and --out-dir')
+    if args.dump and not args.data_root:
+        parser.error('--dump takes --data-root')
+    if args.frames and args.scene:
+        parser.error('give one of --frames and --scene')
+    if args.out is not None:
+        if args.model and len(args.model) > 1:
+            parser.error('--out takes one --model')
+        if args.out.suffix not in (*SUFFIXES, '.rrd'):
+            parser.error(f'--out takes {", ".join((*SUFFIXES, ".rrd"))}, got '
+                         f'{args.out}')
+    return args
 
 
 def load_model(config: Config, checkpoint: str, device: str):
@@ -65,8 +113,103 @@ def load_model(config: Config, checkpoint: str, device: str):
     return model.to(device).eval()
 
 
+def frame_indices(args: argparse.Namespace, dataset) -> list:
+    """The frames of the command line.
+
+    Raises:
+        ValueError: If a frame is beyond the last, or the scene unknown.
+    """
+    if args.scene:
+        return scene_indices(dataset, args.scene)
+    frames = args.frames or [0]
+    for frame in frames:
+        if not 0 <= frame < len(dataset):
+            raise ValueError(f'--frames takes indices below {len(dataset)}, '
+                             f'the number of test frames, got {frame}')
+    return frames
+
+
+def samples_of_dump(args: argparse.Namespace):
+    """How many frames, and their samples one after the other."""
+    dataset = Occ3DNuScenesDataset(
+        data_root=args.data_root,
+        ann_file=args.ann_file,
+        pipeline=[dict(type='radocc_plugin.LoadOcc3D')],
+        test_mode=True)
+    if 'occ_path' not in dataset.get_data_info(0):
+        dataset.pipeline.transforms.clear()  # the test split has no labels
+    frames = frame_indices(args, dataset)
+    return len(frames), (sample_of_frame(dataset[frame], args.dump)
+                         for frame in frames)
+
+
+def samples_of_model(args: argparse.Namespace):
+    """The same of a model, which predicts in this order."""
+    (_, config_file, checkpoint), = args.model
+    config = Config.fromfile(config_file)
+    if args.cfg_options is not None:
+        config.merge_from_dict(args.cfg_options)
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    model = load_model(config, checkpoint, args.device)
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    frames = frame_indices(args, dataset)
+
+    def predict(frame: int):
+        with torch.no_grad():
+            sample, = model.test_step(pseudo_collate([dataset[frame]]))
+        return sample.cpu()
+
+    return len(frames), map(predict, frames)
+
+
+def source_of(args: argparse.Namespace):
+    """How many frames the command line names, and their samples."""
+    return (samples_of_dump if args.dump else samples_of_model)(args)
+
+
+def draw(sample, args: argparse.Namespace):
+    """The sheet of a sample, with where its picture belongs."""
+    options = {}
+    if args.model:
+        options['prediction'] = args.model[0][0]
+    sheet = draw_sheet(
+        sample,
+        renderer=default_renderer(tuple(args.render_size)),
+        mask=args.mask,
+        **options)
+    return f'{sample.scene_name}/{sample.token}.{args.format}', sheet
+
+
+def record(args: argparse.Namespace) -> None:
+    """A recording of one source."""
+    import_rerun()  # before a model is built for nothing
+    total, samples = source_of(args)
+    write_recording(
+        args.out, track(samples, 'Recording', total=total), mask=args.mask)
+
+
+def draw_sheets(args: argparse.Namespace) -> None:
+    """Sheets of one source: pictures or a movie."""
+    # Compiled once, before the processes start.
+    get_backend('auto', torch.device('cpu'))
+    with Pool(args.workers, torch.set_num_threads, (1, )) as pool:
+        total, samples = source_of(args)
+        sheets = track(
+            pool.imap(partial(draw, args=args), samples),
+            'Drawing',
+            total=total)
+        if args.out is not None:
+            write_movie(
+                args.out, (sheet for _, sheet in sheets),
+                fps=args.fps,
+                width=args.width)
+            return
+        for name, sheet in sheets:
+            save_picture(args.out_dir / name, sheet)
+
+
 @torch.no_grad()
-def predict(model, batch: dict) -> torch.Tensor:
+def logits_of(model, batch: dict) -> torch.Tensor:
     """Occupancy logits (X, Y, Z, C) of a one-sample batch, on the CPU."""
     data = model.data_preprocessor(copy.deepcopy(batch), False)
     return model(**data, mode='tensor')[0].cpu()
@@ -86,8 +229,8 @@ def frame_score(labels: torch.Tensor, prediction: torch.Tensor,
 
 
 @torch.no_grad()
-def main() -> None:
-    args = parse_args()
+def compare(args: argparse.Namespace) -> None:
+    """Pages of several models, whose logits are rendered."""
     configs = [Config.fromfile(config) for _, config, _ in args.model]
     if args.cfg_options is not None:
         configs[0].merge_from_dict(args.cfg_options)
@@ -97,19 +240,14 @@ def main() -> None:
         for config, (title, _, checkpoint) in zip(configs, args.model)
     }
     dataset = DATASETS.build(configs[0].test_dataloader.dataset)
-    for frame in args.frames:
-        if not 0 <= frame < len(dataset):
-            raise ValueError(f'--frames takes indices below {len(dataset)}, '
-                             f'the number of test frames, got {frame}')
-
-    renderer = VolumeRenderer(occ3d.POINT_CLOUD_RANGE, tuple(args.render_size))
-    for frame in track(args.frames, 'Drawing'):
+    renderer = default_renderer(tuple(args.render_size))
+    for frame in track(frame_indices(args, dataset), 'Drawing'):
         batch = pseudo_collate([dataset[frame]])
         sample = batch['data_samples'][0]
         truth = sample.gt_occ.semantics
         mask = sample.gt_occ.mask_camera.bool()
         volumes = {'Ground truth': truth}
-        volumes.update((title, predict(model, batch))
+        volumes.update((title, logits_of(model, batch))
                        for title, model in models.items())
         labels = {
             title: volume.argmax(-1) if volume.dim() == 4 else volume
@@ -123,7 +261,6 @@ def main() -> None:
         }
         images = read_images(sample.metainfo['img_path'])
         name = f'{sample.metainfo["scene_name"]}, test frame {frame}'
-        out = Path(args.out_dir)
         occupancy = frame_page(
             images, {title: v.numpy() for title, v in labels.items()},
             title=name,
@@ -132,13 +269,23 @@ def main() -> None:
                 for title in models
             },
             visible=mask.numpy())
-        save_picture(out / f'occupancy_{frame}.png', occupancy)
+        save_picture(args.out_dir / f'occupancy_{frame}.png', occupancy)
         rendering = rendering_page(
             images, {title: depth for title, (depth, _) in renders.items()},
             {title: classes for title, (_, classes) in renders.items()},
             title=name)
-        save_picture(out / f'rendering_{frame}.png', rendering)
-    print(f'Pictures: {args.out_dir}')
+        save_picture(args.out_dir / f'rendering_{frame}.png', rendering)
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    if args.model and len(args.model) > 1:
+        compare(args)
+    elif args.out is not None and args.out.suffix == '.rrd':
+        record(args)
+    else:
+        draw_sheets(args)
+    print(f'Pictures: {args.out or args.out_dir}')
 
 
 if __name__ == '__main__':

@@ -3,12 +3,14 @@
 N cameras in the order of ``radocc_plugin.occ3d.CAMERAS``; pictures are RGB
 uint8.
 """
-from typing import Sequence
+from pathlib import Path
+from typing import Sequence, Union
 
 import cv2
 import numpy as np
 from matplotlib import colormaps
 
+from radocc_plugin.fileio import write_atomically
 from radocc_plugin.occ3d import CAMERAS, CLASSES, FREE, PALETTE
 from radocc_plugin.visualization.page import Page
 
@@ -117,6 +119,13 @@ def legend(classes: Sequence[int] = range(FREE),
         page.paste(swatch, x + 4, y + 5)
         page.write(CLASSES[label].replace('_', ' '), x + 24, y + 12, size=9)
     return page.to_array()
+
+
+def save_picture(path: Union[str, Path], picture: np.ndarray) -> None:
+    """Writes an RGB uint8 picture; the suffix decides the format."""
+    _, data = cv2.imencode(
+        Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    write_atomically(path, data.tobytes())
 
 
 def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -2,15 +2,12 @@
 
 N cameras in the order of ``radocc_plugin.occ3d.CAMERAS``.
 """
-from pathlib import Path
-from typing import Dict, Optional, Union
+from typing import Dict, Optional
 
-import cv2
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from radocc_plugin.fileio import write_atomically
 from radocc_plugin.occ3d import CAMERAS
 from radocc_plugin.visualization.images import (DEPTH_MAP, check_images,
                                                 colorize_depth,
@@ -158,10 +155,3 @@ def rendering_page(images: np.ndarray,
     names = legend(width=width)
     page.paste(names, 0, height - names.shape[0] - 8)
     return page.to_array()
-
-
-def save_picture(path: Union[str, Path], picture: np.ndarray) -> None:
-    """Writes an RGB uint8 picture; the suffix decides the format."""
-    _, data = cv2.imencode(
-        Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    write_atomically(path, data.tobytes())
