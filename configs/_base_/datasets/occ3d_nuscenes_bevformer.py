@@ -4,6 +4,9 @@
 _base_ = './occ3d_nuscenes.py'
 input_size = (900, 1600)
 can_bus = 'measured'
+# As published: weights tell the cameras apart by their places.
+cams = ('CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_FRONT_LEFT', 'CAM_BACK',
+        'CAM_BACK_LEFT', 'CAM_BACK_RIGHT')
 
 train_pipeline = [
     _base_.load_images,
@@ -24,8 +27,9 @@ teacher_test_pipeline = [
 
 train_dataloader = dict(
     batch_size=1,
-    dataset=dict(pipeline=train_pipeline, queue_length=4, can_bus=can_bus))
+    dataset=dict(
+        cams=cams, pipeline=train_pipeline, queue_length=4, can_bus=can_bus))
 val_dataloader = dict(
     sampler=dict(_delete_=True, type='radocc_plugin.SceneSampler'),
-    dataset=dict(pipeline=test_pipeline, can_bus=can_bus))
+    dataset=dict(cams=cams, pipeline=test_pipeline, can_bus=can_bus))
 test_dataloader = val_dataloader

@@ -1,0 +1,8 @@
+_base_ = [
+    './_base_/bevformer-occ_base.py',
+    '../../../configs/_base_/datasets/occ3d_nuscenes_bevformer.py',
+    './_base_/bevformer_24e.py',
+    '../../../configs/_base_/default_runtime.py',
+]
+# Published training starts from a detector's backbone (FCOS3D).
+load_from = 'checkpoints/r101_dcn_fcos3d_pretrain.pth'
