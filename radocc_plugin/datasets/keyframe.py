@@ -9,10 +9,12 @@ from typing import List, Sequence
 import numpy as np
 import torch
 from PIL import Image
+from pyquaternion import Quaternion
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import (INFO_VERSION, load_infos,
                                               save_infos)
+from radocc_plugin.datasets.poses import can_bus_vector
 from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
                                                      read_lidar_file)
 from radocc_plugin.fileio import write_atomically
@@ -61,6 +63,7 @@ def convert_keyframe(root_path: str, out_dir: str) -> str:
             scene_token=scene_name,
             prev='',
             next='',
+            can_bus=_can_bus(info),
             lidar_sweeps=[],
             occ_path=f'gts/{scene_name}/{info["token"]}/labels.npz')
 
@@ -76,6 +79,14 @@ def convert_keyframe(root_path: str, out_dir: str) -> str:
     path = osp.join(out_dir, 'radocc_infos_val.pkl')
     save_infos(infos, path)
     return path
+
+
+def _can_bus(info: dict) -> np.ndarray:
+    """The vector of a keyframe whose CAN bus messages are not known."""
+    pose = np.asarray(info['ego2global'])
+    # mmdet3d's pickles hold poses in single precision
+    rotation = Quaternion(matrix=pose[:3, :3], atol=1e-4)
+    return can_bus_vector(rotation.elements, pose[:3, 3])
 
 
 def _copy(root_path: str, name: str, out_dir: str, folder: str) -> str:
