@@ -86,10 +86,12 @@ def rotate_bev(bev: Tensor, bev_shape: Tuple[int, int], degrees: Tensor,
         indexing='ij')
     places = torch.stack((x, y), -1) - offset
     source = (turn[:, None, None] * places[:, :, None]).sum(-1) + offset
-    maps = bev.transpose(1, 2).unflatten(2, bev_shape)
+    # half precision cannot tell neighbouring cells apart
+    dtype = torch.promote_types(bev.dtype, torch.float32)
     turned = F.grid_sample(
-        maps, (source / (size / 2)).to(maps.dtype),
+        bev.to(dtype).transpose(1, 2).unflatten(2, bev_shape),
+        (source / (size / 2)).to(dtype),
         mode='nearest',
         padding_mode='zeros',
         align_corners=False)
-    return turned.flatten(2).transpose(1, 2)
+    return turned.to(bev.dtype).flatten(2).transpose(1, 2)

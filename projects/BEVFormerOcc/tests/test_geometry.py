@@ -161,12 +161,14 @@ def test_a_standing_thing_is_found_in_the_previous_bev(yaw, turn, way, signs):
     thing = np.array([12.2, -7.8, 0, 1])  # previous ego frame, cell centre
     previous_bev = torch.zeros(cells, cells)
     column, row = ((bda @ thing)[:2] - low) / (high - low) * cells
-    previous_bev[int(row), int(column)] = 1
+    # nearest cells may miss a single one
+    previous_bev[int(row) - 1:int(row) + 2,
+                 int(column) - 1:int(column) + 2] = 1
     turned = rotate_bev(
         previous_bev.view(1, -1, 1).expand(-1, -1, 2), (cells, cells),
         bev_angle(can_bus, bda[None]), (cells / 2, cells / 2))[0, :, 0]
     found = turned.view(cells, cells).nonzero().double().flip(1) + 0.5
-    assert len(found)  # nearest cells: one or two
+    assert 5 <= len(found) <= 13
     now = (bda @ previous2current @ thing)[:2]
     shift = bev_shift(can_bus, bda[None], POINT_CLOUD_RANGE, 'ego')[0]
     place = ((now - low) / (high - low) + shift.numpy()) * cells
