@@ -43,9 +43,6 @@ class BEVFormerOcc(BaseModel):
     BEVFormer, arXiv 2203.17270; CVPR2023-Occ @4781df9.
     """
 
-    # Where the distiller picks up the logits.
-    occ_tap = dict(module='pts_bbox_head', layout='b x y z c')
-
     def __init__(self,
                  img_backbone: dict,
                  img_neck: dict,
@@ -61,6 +58,15 @@ class BEVFormerOcc(BaseModel):
         self.grid_mask = GridMask() if use_grid_mask else nn.Identity()
         self.video_test_mode = video_test_mode
         self.stream = SceneStream()
+
+    @property
+    def occ_tap(self) -> dict:
+        """Where the distiller picks up the logits, see ``OccTap``."""
+        weight = self.pts_bbox_head.class_weight
+        return dict(
+            module='pts_bbox_head',
+            layout='b x y z c',
+            class_weight=None if weight is None else weight.tolist())
 
     def train(self, mode: bool = True) -> 'BEVFormerOcc':
         """As usual; training makes what ``stream`` remembers worthless."""

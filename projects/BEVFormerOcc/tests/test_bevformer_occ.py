@@ -53,6 +53,8 @@ def test_the_tap_sees_the_logits_of_the_current_frame_alone(model):
     handle.remove()
     assert model.occ_tap['layout'] == 'b x y z c'
     assert len(outputs) == 1 and outputs[0] is logits
+    assert model.occ_tap['class_weight'] == \
+        model.pts_bbox_head.class_weight.tolist()
 
 
 @pytest.mark.parametrize('use_mask', [False, True])
