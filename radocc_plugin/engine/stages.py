@@ -120,9 +120,10 @@ def find_stages(model: nn.Module,
     """Stages of a model: name -> object and method.
 
     These are the modules right inside the model, the depth net of a view
-    transformer, and ``loss`` of modules that have one, method or module. Of a
-    distiller they are those of student and teacher, the ray walk (``trace``),
-    the renderer, and every consistency loss.
+    transformer, the transformer of a head, and ``loss`` of modules that have
+    one, method or module. Of a distiller they are those of student and
+    teacher, the ray walk (``trace``), the renderer, and every consistency
+    loss.
     """
     if hasattr(model, 'student') and hasattr(model, 'teacher'):
         stages = {
@@ -141,8 +142,9 @@ def find_stages(model: nn.Module,
         if name == 'data_preprocessor':
             continue
         stages[name] = (module, 'forward')
-        if isinstance(getattr(module, 'depth_net', None), nn.Module):
-            stages[f'{name}.depth_net'] = (module.depth_net, 'forward')
+        for part in ('depth_net', 'transformer'):
+            if isinstance(getattr(module, part, None), nn.Module):
+                stages[f'{name}.{part}'] = (getattr(module, part), 'forward')
         loss = getattr(module, 'loss', None)
         if isinstance(loss, nn.Module):
             stages[f'{name}.loss'] = (loss, 'forward')
