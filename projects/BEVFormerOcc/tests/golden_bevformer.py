@@ -4,7 +4,8 @@ import torch
 
 from projects.BEVFormerOcc.bevformer_occ import (BEVFormerEncoder,
                                                  BEVFormerOcc,
-                                                 BEVFormerOccHead, Frame)
+                                                 BEVFormerOccHead, Frame,
+                                                 PreviousBEV)
 
 HEAD = 'pts_bbox_head.'
 
@@ -142,5 +143,4 @@ def as_map(bev, bev_shape):
 
 
 def previous_of(bev):
-    from projects.BEVFormerOcc.bevformer_occ import PreviousBEV
     return PreviousBEV(bev, torch.ones(len(bev), dtype=torch.bool))
