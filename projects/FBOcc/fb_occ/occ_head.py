@@ -1,0 +1,139 @@
+"""Occupancy head: a fine volume from levels that are weighed voxel by voxel.
+
+B batch, L levels, C channels, K = 1 + Occ3D's classes, X Y Z fine grid.
+"""
+from typing import Dict, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from radocc_plugin.losses.occupancy import zero_nonfinite
+from radocc_plugin.occ3d import NUM_CLASSES, UNLABELLED
+from radocc_plugin.registry import MODELS
+
+VOID = 1  # classes in front of Occ3D's
+
+
+@MODELS.register_module()
+class FBOccHead(BaseModule):
+    """Predicts a grid twice as fine as that of the finest level.
+
+    Logits have a void class, which no voxel is labelled with, in front of
+    Occ3D's. Parameters are named as in FB-OCC's ``OccHead``.
+
+    Args:
+        in_channels: Channels of every level.
+        channels: Channels C on the fine grid.
+        hidden_channels: Channels before logits and level weights.
+        num_levels: Levels L of the pyramid.
+        upsample: Each cell of the fine grid is predicted as ``upsample`` ** 3
+            voxels by the last convolution; 1 as published.
+        losses: Configs of ``loss(logits, labels, mask)`` by name, on K
+            classes; a loss ``x`` is returned as ``loss_x``.
+        with_cp: Whether the weighted levels are computed again in the backward
+            pass instead of kept, which saves L volumes on the fine grid.
+    """
+
+    def __init__(self,
+                 losses: Dict[str, dict],
+                 in_channels: int = 256,
+                 channels: int = 128,
+                 hidden_channels: int = 64,
+                 num_levels: int = 3,
+                 upsample: int = 1,
+                 with_cp: bool = False,
+                 init_cfg=None) -> None:
+        super().__init__(init_cfg)
+        self.deblock = nn.Sequential(
+            nn.ConvTranspose3d(in_channels, channels, 2, 2, bias=False),
+            *_norm_relu(channels))
+        self.occ_convs = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv3d(in_channels, channels, 3, padding=1, bias=False),
+                *_norm_relu(channels)) for _ in range(num_levels))
+        self.voxel_soft_weights = _per_voxel(channels, hidden_channels,
+                                             1 + num_levels)
+        self.upsample = upsample
+        self.occ_pred_conv = _per_voxel(channels, hidden_channels,
+                                        (VOID + NUM_CLASSES) * upsample**3)
+        self.losses = nn.ModuleDict(
+            {name: MODELS.build(loss)
+             for name, loss in losses.items()})
+        self.with_cp = with_cp
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Logits (B, K, Y, X, Z) of levels (B, in_channels, Y_i, X_i, Z_i).
+
+        Args:
+            levels: Finest first; the finest has half the cells of the fine
+                grid on each axis.
+        """
+        fine = self.deblock(levels[0])
+        weights = self.voxel_soft_weights(fine).softmax(1)
+        levels = [conv(x) for conv, x in zip(self.occ_convs, levels)]
+        if self.with_cp and fine.requires_grad:
+            mixed = checkpoint(
+                mix_levels, weights, fine, *levels, use_reentrant=False)
+        else:
+            mixed = mix_levels(weights, fine, *levels)
+        return split_cells(self.occ_pred_conv(mixed), self.upsample)
+
+    def loss(self, logits: Tensor,
+             data_samples: Sequence) -> Dict[str, Tensor]:
+        """Losses over the labelled voxels that a camera sees.
+
+        Args:
+            logits: Shape (B, K, Y, X, Z); NaN and infinity count as 0, as
+                published.
+            data_samples: Samples with ``gt_occ``.
+        """
+        logits = zero_nonfinite(logits.permute(0, 3, 2, 4, 1))
+        labels = torch.stack([s.gt_occ.semantics for s in data_samples]).long()
+        mask = torch.stack([s.gt_occ.mask_camera for s in data_samples])
+        labels = torch.where(labels == UNLABELLED, labels, labels + VOID)
+        return {
+            f'loss_{name}': loss(logits, labels, mask)
+            for name, loss in self.losses.items()
+        }
+
+
+def mix_levels(weights: Tensor, *levels: Tensor) -> Tensor:
+    """Sum of levels, resized to the first, weighted voxel by voxel.
+
+    Args:
+        weights: Shape (B, L, Y, X, Z).
+        levels: L volumes; the first has shape (B, C, Y, X, Z).
+    """
+    mixed = 0
+    for weight, level in zip(weights.split(1, dim=1), levels):
+        if level.shape[-3:] != weight.shape[-3:]:
+            level = F.interpolate(
+                level,
+                size=weight.shape[-3:],
+                mode='trilinear',
+                align_corners=False)
+        mixed = mixed + weight * level
+    return mixed
+
+
+def split_cells(logits: Tensor, factor: int) -> Tensor:
+    """Cells (B, K * factor ** 3, Y, X, Z) as factor ** 3 voxels each."""
+    if factor == 1:
+        return logits
+    batch, _, *shape = logits.shape
+    voxels = logits.view(batch, -1, factor, factor, factor, *shape)
+    voxels = voxels.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return voxels.reshape(batch, -1, *(n * factor for n in shape))
+
+
+def _norm_relu(channels: int) -> Sequence[nn.Module]:
+    return nn.BatchNorm3d(channels), nn.ReLU(inplace=True)
+
+
+def _per_voxel(channels: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(channels, hidden, 1, bias=False), *_norm_relu(hidden),
+        nn.Conv3d(hidden, outputs, 1, bias=False))
