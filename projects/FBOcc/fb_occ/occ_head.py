@@ -2,7 +2,7 @@
 
 B batch, L levels, C channels, K = 1 + Occ3D's classes, X Y Z fine grid.
 """
-from typing import Dict, Sequence
+from typing import Dict, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,17 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from radocc_plugin.losses.occupancy import zero_nonfinite
-from radocc_plugin.occ3d import NUM_CLASSES, UNLABELLED
+from radocc_plugin.losses.common import visible_rows
+from radocc_plugin.losses.lovasz import lovasz_softmax
+from radocc_plugin.losses.occupancy import (class_balanced_weights, focal_loss,
+                                            labelled_mask, radial_weights,
+                                            zero_nonfinite)
+from radocc_plugin.losses.scene_class_affinity import geo_scal, sem_scal
+from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
 
 VOID = 1  # classes in front of Occ3D's
+LOSS_WEIGHTS = dict(focal=100.0, sem_scal=1.0, geo_scal=1.0, lovasz=1.0)
 
 
 @MODELS.register_module()
@@ -31,19 +37,22 @@ class FBOccHead(BaseModule):
         num_levels: Levels L of the pyramid.
         upsample: Each cell of the fine grid is predicted as ``upsample`` ** 3
             voxels by the last convolution; 1 as published.
-        losses: Configs of ``loss(logits, labels, mask)`` by name, on K
-            classes; a loss ``x`` is returned as ``loss_x``.
+        loss_weights: Weights that differ from ``LOSS_WEIGHTS``, the published
+            ones; 0 leaves a loss out.
         with_cp: Whether the weighted levels are computed again in the backward
             pass instead of kept, which saves L volumes on the fine grid.
+
+    Raises:
+        ValueError: If ``loss_weights`` names another loss.
     """
 
     def __init__(self,
-                 losses: Dict[str, dict],
                  in_channels: int = 256,
                  channels: int = 128,
                  hidden_channels: int = 64,
                  num_levels: int = 3,
                  upsample: int = 1,
+                 loss_weights: Optional[Dict[str, float]] = None,
                  with_cp: bool = False,
                  init_cfg=None) -> None:
         super().__init__(init_cfg)
@@ -59,9 +68,15 @@ class FBOccHead(BaseModule):
         self.upsample = upsample
         self.occ_pred_conv = _per_voxel(channels, hidden_channels,
                                         (VOID + NUM_CLASSES) * upsample**3)
-        self.losses = nn.ModuleDict(
-            {name: MODELS.build(loss)
-             for name, loss in losses.items()})
+        unknown = set(loss_weights or ()) - set(LOSS_WEIGHTS)
+        if unknown:
+            raise ValueError('occupancy_head.loss_weights takes '
+                             f'{sorted(LOSS_WEIGHTS)}, got {sorted(unknown)}')
+        self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
+        self.register_buffer(
+            'class_weight',
+            class_balanced_weights(void_first=True),
+            persistent=False)
         self.with_cp = with_cp
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -90,13 +105,26 @@ class FBOccHead(BaseModule):
                 published.
             data_samples: Samples with ``gt_occ``.
         """
-        logits = zero_nonfinite(logits.permute(0, 3, 2, 4, 1))
         labels = torch.stack([s.gt_occ.semantics for s in data_samples]).long()
         mask = torch.stack([s.gt_occ.mask_camera for s in data_samples])
-        labels = torch.where(labels == UNLABELLED, labels, labels + VOID)
+        radial = radial_weights(labels.shape[1:3]).to(logits.device)
+        mask = labelled_mask(labels, mask)
+        # The visible voxels are looked up once for all losses.
+        rows = zero_nonfinite(
+            visible_rows(logits.permute(0, 3, 2, 4, 1), mask))
+        target = labels[mask] + VOID
+        losses = dict(
+            focal=lambda: focal_loss(
+                rows,
+                target,
+                class_weight=self.class_weight,
+                voxel_weight=radial[..., None].expand_as(labels)[mask]),
+            sem_scal=lambda: sem_scal(rows, target, void_index=0),
+            geo_scal=lambda: geo_scal(rows, target),
+            lovasz=lambda: lovasz_softmax(rows, target))
         return {
-            f'loss_{name}': loss(logits, labels, mask)
-            for name, loss in self.losses.items()
+            f'loss_{name}': weight * losses[name]()
+            for name, weight in self.loss_weights.items() if weight
         }
 
 

@@ -5,12 +5,6 @@ from projects.BEVDetOcc.bevdet_occ import ViewGeometry
 from projects.FBOcc.fb_occ import FBOcc
 from radocc_plugin.structures import OccDataSample
 
-LOSSES = dict(
-    focal=dict(
-        type='radocc_plugin.OccFocal',
-        class_weight='balanced_with_void',
-        radial=True))
-
 
 def geometry_of(case) -> ViewGeometry:
     """Calibration of a case."""
@@ -113,8 +107,7 @@ def head_of(published: dict) -> dict:
         in_channels=width,
         channels=width // 2,
         hidden_channels=width // 4,
-        num_levels=published['num_level'],
-        losses=LOSSES)
+        num_levels=published['num_level'])
 
 
 def build_detector(case) -> FBOcc:
