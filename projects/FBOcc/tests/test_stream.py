@@ -30,12 +30,12 @@ def drive(frame):
     return matrix
 
 
-def make_frames(sequence, length=3):
+def make_frames(sequence, length=3, size=SIZE):
     """Batches of one frame each of a sequence."""
     frames = []
     for frame in range(length):
         inputs, samples = make_batch(
-            seed=100 * sequence + frame, size=SIZE)
+            seed=100 * sequence + frame, size=size)
         samples[0].set_metainfo(
             dict(
                 token=f'{sequence}/{frame}',
