@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from projects.BEVDetOcc.tests.test_checkpoints import read_key_list
-from projects.conftest import ROOT, build_model, load_config, make_batch
+from projects.conftest import (DRIVEABLE, ROOT, build_model, load_config,
+                               make_batch)
 from projects.FBOcc.fb_occ import FBOcc, FBOccHead, HistoryScheduleHook
-from projects.FBOcc.fb_occ.attention import depth_likelihood
+from projects.FBOcc.fb_occ.attention import (deformable_attention,
+                                             depth_likelihood)
 from projects.FBOcc.fb_occ.occ_head import mix_levels, split_cells
 from projects.FBOcc.tests.test_stream import make_frames
 from radocc_plugin.distillation.tap import build_tap
@@ -149,11 +151,38 @@ def test_likelihood_is_that_of_the_bin_between_pixels():
     torch.testing.assert_close(likelihood[0], expected)
 
 
-def test_every_learned_parameter_gets_a_gradient():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+def test_both_forms_of_deformable_attention_agree():
+    torch.manual_seed(0)
+    value, locations, weights = torch.randn(
+        1, 5, 7, 2, 8), torch.rand(1, 9, 2, 4, 2), torch.rand(1, 9, 2, 4)
+    results = []
+    for device in ('cpu', 'cuda'):
+        tensors = [
+            x.to(device).requires_grad_()
+            for x in (value, locations, weights)
+        ]
+        out = deformable_attention(*tensors)
+        grads = torch.autograd.grad(out.square().sum(), tensors)
+        results.append([x.cpu() for x in (out.detach(), *grads)])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_few_steps_learn_and_every_learned_parameter_gets_a_gradient():
     model = build_model(TINY, **{'occupancy_head.loss_weights.lovasz': 1.0})
-    for frame in make_frames(0, length=2):
-        losses = model(*frame, mode='loss')
-    sum(losses.values()).backward()
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    history = []
+    for inputs, samples in make_frames(0):
+        occ = samples[0].gt_occ
+        occ.semantics[:] = FREE
+        occ.semantics[:, :, :3] = DRIVEABLE
+        losses = model(inputs, samples, mode='loss')
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        history.append(float(losses['loss_focal'].detach()))
+    assert history[-1] < 0.9 * history[0]
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name

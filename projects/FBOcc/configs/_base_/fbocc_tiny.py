@@ -1,4 +1,4 @@
-# FB-OCC for two CPU cores: two past frames, few channels.
+# FB-OCC for two CPU cores: four past frames, few channels.
 _base_ = './fbocc_r50.py'
 model = dict(
     data_preprocessor=dict(channel_order='rgb'),
@@ -31,7 +31,7 @@ model = dict(
         hidden_channels=16,
         upsample=2,
         # The published ratios, on the scale of the cross entropy for which
-        # RadOcc's weights were chosen; Lovasz would take half of a step.
+        # RadOcc's weights were chosen; Lovasz would take a third of a step.
         loss_weights=dict(
             focal=25.0, sem_scal=0.25, geo_scal=0.25, lovasz=0.0),
         with_cp=False))
