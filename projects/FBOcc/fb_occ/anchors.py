@@ -55,13 +55,14 @@ def project_anchors(points: Tensor, geometry: ViewGeometry,
     """Projects the anchors of the augmented-ego frame into all cameras.
 
     Args:
-        points: Shape (Q, A, 3), float32.
+        points: Shape (Q, A, 3); projected in float64.
         geometry: Calibration of the batch.
         image_size: Height and width of the augmented images.
         depth_bins: ``(first, end, step)`` in metres.
     """
     height, width = image_size
     first, end, step = depth_bins
+    points = points.double()
     ego2cam = torch.linalg.inv(geometry.cam2augmented_ego())
     ego2img = (geometry.cam2img @ ego2cam[..., :3, :]).to(points.device)
     pixel_map = geometry.img_aug_mat[..., :2, [0, 1, 3]].to(points)
@@ -77,4 +78,4 @@ def project_anchors(points: Tensor, geometry: ViewGeometry,
     bins = ((depth - first) / step).floor().clamp(
         0, len(torch.arange(first, end, step)) - 1).long()
     return Anchors(*(values.unflatten(2, points.shape[:2])
-                     for values in (positions, seen, bins)))
+                     for values in (positions.float(), seen, bins)))

@@ -162,5 +162,5 @@ def depth_likelihood(depth: Tensor, positions: Tensor,
     """
     grid = 2 * positions[None] - 1
     sampled = F.grid_sample(
-        depth[None], grid.to(depth), align_corners=False)  # (1, D, V, A)
+        depth[None], grid, align_corners=False)  # (1, D, V, A)
     return sampled[0].gather(0, bins[None])[0]
