@@ -22,18 +22,25 @@ def _negative_log(ratio: Tensor) -> Tensor:
     return -(ratio + EPS * shift).log()
 
 
-def _affinity(probability: Tensor, target: Tensor) -> Tensor:
-    """Sum of the three terms for one class: (V,), (V,) -> scalar."""
+def _affinity(hit: Tensor, predicted: Tensor, present: int,
+              total: int) -> Tensor:
+    """Sum of the three terms for one class.
+
+    Args:
+        hit: Sum of its probability over its voxels, a scalar.
+        predicted: Sum of its probability over all voxels, a scalar.
+        present: Number of its voxels.
+        total: Number of all voxels.
+    """
     terms: List[Tensor] = []
     # Without the class both terms are constants; the reference adds 11.5 each.
-    if float(target.sum()) > 0:
-        hit = (probability * target).sum()
-        if float(probability.detach().sum()) > 0:
-            terms.append(hit / (probability.sum() + EPS))
-        terms.append(hit / (target.sum() + EPS))
-    rest = 1 - target
-    if float(rest.sum()) > 0:
-        terms.append(((1 - probability) * rest).sum() / (rest.sum() + EPS))
+    if present > 0:
+        if float(predicted.detach()) > 0:
+            terms.append(hit / (predicted + EPS))
+        terms.append(hit / (present + EPS))
+    rest = total - present
+    if rest > 0:
+        terms.append((rest - (predicted - hit)) / (rest + EPS))
     return _negative_log(torch.stack(terms)).sum()
 
 
@@ -65,10 +72,15 @@ def sem_scal(logits: Tensor,
     """
     rows, target = visible_voxels(logits, labels, mask)
     probability = rows.softmax(1)
+    predicted = probability.sum(0)
+    of_label = probability.gather(1, target[:, None]).squeeze(1)
     left_out = {free_index % logits.shape[-1], void_index}
     losses = [
-        _affinity(probability[:, index], (target == index).to(rows.dtype))
-        for index in target.unique().tolist() if index not in left_out
+        _affinity((of_label * (target == index)).sum(), predicted[index],
+                  count, len(target))
+        for index, count in zip(*(
+            values.tolist() for values in target.unique(return_counts=True)))
+        if index not in left_out
     ]
     return torch.stack(losses).mean() if losses else connected_zero(logits)
 
@@ -100,4 +112,6 @@ def geo_scal(logits: Tensor,
         return connected_zero(logits)
     free = free_index % logits.shape[-1]
     occupied = 1 - rows.softmax(1)[:, free]
-    return _affinity(occupied, (target != free).to(rows.dtype))
+    present = target != free
+    return _affinity((occupied * present).sum(), occupied.sum(),
+                     int(present.sum()), len(target))

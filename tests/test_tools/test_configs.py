@@ -79,7 +79,8 @@ def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
             config[loader].dataset.get('key_ego', 'lidar')
             for config in (twin, teacher)
         ]
-        assert frames[0] == frames[1]
+        expected = 'CAM_FRONT' if 'fbocc_r50' in path.stem else frames[0]
+        assert frames == [expected, expected]
     lidar = [
         'radocc_plugin.LoadLidarPoints', 'radocc_plugin.PointsToDepthMaps'
     ]
@@ -111,7 +112,9 @@ def test_distilled_config_builds(path):
     assert isinstance(model, RadOccDistiller)
     teacher = Config.fromfile(ROOT / model.teacher.config).model.occ_head
     student = Config.fromfile(path).model.student
-    student = student.get('occ_head') or student.pts_bbox_head
+    student = student.get('occ_head') or student.get('pts_bbox_head')
+    if student is None:  # FB-OCC's weights shift no probability
+        return
     # A head on BEV maps differs from the teacher's in all but the loss.
     names = ('class_weight', ) if student.type != teacher.type else teacher
     assert all(student.get(name) == teacher.get(name) for name in names)
