@@ -79,7 +79,8 @@ def parse_args(argv=None):
     parser.add_argument(
         '--update',
         metavar='MARKDOWN',
-        help=f'rewrites the table between {START} and {END} of this file')
+        help=f'rewrites the table between {START}, with the name of the suite '
+        f'behind start if the file has several, and {END} of this file')
     args = parser.parse_args(argv)
     if args.seeds is not None and args.seeds < 1:
         parser.error(f'--seeds takes a number of seeds, got {args.seeds}')
@@ -121,20 +122,26 @@ def record_paths(patterns):
     return paths
 
 
-def update_between_markers(path, markdown):
+def update_between_markers(path, markdown, suite=None):
     """Replaces what a Markdown file has between the results markers.
+
+    A file with several tables has markers with the names of their suites,
+    ``<!-- results:start NAME -->``.
 
     Raises:
         ValueError: If the file lacks the markers.
     """
     text = Path(path).read_text()
-    before, start, rest = text.partition(START)
+    start = START.replace('start', f'start {suite}')
+    if start not in text:
+        start = START
+    before, found, rest = text.partition(start)
     _, end, after = rest.partition(END)
-    if not start or not end:
+    if not found or not end:
         raise ValueError(f'{path}: takes a line {START} and, below it, a line '
                          f'{END}')
     write_atomically(path,
-                     f'{before}{START}\n\n{markdown}\n{END}{after}')
+                     f'{before}{start}\n\n{markdown}\n{END}{after}')
 
 
 def run_suite(suite: Suite, args, console: Console) -> None:
@@ -222,7 +229,7 @@ def main(argv=None):
             write_atomically(Path(args.out) / name, text)
         console.print(f'{Path(args.out) / "table.md"}, .html and .csv written')
     if args.update:
-        update_between_markers(args.update, markdown)
+        update_between_markers(args.update, markdown, suite and suite.name)
 
 
 if __name__ == '__main__':

@@ -100,8 +100,9 @@ def test_backends_that_do_not_run_are_named(name, device, error, message):
         get_backend(name, torch.device(device))
 
 
-def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, caplog):
+def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, tmp_path):
     from radocc_plugin.rendering import backends
+    monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
     monkeypatch.setenv('CXX', 'no-such-compiler')
     cpp._extension.cache_clear()
     cpp.why_not_compiled.cache_clear()
@@ -116,15 +117,31 @@ def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, caplog):
     cpp.why_not_compiled.cache_clear()
 
 
-def test_a_build_that_was_killed_does_not_block_the_next():
-    """It leaves torch's mark of a running build behind."""
+def test_a_build_that_was_killed_leaves_nothing_for_the_next_to_wait_for(
+        monkeypatch, tmp_path):
+    """Its lock file, and a folder with torch's mark of a running build."""
+    monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
+    built = []
+
+    def build(name, folder, flags):
+        built.append(name)
+        (Path(folder) / 'lock').touch()
+        raise KeyboardInterrupt if len(built) == 1 else RuntimeError('second')
+
+    monkeypatch.setattr(cpp, '_build', build)
+    cpp._extension.cache_clear()
+    with pytest.raises(KeyboardInterrupt):
+        cpp._extension()
+    with pytest.raises(RuntimeError, match='second'):
+        cpp._extension()
+    assert len(set(built)) == 1
+    assert not list(tmp_path.glob('*.so'))
+    cpp._extension.cache_clear()
+
+
+def test_what_was_built_is_loaded_without_building(monkeypatch):
     if cpp.why_not_compiled():
         pytest.skip(cpp.why_not_compiled())
-    folder = Path(cpp._extension().__file__).parent
-    (folder / 'lock').touch()
-    code = ('from radocc_plugin.rendering.backends import cpp\n'
-            'assert cpp.why_not_compiled() is None')
-    path = os.pathsep.join(p or os.getcwd() for p in sys.path)
-    subprocess.run([sys.executable, '-c', code], check=True, timeout=300,
-                   env=dict(os.environ, PYTHONPATH=path))
-    assert not (folder / 'lock').exists()
+    monkeypatch.setattr(cpp, '_build', None)
+    cpp._extension.cache_clear()
+    assert cpp._extension().render

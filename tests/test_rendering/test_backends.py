@@ -342,6 +342,37 @@ def test_rays_on_planes_edges_and_corners_are_inside_the_lower_side_only(
     assert torch.equal(got[2] == 1, want[2] == 1)
 
 
+@pytest.mark.parametrize('grid, origins, directions', [
+    # through inner edges, which rounding puts 1e-15 before the outer face
+    (VoxelGrid((-40., -40., -1., 40., 40., 5.4), (200, 200, 16)),
+     [[0., -40 + 0.4 * k, 0.2 * k - 0.6] for k in range(1, 20)],
+     [[40., 0.4 * j, 0.] for j in range(1, 20)]),
+    (VoxelGrid((-40., -40., -1., 40., 40., 5.4), (200, 200, 16)),
+     [[0., -7.2, 1.3]] * 19, [[1., -0.12, 0.05 * j] for j in range(19)]),
+    # out of the face 5e-10 m away
+    (VoxelGrid((-2.**-30, 0., 0., 1., 1., 1.), (2, 2, 2)),
+     [[-2.**-31, .5, .5]], [[-1., 0., 0.]]),
+])
+def test_the_last_stretch_of_a_ray_ends_it_however_short(
+        geometry_of, volume_of, backend, grid, origins, directions):
+    """A walk that waits for it to pass would never end."""
+    geometry = geometry_of(len(origins))
+    geometry = replace(
+        geometry,
+        rays=replace(
+            geometry.rays,
+            origins=torch.tensor(origins),
+            directions=torch.tensor(directions)),
+        grid=grid)
+    density = torch.full((grid.num_voxels * geometry.num_volumes, ), 1e-3)
+    values = torch.ones(len(density), 3)
+    got, want = (render(density, values, geometry, backend=b, **extra)
+                 for b, extra in ((backend, EXACT), ('reference', {})))
+    for a, b in zip(got, want):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4,
+                                   check_dtype=False)
+
+
 @pytest.mark.parametrize('density', [float('inf'), 1e12])
 def test_infinite_density_is_a_wall_and_leaves_other_rays_alone(
         geometry_of, volume_of, backend, density):
@@ -408,9 +439,8 @@ def test_memory_stays_flat_over_200_steps_with_changing_rays(
     resident = []
     for step in range(200):
         geometry = renderer.trace(cameras, (10, 10, 4), generator)
-        with torch.no_grad():
-            teacher = renderer(target, geometry)
-        student = renderer(logits, geometry)
+        teacher, student = renderer.render_pair((target, None),
+                                                (logits, None), geometry)
         loss = student.depth.sum() + student.ray_kl(teacher).sum()
         (loss + student.semantics.square().sum()).backward()
         logits.grad = None

@@ -4,8 +4,10 @@ import shutil
 import sys
 from functools import lru_cache
 from hashlib import sha256
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Optional
+from tempfile import TemporaryDirectory
+from typing import List, Optional
 
 import torch
 from filelock import FileLock
@@ -29,38 +31,48 @@ _FLAGS = {
 @lru_cache(maxsize=None)
 def _extension():
     from torch.utils import cpp_extension
-    compiler = cpp_extension.get_cxx_compiler()
-    if shutil.which(compiler) is None:
-        raise RuntimeError(f'no C++ compiler {compiler!r} was found; install '
-                           'one (such as g++) or set CXX')
-    if not cpp_extension.is_ninja_available():
-        raise RuntimeError('ninja was not found; pip install ninja')
     capability = torch.backends.cpu.get_cpu_capability()
     digest = sha256(
         f'{sys.version} {torch.__version__} {capability} {_FLAGS}'.encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.read_bytes())
     name = f'radocc_render_{digest.hexdigest()[:12]}'
-    folder = Path(
+    library = Path(
         os.environ.get('TORCH_EXTENSIONS_DIR')
-        or cpp_extension.get_default_build_root()) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    print_log('Loading the compiled renderer; the first time, building it '
-              'takes about a minute', logger='current')
-    # One process builds, the others wait. torch marks a build by a file that
-    # stays if the build is killed, and waits for its end forever; this lock
-    # ends with its process, so that a mark under it is such a leftover.
-    with FileLock(str(folder.with_suffix('.lock'))):
-        (folder / 'lock').unlink(missing_ok=True)
-        return cpp_extension.load(
-            name=name,
-            sources=[str(_SOURCES / 'module.cpp')],
-            extra_cflags=[
-                '-O3', '-fopenmp', '-fno-math-errno', '-fno-trapping-math',
-                *_FLAGS.get(capability, [])
-            ],
-            extra_ldflags=['-fopenmp'],
-            build_directory=str(folder))
+        or cpp_extension.get_default_build_root()) / f'{name}.so'
+    library.parent.mkdir(parents=True, exist_ok=True)
+    # One process builds, in a folder of its own, and the others wait; torch's
+    # own mark of a running build outlives a build that is killed.
+    with FileLock(str(library.with_suffix('.lock'))):
+        if not library.is_file():
+            with TemporaryDirectory(dir=library.parent) as folder:
+                _build(name, folder, _FLAGS.get(capability, []))
+                os.replace(Path(folder) / library.name, library)
+    spec = spec_from_file_location(name, library)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _build(name: str, folder: str, flags: List[str]) -> None:
+    from torch.utils import cpp_extension
+    compiler = cpp_extension.get_cxx_compiler()
+    if shutil.which(compiler) is None:
+        raise RuntimeError(f'no C++ compiler {compiler!r} was found; install '
+                           'one (such as g++) or set CXX')
+    if not cpp_extension.is_ninja_available():
+        raise RuntimeError('ninja was not found; pip install ninja')
+    print_log('Building the compiled renderer, once; it takes about a minute',
+              logger='current')
+    cpp_extension.load(
+        name=name,
+        sources=[str(_SOURCES / 'module.cpp')],
+        extra_cflags=[
+            '-O3', '-fopenmp', '-fno-math-errno', '-fno-trapping-math', *flags
+        ],
+        extra_ldflags=['-fopenmp'],
+        build_directory=folder,
+        is_python_module=False)
 
 
 @lru_cache(maxsize=None)

@@ -148,7 +148,8 @@ void render_packet_backward(const Rays& rays, int64_t index,
       for (int i = lane; i < kTile; i += kLanes) {
         const T grad = slope[i] * tile.length[i];
         const T weight = light.entry[i] * light.hit[i];
-        if (grad != 0 || weight != 0)
+        // a slope that is no number is that of its own crossings only
+        if (tile.length[i] > 0 && (grad != 0 || weight != 0))
           add(Crossing<T>{tile.voxel[i], int32_t(packet.ray[lane]), weight,
                           grad});
       }

@@ -104,8 +104,9 @@ struct Packet {
       fars[i] = far;
       extents[i] = extent;
       lengths[i] = extent * speed[i];
-      near[i] = valid ? far : near[i];
       const bool inside = plane < end[i];
+      // the last stretch ends the ray however short it is
+      near[i] = valid | !inside ? far : near[i];
       const bool x = inside & (next[0][i] == plane);
       const bool y = inside & !x & (next[1][i] == plane);
       const bool z = inside & !x & !y;
