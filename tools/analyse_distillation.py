@@ -7,9 +7,10 @@ CONFIG is that of a distilled student; --student is a checkpoint of it or of
 the plain student (random weights without). Three tables come out:
 
 - how far the teacher is ahead: both masked mIoUs on the same samples;
-- the gradient of every loss at the student's logits: its norm, the ratio to
-  the student's own occupancy loss, the cosine between the two, and how much
-  of it (squares) falls on voxels that have labels;
+- the gradient of every loss, at its full weight, at the student's logits: its
+  norm, the ratio to the student's own occupancy loss and the cosine between
+  the two (on frames with labels), and how much of it (squares) falls on
+  voxels that have labels;
 - which rays carry the divergence of the rendered depths, by the distance
   where the teacher's ray ends.
 
@@ -31,7 +32,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -43,7 +44,7 @@ from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.losses import ModelOutputs
+from radocc_plugin.losses import DistillBatch, ModelOutputs
 from radocc_plugin.registry import DATASETS, MODELS
 
 DISTANCES = (0.0, 10.0, 20.0, 40.0)  # metres along the optical axis
@@ -107,7 +108,7 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             continue
         rows[name] = dict(value=losses[name].item(), norm=norm.item(),
                           visible=(gradient[mask].norm() / norm).item()**2)
-        if reference is not None:
+        if reference is not None and reference.norm() > 0:
             rows[name]['ratio'] = (norm / reference.norm()).item()
             rows[name]['cosine'] = torch.cosine_similarity(
                 gradient.flatten(), reference.flatten(), dim=0).item()
@@ -120,9 +121,14 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             name: confusion_matrix(labels, output.occ_logits.argmax(-1), mask)
             for name, output in outputs.items()
         }
+        generator = torch.Generator().manual_seed(0)
+        draws_segments = model.renderer.ray_sampler == 'segments'
+        batch = DistillBatch.from_data_samples(
+            samples, model.losses.values(), device, generator,
+            needs=('segments', ) if draws_segments else ())
         geometry = model.renderer.trace(
             Cameras.from_data_samples(samples, device), logits.shape[1:4],
-            torch.Generator().manual_seed(0))
+            generator, points=inputs.get('points'), segments=batch.segments)
         theirs, ours = model.renderer.render_pair(
             *(model.rendered_volumes(output, name)
               for name, output in outputs.items()), geometry)
@@ -211,11 +217,27 @@ def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
     if args.teacher:
         config.model.teacher.checkpoint = args.teacher
     model = MODELS.build(config.model)
+    # all losses at their full weights, whatever the iteration
+    model.schedules = {}
     if args.student:
-        # its checkpoints have the keys of the plain student
-        load_checkpoint(model.student, args.student, map_location='cpu',
-                        strict=True)
+        load_student(model, args.student)
     return model.to(args.device).train()
+
+
+def load_student(model: RadOccDistiller, filename: str) -> None:
+    """Loads the plain student's keys, and adapters where the file has them.
+
+    Raises:
+        ValueError: If a key of the student is missing, or one is unknown.
+    """
+    state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
+    keys = model.load_state_dict(state.get('state_dict', state), strict=False)
+    missing = [key for key in keys.missing_keys
+               if not key.startswith('distill.')]
+    if missing or keys.unexpected_keys:
+        raise ValueError(f'{filename} does not fit the student: missing '
+                         f'{missing[:5]}, unexpected '
+                         f'{keys.unexpected_keys[:5]}')
 
 
 def main(argv=None) -> None:

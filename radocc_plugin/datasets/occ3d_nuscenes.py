@@ -68,8 +68,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         sequences_split: Into how many sequences each scene is cut for
             streaming; None for no streaming. FB-OCC trains with 2 and tests
             with 1.
-        label_every: Only one keyframe in so many keeps its labels, for
-            studies of training with few of them: in the others ``labelled``
+        label_every: Only one keyframe in so many of this dataset (a subset
+            counts anew) keeps its labels, for studies of training with few
+            of them: in the others ``labelled``
             is False and ``LoadOcc3D`` leaves every voxel unlabelled. Not for
             testing.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,

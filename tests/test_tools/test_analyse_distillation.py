@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from tests.test_distillation.toy_distillation import (batch_of,
                                                       distilled)
 
@@ -58,8 +59,55 @@ def test_every_ray_is_counted_once(tool):
 
 
 def test_a_plain_student_is_refused(tool):
-    from mmengine.config import Config
     path = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
     args = tool.parse_args([path])
     with pytest.raises(ValueError, match='takes the config of a distilled'):
         tool.load_model(Config.fromfile(ROOT / path), args)
+
+
+@pytest.mark.parametrize('options', [
+    dict(schedules=dict(depth=dict(ramp=100), semantics=dict(start=50))),
+    dict(feature=1.0),
+], ids=['schedules', 'adapter'])
+def test_scheduled_losses_and_adapters_are_analysed(tool, tmp_path, options):
+    config = distilled(**options)
+    saved = MODELS.build(config)
+    torch.save(saved.state_dict(), tmp_path / 'student.pth')
+    args = tool.parse_args(
+        ['config.py', '--student', str(tmp_path / 'student.pth'),
+         '--device', 'cpu'])
+    model = tool.load_model(Config(dict(model=config)), args)
+    for key, value in saved.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value)
+    inputs, samples = batch_of()
+    losses = tool.study(model, dict(inputs=inputs, data_samples=samples))
+    assert {'loss_rdc', 'loss_rsc_kl'} <= set(losses['losses'])
+
+
+def test_a_checkpoint_of_another_model_is_named(tool, tmp_path):
+    torch.save(dict(nothing=torch.zeros(1)), tmp_path / 'other.pth')
+    model = MODELS.build(distilled())
+    with pytest.raises(ValueError, match='other.pth does not fit'):
+        tool.load_student(model, str(tmp_path / 'other.pth'))
+
+
+@pytest.mark.parametrize('sampler', ['segments', 'lidar'])
+def test_rays_are_drawn_as_the_renderer_is_told(tool, sampler):
+    config = distilled()
+    config['renderer']['ray_sampler'] = sampler
+    model = MODELS.build(config)
+    inputs, samples = batch_of()
+    inputs['points'] = [torch.tensor([[3., 0.2, 0.5], [2., -0.5, 0.3]])] * 2
+    rays = tool.study(model, dict(inputs=inputs, data_samples=samples))['rays']
+    assert len(rays['kl']) > 0
+
+
+def test_frames_without_labels_count_for_no_ratio(tool):
+    losses = study(tool, visible=0)['losses']
+    model = MODELS.build(distilled())
+    inputs, samples = batch_of()
+    for sample in samples:
+        sample.gt_occ.semantics.fill_(255)
+    row = tool.study(model, dict(inputs=inputs, data_samples=samples))
+    assert 'ratio' in losses['loss_rdc']
+    assert 'ratio' not in row['losses']['loss_rdc']
