@@ -235,7 +235,8 @@ def main(argv=None) -> None:
             config=train_config.to_dict(),
             config_file=args.config,
             checkpoint=args.checkpoint,
-            epochs=trained.get('epoch'),
+            # MMEngine's loop by iterations counts no epochs
+            epochs=trained.get('epoch') or None,
             iterations=trained.get('iter'),
             batch_size=train_config.train_dataloader.batch_size,
             gpus=training_gpus(train_dir),

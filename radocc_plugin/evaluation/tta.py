@@ -29,8 +29,8 @@ class OccTTAModel(BaseTTAModel):
     class other than free), both (X, Y, Z) uint8. With one plain view the
     labels are the model's own.
 
-    A model that keeps state from one call to the next sees every view as a
-    frame of its own and cannot be used so.
+    A model that keeps state from one call to the next (``is_streaming``) would
+    see every view as a frame of its own: it takes one view.
 
     Args:
         module: The model, or a distiller around it.
@@ -39,8 +39,9 @@ class OccTTAModel(BaseTTAModel):
         data_preprocessor: See BaseTTAModel.
 
     Raises:
-        ValueError: If there is no tap, no view has a plain ego frame, or an
-            ego frame is augmented by more than flips.
+        ValueError: If there is no tap, no view has a plain ego frame, an ego
+            frame is augmented by more than flips, or a model that streams
+            gets several views.
     """
 
     def __init__(self, module, tap: Optional[dict] = None,
@@ -52,6 +53,12 @@ class OccTTAModel(BaseTTAModel):
 
     def test_step(self, data: dict) -> List:
         """Merged samples of a batch of views, see BaseTTAModel."""
+        if len(data['inputs']) > 1 and getattr(self._tapped, 'is_streaming',
+                                               False):
+            raise ValueError(
+                f'{type(self._tapped).__name__} carries its past from call to '
+                'call and takes every view for a frame of its own; test it '
+                'with one view')
         views = []
         for view in range(len(data['inputs'])):
             batch = {key: value[view] for key, value in data.items()}

@@ -137,3 +137,10 @@ def test_pipeline_makes_every_combination(views, number):
 def test_wrong_views_and_pipelines_are_errors(pipeline, views, message):
     with pytest.raises(ValueError, match=message):
         tta_pipeline(pipeline, views)
+
+
+def test_a_model_that_streams_takes_one_view(monkeypatch):
+    monkeypatch.setattr(Student, 'is_streaming', True, raising=False)
+    run([(logits(0), np.eye(4))])
+    with pytest.raises(ValueError, match='Student carries its past'):
+        run([(logits(0), np.eye(4)), (logits(0).flip(0), FLIP_X)])

@@ -93,8 +93,11 @@ def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
     assert [t['type'] for t in trained] in (
         [lidar[:1], lidar] if not teacher.model.img_backbone else [lidar])
     assert trained == tested == met
-    # Images of another scale than in its training are none for a teacher.
+    # Images of another scale than in its training are none for a teacher, nor
+    # those of another order of colours.
     if teacher.model.img_backbone:
+        assert (twin.model.student.data_preprocessor ==
+                teacher.model.data_preprocessor)
         assert image_width(twin) == image_width(teacher)
 
 

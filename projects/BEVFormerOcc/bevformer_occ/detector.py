@@ -38,6 +38,7 @@ class BEVFormerOcc(BaseModel):
             through ``GridMask``.
         video_test_mode: Whether to look back in a stream. Without, a batch
             that is no queue has no past.
+        max_scenes: Scenes that a stream remembers, see ``SceneStream``.
         data_preprocessor: See ``radocc_plugin.OccDataPreprocessor``.
 
     BEVFormer, arXiv 2203.17270; CVPR2023-Occ @4781df9.
@@ -49,6 +50,7 @@ class BEVFormerOcc(BaseModel):
                  pts_bbox_head: dict,
                  use_grid_mask: bool = False,
                  video_test_mode: bool = True,
+                 max_scenes: int = 8,
                  data_preprocessor: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
@@ -57,7 +59,12 @@ class BEVFormerOcc(BaseModel):
         self.pts_bbox_head = MODELS.build(pts_bbox_head)
         self.grid_mask = GridMask() if use_grid_mask else nn.Identity()
         self.video_test_mode = video_test_mode
-        self.stream = SceneStream()
+        self.stream = SceneStream(max_scenes)
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a prediction depends on the calls before it."""
+        return self.video_test_mode
 
     @property
     def occ_tap(self) -> dict:
@@ -107,7 +114,7 @@ class BEVFormerOcc(BaseModel):
             and not self.training)
         if streams:
             stream = self.stream if stream is None else stream
-            history = stream.recall(data_samples)
+            history = stream.recall(data_samples, frame.images.device)
         else:
             history = self.encode_queue(
                 past_frames(past, data_samples), len(data_samples))
@@ -139,6 +146,9 @@ class BEVFormerOcc(BaseModel):
                         np.zeros((batch_size, frame.can_bus.shape[1])),
                         np.zeros(batch_size, bool))
                 history.update(frame, bev)
+        # Weights that autocast has cast without gradient must not be used by
+        # the current frame (torch before 2.4 does).
+        torch.clear_autocast_cache()
         return history
 
     def encode(self, frame: Frame, history: Optional[History]) -> Tensor:

@@ -71,18 +71,21 @@ class SceneState:
         bev: Its BEV map, shape (Q, C).
         can_bus: Its absolute CAN bus vector, shape (18,).
         timestamp: Its time in seconds.
+        token: Its sample token.
     """
     bev: Tensor
     can_bus: np.ndarray
     timestamp: float
+    token: str
 
 
 class SceneStream:
     """BEV maps carried from frame to frame, one for each scene.
 
     Frames of a scene come in the order of time, alone or beside frames of
-    other scenes in a batch, in any order of scenes. A frame that is not later
-    than the scene's last one starts the scene anew. Belongs to no checkpoint;
+    other scenes in a batch, in any order of scenes. A frame that does not
+    follow the scene's last one (``prev`` in its metainfo, and its time) starts
+    the scene anew. Belongs to no checkpoint;
     ``state_dict`` saves it where a stream is interrupted.
 
     Args:
@@ -106,39 +109,53 @@ class SceneStream:
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def recall(self, data_samples: Sequence) -> Optional[History]:
+    def recall(self, data_samples: Sequence,
+               device: Optional[torch.device] = None) -> Optional[History]:
         """The last BEV map of each sample's scene; None if there is none.
 
+        Args:
+            data_samples: The frames that come.
+            device: Where the maps are wanted.
+
         Raises:
-            ValueError: If a sample lacks ``scene_token`` or ``timestamp``, a
-                batch has two frames of a scene, or a scene goes on that was
-                forgotten.
+            ValueError: If a sample lacks ``scene_token``, ``timestamp``,
+                ``token`` or ``prev``, a batch has two frames of a scene, or
+                a scene goes on that was forgotten.
         """
         keys = _scene_keys(data_samples)
-        states = [self._recall(*key) for key in keys]
+        states = [
+            self._recall(*key, sample.prev)
+            for key, sample in zip(keys, data_samples)
+        ]
         known = [state for state in states if state is not None]
         if not known:
             return None
         return History(
-            torch.stack([(state or known[0]).bev for state in states]),
+            torch.stack([(state or known[0]).bev.to(device)
+                         for state in states]),
             np.stack([(state or known[0]).can_bus for state in states]),
             np.array([state is not None for state in states]))
 
-    def _recall(self, scene: str, timestamp: float) -> Optional[SceneState]:
+    def _recall(self, scene: str, timestamp: float,
+                prev: str) -> Optional[SceneState]:
         if timestamp > self._forgotten.get(scene, float('inf')):
             raise ValueError(
                 f'scene {scene} goes on, but was forgotten for the sake of '
-                f'{self.max_scenes} others; raise max_scenes of SceneStream')
+                f'{self.max_scenes} others; raise max_scenes of BEVFormerOcc')
         state = self._scenes.get(scene)
-        return state if state and state.timestamp < timestamp else None
+        follows = (state is not None and state.timestamp < timestamp
+                   and state.token == prev)
+        return state if follows else None
 
     def remember(self, data_samples: Sequence, frame: Frame,
                  bev: Tensor) -> None:
         """Stores the BEV maps (B, Q, C) of a batch."""
-        for (scene, timestamp), vector, own in zip(
-                _scene_keys(data_samples), frame.can_bus, bev.detach()):
+        for (scene, timestamp), sample, vector, own in zip(
+                _scene_keys(data_samples), data_samples, frame.can_bus,
+                bev.detach()):
             # A copy: a view would keep the batch alive.
-            self._scenes[scene] = SceneState(own.clone(), vector, timestamp)
+            self._scenes[scene] = SceneState(own.clone(), vector, timestamp,
+                                             sample.token)
             self._scenes.move_to_end(scene)
             self._forgotten.pop(scene, None)
         while len(self._scenes) > max(self.max_scenes, len(bev)):
@@ -148,8 +165,10 @@ class SceneStream:
     def state_dict(self) -> dict:
         """Everything, to go on with after an interruption."""
         return dict(
+            # no arrays: torch.load takes them from trusted files only
             scenes={
-                scene: asdict(state)
+                scene: dict(
+                    asdict(state), can_bus=torch.from_numpy(state.can_bus))
                 for scene, state in self._scenes.items()
             },
             forgotten=dict(self._forgotten))
@@ -157,7 +176,8 @@ class SceneStream:
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what ``state_dict`` returned."""
         self._scenes = OrderedDict(
-            (scene, SceneState(**fields))
+            (scene, SceneState(**{**fields, 'can_bus': fields['can_bus']
+                                  .cpu().numpy()}))
             for scene, fields in state['scenes'].items())
         self._forgotten = dict(state['forgotten'])
 
@@ -166,7 +186,7 @@ def _scene_keys(data_samples: Sequence) -> List[Tuple[str, float]]:
     """Scene and time of each sample."""
     keys: List[Tuple[str, float]] = []
     for sample in data_samples:
-        for name in ('scene_token', 'timestamp'):
+        for name in ('scene_token', 'timestamp', 'token', 'prev'):
             if name not in sample.metainfo:
                 raise ValueError(
                     f'data_samples lack the metainfo {name!r}, by which a '
@@ -177,6 +197,6 @@ def _scene_keys(data_samples: Sequence) -> List[Tuple[str, float]]:
     if len(dict(keys)) < len(set(keys)):
         raise ValueError(
             'a batch holds several frames of one scene, got (scene, time) '
-            f'{keys}; a stream takes them one after the other, see '
-            'SceneSampler')
+            f'{keys}; a stream takes them one after the other: test with '
+            'SceneSampler and batch_size=1')
     return keys

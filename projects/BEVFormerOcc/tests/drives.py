@@ -60,6 +60,7 @@ class Drive:
             dict(
                 scene_token=str(self.scene),
                 token=f'{self.scene}-{time}',
+                prev=f'{self.scene}-{time - 1}' if time else '',
                 timestamp=100. + 0.5 * time,
                 can_bus=self.can_bus[time],
                 ego2global=self.ego2global[time],

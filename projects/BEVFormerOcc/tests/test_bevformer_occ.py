@@ -113,11 +113,19 @@ def test_a_stream_goes_on_after_a_resume(model):
     expected = run(model, stream_batch((a, 1), (b, 1)))
     saved.seek(0)
     resumed, stream = copy.deepcopy(model), SceneStream()
-    stream.load_state_dict(torch.load(saved, weights_only=False))
+    stream.load_state_dict(torch.load(saved))
     resumed.stream.reset()
     batch = stream_batch((a, 1), (b, 1))
     assert torch.equal(run(resumed, batch, stream=stream), expected)
     assert len(resumed.stream) == 0 and len(stream) == 2
+
+
+def test_a_skipped_keyframe_starts_the_scene_anew(model):
+    drive = Drive(1)
+    alone = run(model, stream_batch((drive, 2)))
+    model.stream.reset()
+    run(model, stream_batch((drive, 0)))
+    assert torch.equal(run(model, stream_batch((drive, 2))), alone)
 
 
 def test_what_is_remembered_is_in_no_checkpoint(model):

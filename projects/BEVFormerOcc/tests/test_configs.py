@@ -43,7 +43,9 @@ def test_config_builds_with_all_voxels_and_its_name_says_its_mask(path):
             for n in (columns, rows, transformer.pillar_h)] == [200, 200, 16]
     assert head.use_mask == ('no-mask' not in path.stem)
     assert transformer.shift_frame == 'ego'
-    assert config.val_dataloader.sampler.type == 'radocc_plugin.SceneSampler'
+    for loader in (config.val_dataloader, config.test_dataloader):
+        assert loader.sampler.type == 'radocc_plugin.SceneSampler'
+        assert loader.batch_size == 1
     assert config.train_dataloader.dataset.queue_length > 1
 
 

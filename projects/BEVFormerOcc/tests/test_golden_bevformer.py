@@ -226,7 +226,9 @@ def samples_of(case, step):
     sample = OccDataSample(
         metainfo=dict(
             scene_token=str(int(case.input('scene')[step])),
-            timestamp=float(step)))
+            timestamp=float(step),
+            token=str(step),
+            prev=str(step - 1)))
     return [sample]
 
 

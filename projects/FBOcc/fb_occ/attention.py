@@ -145,6 +145,11 @@ class DepthAwareCrossAttention(nn.Module):
             features = self.deformable_attention(
                 positioned[b, index], context[b, n], positions, likelihood)
             total[b] = total[b].index_add(0, index, features)
+        if not visible.any():
+            # DDP waits for a gradient of every parameter
+            total = total + 0 * sum(
+                parameter.sum()
+                for parameter in self.deformable_attention.parameters())
         return self.output_proj(total / cameras[..., None]) + query
 
 

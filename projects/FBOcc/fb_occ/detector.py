@@ -56,6 +56,8 @@ class FBOcc(BaseModel):
     FB-OCC, arXiv 2307.01492 (FB-BEV @6e25469).
     """
 
+    # A prediction depends on the calls before it.
+    is_streaming = True
     # Where the distiller picks up the logits; void is no class of Occ3D.
     occ_tap = dict(
         module='occupancy_head',
@@ -209,8 +211,10 @@ class FBOcc(BaseModel):
             past, steps = self.recall(state, metainfo, volume.detach(),
                                       bda_mat)
             pasts.append((past, steps))
-            memories[metainfo['sequence_group_idx']] = Memory(
-                metainfo['token'], *append(past, volume, steps), bda_mat)
+            memories[metainfo['token']] = Memory(
+                *append(past, volume, steps), bda_mat)
+            # a frame may follow one of its own batch
+            state.add(memories)
         state.keep(memories)
         past, steps = map(torch.stack, zip(*pasts))
         return fuse(volumes, past, steps, self.frame_interval,
@@ -236,7 +240,8 @@ class FBOcc(BaseModel):
                     'SceneSampler)')
         if memory is not None:
             moved = cell2past_cell(grid, bda_mat, ego2prev_ego, memory.bda_mat)
-            return warp(memory.volumes.to(volume), moved), memory.steps + 1
+            return (warp(memory.volumes.to(volume), moved),
+                    memory.steps.to(volume) + 1)
         past = volume.expand(self.num_history, *volume.shape)
         if self.training and not self.do_history and self.published_motion:
             past = warp(

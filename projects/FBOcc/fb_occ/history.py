@@ -17,44 +17,45 @@ class Memory:
     """The past of one sequence, in the augmented ego of its last frame.
 
     Args:
-        token: Name of the last frame.
         volumes: Of the last T frames, newest first, no gradient, shape (T, C,
             Y, X, Z).
         steps: How many frames before the last one each of them is, float32,
             shape (T,).
         bda_mat: Key ego to augmented ego of the last frame, float64, (4, 4).
     """
-    token: str
     volumes: Tensor
     steps: Tensor
     bda_mat: Tensor
 
 
 class StreamState:
-    """The memories of the sequences that the last batch streamed.
+    """The memories of the frames of the last batch, by their tokens.
 
-    A sequence is known by its number and goes on in any slot of the batch. A
-    frame that starts a sequence, or whose predecessor is not what was seen
-    last of it (after a resume, in another order), has no memory. It is no part
-    of a checkpoint; ``memories`` can be pickled.
+    A frame finds the one before it (``prev``) in whatever slot that was. One
+    that starts a sequence, or whose predecessor was not in the last batch
+    (after a resume, in another order), has no memory. It is no part of a
+    checkpoint; ``memories`` can be pickled.
     """
 
     def __init__(self) -> None:
-        self.memories: Dict[int, Memory] = {}
+        self.memories: Dict[str, Memory] = {}
 
     def recall(self, metainfo: dict) -> Optional[Memory]:
         """What is known of the frames before one.
 
         Args:
-            metainfo: ``sequence_group_idx``, ``start_of_sequence`` and
-                ``prev``, the token of the frame before.
+            metainfo: ``start_of_sequence`` and ``prev``, the token of the
+                frame before.
         """
-        memory = self.memories.get(metainfo['sequence_group_idx'])
-        if metainfo['start_of_sequence'] or memory is None:
+        if metainfo['start_of_sequence']:
             return None
-        return memory if memory.token == metainfo['prev'] else None
+        return self.memories.get(metainfo['prev'])
 
-    def keep(self, memories: Dict[int, Memory]) -> None:
+    def add(self, memories: Dict[str, Memory]) -> None:
+        """Puts those of frames of the same batch beside the others."""
+        self.memories = {**self.memories, **memories}
+
+    def keep(self, memories: Dict[str, Memory]) -> None:
         """Replaces all memories by those of a batch."""
         self.memories = memories
 

@@ -42,7 +42,7 @@ def test_a_student_is_tapped_and_learns_from_rendering():
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
-    """A world of one scene of three keyframes, with square segments."""
+    """A world of one scene of four keyframes, with square segments."""
     from radocc_plugin.datasets.info_converter import convert_nuscenes
     from radocc_plugin.datasets.synthetic import generate
     root = tmp_path_factory.mktemp('world')

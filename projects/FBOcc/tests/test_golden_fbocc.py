@@ -175,8 +175,8 @@ def test_golden_fbocc_history(golden, history_case):
     for step in range(case.config['steps']):
         golden.compare(case, f'fused{step}', fuse_step(case, model, step))
         memories = [
-            model.streams['test'].memories[sequence] for sequence in
-            case.input('sequence_group_idx')[step].tolist()
+            model.streams['test'].memories[sample.token]
+            for sample in streamed_samples(case, step)
         ]
         volumes = torch.stack([memory.volumes for memory in memories])
         golden.compare(case, f'history{step}',

@@ -81,6 +81,26 @@ def test_a_sequence_goes_on_in_another_slot(model):
     torch.testing.assert_close(swapped.flip(0), expected[1])
 
 
+def test_frames_of_a_sequence_in_one_batch_follow_each_other(model):
+    frames = make_frames(0)
+    alone = run(model, *frames)
+    together, = run(model, join(*frames))
+    for logits, expected in zip(together, alone):
+        torch.testing.assert_close(
+            logits, expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_slots_in_different_places_of_a_sequence_do_not_mix(model):
+    frames = make_frames(0, length=4)
+    expected = run(model, *frames)
+    run(model, frames[0])
+    run(model, join(frames[1], frames[0]))
+    together, = run(model, join(frames[2], frames[1]))
+    for slot, frame in enumerate((2, 1)):
+        torch.testing.assert_close(
+            together[slot], expected[frame][0], rtol=1e-4, atol=1e-4)
+
+
 def test_the_past_matters_and_ends_with_its_sequence(model):
     frames = make_frames(0)
     first, *_, last = run(model, *frames)

@@ -2,8 +2,11 @@
 # cells of 0.8 m that the head splits into voxels.
 _base_ = './bevformer-occ_base.py'
 model = dict(
+    # as the teacher that its twin shares with BEVDet-Occ
     data_preprocessor=dict(
-        _delete_=True, type='radocc_plugin.OccDataPreprocessor'),
+        _delete_=True,
+        type='radocc_plugin.OccDataPreprocessor',
+        channel_order='bgr'),
     use_grid_mask=False,
     img_backbone=dict(
         _delete_=True,
