@@ -96,9 +96,12 @@ def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
     # Images of another scale than in its training are none for a teacher, nor
     # those of another order of colours.
     if teacher.model.img_backbone:
-        assert (twin.model.student.data_preprocessor ==
-                teacher.model.data_preprocessor)
+        assert preprocessor(twin.model.student) == preprocessor(teacher.model)
         assert image_width(twin) == image_width(teacher)
+
+
+def preprocessor(model):
+    return {'channel_order': 'rgb', **model.data_preprocessor}
 
 
 def image_width(config):
