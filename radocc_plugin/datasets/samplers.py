@@ -88,8 +88,8 @@ class StreamBatchSampler(Sampler):
 class SceneSampler(Sampler):
     """Whole scenes in the order of time, for testing a model that streams.
 
-    Ranks share out the scenes; no sample is repeated. MMEngine 0.10.7 gathers
-    the uneven results of the ranks in full, which older versions may not.
+    Ranks share out the scenes; no sample is repeated. MMEngine gathers the
+    uneven results of the ranks in full from 0.10.4 on.
 
     Args:
         dataset: Dataset with ``sequence_groups``, of whole scenes
