@@ -1,6 +1,6 @@
 """Makes comparison tables from result records, or runs the suites of them.
 
-    python tools/reproduce_table.py occ3d-val --out work_dirs/table
+    python tools/reproduce_table.py --suite occ3d-val --out work_dirs/table
     python tools/reproduce_table.py ablation --seeds 3 --gpus 8
     python tools/reproduce_table.py 'work_dirs/*/record.json' --quoted \\
         --update README.md
@@ -44,9 +44,10 @@ def parse_args(argv=None):
     suites = ', '.join(sorted(path.stem for path in SUITES.glob('*.yml')))
     parser.add_argument(
         'sources',
-        nargs='+',
+        nargs='*',
         help=f'one suite ({suites}, or a .yml file); or record files, globs, '
         'folders to search for *record*.json')
+    parser.add_argument('--suite', help='the same as naming it as the source')
     parser.add_argument(
         '--seeds',
         type=int,
@@ -82,6 +83,9 @@ def parse_args(argv=None):
         help=f'rewrites the table between {START}, with the name of the suite '
         f'behind start if the file has several, and {END} of this file')
     args = parser.parse_args(argv)
+    args.sources += [args.suite] if args.suite else []
+    if not args.sources:
+        parser.error('names no suite and no records')
     if args.seeds is not None and args.seeds < 1:
         parser.error(f'--seeds takes a number of seeds, got {args.seeds}')
     return args

@@ -304,6 +304,23 @@ def test_tool_refuses_a_readme_without_markers(tmp_path, tool):
         tool.update_between_markers(readme, 'table')
 
 
+def test_a_suite_may_be_named_by_an_option(tool):
+    assert tool.parse_args(['--suite', 'occ3d-val']).sources == ['occ3d-val']
+    with pytest.raises(SystemExit):
+        tool.parse_args([])
+
+
+def test_several_tables_of_a_file_have_their_suites_names(tmp_path, tool):
+    readme = tmp_path / 'results.md'
+    marker = '<!-- results:start {} -->\n<!-- results:end -->\n'
+    readme.write_text(marker.format('one') + marker.format('two'))
+    tool.update_between_markers(readme, 'second', 'two')
+    tool.update_between_markers(readme, 'first', 'one')
+    text = readme.read_text()
+    assert text.index('start one') < text.index('first') < text.index(
+        'start two') < text.index('second')
+
+
 def test_tool_says_where_no_records_are(tmp_path, tool):
     with pytest.raises(ValueError, match='no records here'):
         tool.main([str(tmp_path)])
