@@ -133,7 +133,7 @@ def find_stages(model: nn.Module,
         teacher = find_stages(model.teacher.model(device), device)
         stages.update({f'teacher.{n}': stage for n, stage in teacher.items()})
         stages['renderer.trace'] = (model.renderer, 'trace')
-        stages['renderer'] = (model.renderer, 'forward')
+        stages['renderer'] = (model.renderer, 'render_pair')
         for name, loss in model.losses.items():
             stages[f'losses.{name}'] = (loss, 'forward')
         return stages
