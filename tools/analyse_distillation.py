@@ -8,7 +8,7 @@ the plain student (random weights without). Three tables come out:
 
 - how far the teacher is ahead: both masked mIoUs on the same samples;
 - the gradient of every loss, at its full weight, at the student's logits: its
-  norm, the ratio to the student's own occupancy loss and the cosine between
+  norm, the ratio to that of the student's own losses and the cosine between
   the two (on frames with labels), and how much of it (squares) falls on
   voxels that have labels;
 - which rays carry the divergence of the rendered depths, by the distance
@@ -35,13 +35,13 @@ from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
 from radocc_plugin.distillation import RadOccDistiller
 from radocc_plugin.distillation.tap import OccTap
 from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import confusion_matrix, scores
+from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import DistillBatch, ModelOutputs
@@ -91,8 +91,6 @@ def study(model: RadOccDistiller, data: dict) -> dict:
         losses = model(inputs, samples, mode='loss')
     losses = {name: value for name, value in losses.items()
               if 'loss' in name and value.requires_grad}
-    own = [name for name in losses if name == 'loss_occ' or
-           name.startswith('loss_occ_')]
     logits = model.student_tap.read(recorded).detach()
     device = logits.device
     labels = torch.stack([s.gt_occ.semantics for s in samples]).to(device)
@@ -100,7 +98,8 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     mask = mask.to(device).bool()
     gradients = {name: logits_gradient(value, recorded, model.student_tap)
                  for name, value in losses.items()}
-    reference = sum(gradients[name] for name in own) if own else None
+    reference = sum(gradient for name, gradient in gradients.items()
+                    if name not in model.returned)
     rows = {}
     for name, gradient in gradients.items():
         norm = gradient.norm()
@@ -108,7 +107,7 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             continue
         rows[name] = dict(value=losses[name].item(), norm=norm.item(),
                           visible=(gradient[mask].norm() / norm).item()**2)
-        if reference is not None and reference.norm() > 0:
+        if reference.norm() > 0:
             rows[name]['ratio'] = (norm / reference.norm()).item()
             rows[name]['cosine'] = torch.cosine_similarity(
                 gradient.flatten(), reference.flatten(), dim=0).item()
@@ -190,21 +189,6 @@ def ray_rows(studies: List[dict]) -> List[List[str]]:
     return rows
 
 
-def show(console: Console, title: str, head: List[str],
-         rows: List[List[str]]) -> str:
-    """Prints a table and returns it in Markdown."""
-    table = Table(title=title)
-    for i, name in enumerate(head):
-        table.add_column(name, justify='right' if i else 'left')
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    lines = [f'### {title}', '', '| ' + ' | '.join(head) + ' |',
-             '|---|' + '---:|' * (len(head) - 1)]
-    return '\n'.join(
-        lines + ['| ' + ' | '.join(row) + ' |' for row in rows]) + '\n'
-
-
 def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
     """The distiller with the weights asked for, in training mode.
 
@@ -256,12 +240,12 @@ def main(argv=None) -> None:
         data = model.data_preprocessor(pseudo_collate([sample]), True)
         studies.append(study(model, data))
     tables = [
-        show(console, f'On {count} training samples, camera mask',
+        show_table(console, f'On {count} training samples, camera mask',
              ['model', 'mIoU', 'IoU'], lead_rows(studies)),
-        show(console, "Gradients at the student's logits",
-             ['loss', 'value', 'norm', 'ratio to loss_occ', 'cosine',
+        show_table(console, "Gradients at the student's logits",
+             ['loss', 'value', 'norm', 'ratio to own losses', 'cosine',
               'on visible voxels'], gradient_rows(studies)),
-        show(console, "Rays by where the teacher's end",
+        show_table(console, "Rays by where the teacher's end",
              ['distance', 'rays', 'share of KL', 'KL (nats)',
               'median depth error (m)'], ray_rows(studies)),
     ]

@@ -33,11 +33,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from rich.console import Console
-from rich.table import Table
 
 from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.engine import Stage, StageMeter, find_stages
 from radocc_plugin.engine.stages import peak_bytes, reset_peak
+from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.registry import DATASETS, MODELS
 
@@ -230,23 +230,6 @@ def operator_rows(step: Callable, model, batch: dict, device,
             for event in events[:limit]]
 
 
-def show(console: Console, title: str, head: List[str],
-         rows: List[List[str]]) -> str:
-    """Prints a table and returns it in Markdown."""
-    table = Table(title=title)
-    for i, name in enumerate(head):
-        table.add_column(
-            name, justify='right' if i else 'left', overflow='fold')
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    lines = [f'### {title}', '', '| ' + ' | '.join(head) + ' |',
-             '|---|' + '---:|' * (len(head) - 1)]
-    lines += ['| ' + ' | '.join([f'`{row[0]}`', *row[1:]]) + ' |'
-              for row in rows]
-    return '\n'.join(lines) + '\n'
-
-
 def main(argv=None) -> None:
     args = parse_args(argv)
     console = Console()
@@ -282,11 +265,11 @@ def main(argv=None) -> None:
              f'CPU, {torch.get_num_threads()} threads')
     title = (f'{name}, {"test" if args.test else "training"}, batch '
              f'{args.batch}, {place}, median of {args.repeat}')
-    text = show(console, title,
+    text = show_table(console, title,
                 ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
                 stage_rows(stages, loaded))
     if args.profile:
-        text += '\n' + show(
+        text += '\n' + show_table(
             console, f'{name}, operators by their own time',
             ['operator', 'calls', 'seconds', 'share'],
             operator_rows(step, model, batch, device))

@@ -70,9 +70,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             with 1.
         label_every: Only one keyframe in so many of this dataset (a subset
             counts anew) keeps its labels, for studies of training with few
-            of them: in the others ``labelled``
-            is False and ``LoadOcc3D`` leaves every voxel unlabelled. Not for
-            testing.
+            of them: in the others ``labelled`` is False and ``LoadOcc3D``
+            leaves every voxel unlabelled. Not for testing.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,
             ``test_mode`` ... of MMEngine's ``BaseDataset``.
 

@@ -105,7 +105,8 @@ class RadOccDistiller(BaseModel):
         self.calibrate = calibrate
         self.nonfinite = nonfinite
         self.seed = seed
-        self._logged = set()
+        # Names of the losses that it has returned beside the student's.
+        self.returned = set()
         keep_plain_keys(self)
 
     def forward(self,
@@ -233,10 +234,10 @@ class RadOccDistiller(BaseModel):
             if name not in active for parameter in loss.parameters()
             if parameter.requires_grad
         ]
-        self._logged.update(ours)
+        self.returned.update(ours)
         zeros = {
             key: torch.zeros(())
-            for key in sorted(self._logged - ours.keys())
+            for key in sorted(self.returned - ours.keys())
         }
         if resting:
             zeros['loss_distill_resting'] = sum(resting)

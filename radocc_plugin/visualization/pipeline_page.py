@@ -49,16 +49,11 @@ def draw_pipeline_page(packed: dict,
     page = Page(WIDTH, top + TITLE + ABOVE + 24 + classes.shape[0] + 12)
     page.write(title, 12, HEAD / 2 - 6, 16, weight='bold')
     page.write(describe_augmentation(sample), 12, HEAD - 8, 10)
-    for column, name in enumerate(names):
-        x = LABELS + column * (tile_width + GAP)
-        page.write(name, x + tile_width / 2, HEAD + TITLE / 2 + 4,
-                   ha='center')
-        for row, (_, tiles) in enumerate(rows):
-            page.paste(resize(tiles[column], tile_width, tile_height), x,
-                       HEAD + TITLE + row * (tile_height + GAP))
-    for row, (name, _) in enumerate(rows):
-        y = HEAD + TITLE + row * (tile_height + GAP) + tile_height / 2
-        page.write(name, LABELS - 8, y, 9.5, ha='right', linespacing=1.5)
+    page.paste_rows(
+        names,
+        [(name, [resize(tile, tile_width, tile_height) for tile in tiles])
+         for name, tiles in rows],
+        left=LABELS, top=HEAD + TITLE, head=TITLE, gap=GAP)
 
     x = 12
     if 'gt_occ' in sample:

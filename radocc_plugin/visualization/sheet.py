@@ -81,16 +81,11 @@ def draw_sheet(sample: OccDataSample,
         str(sample.get(name)) for name in ('scene_name', 'token')
         if sample.get(name) is not None)
     page.write(title or scene, 12, HEAD / 2 + 4, 16, weight='bold')
-    for column, name in enumerate(names):
-        x = LABELS + column * (tile_width + GAP)
-        page.write(name, x + tile_width / 2, HEAD + CARD_HEAD / 2 + 4,
-                   ha='center')
-        for row, (_, tiles) in enumerate(views):
-            page.paste(resize(tiles[column], tile_width, tile_height), x,
-                       HEAD + CARD_HEAD + row * (tile_height + GAP))
-    for row, (name, _) in enumerate(views):
-        y = HEAD + CARD_HEAD + row * (tile_height + GAP) + tile_height / 2
-        page.write(name, LABELS - 8, y, 9.5, ha='right', linespacing=1.5)
+    page.paste_rows(
+        names,
+        [(name, [resize(tile, tile_width, tile_height) for tile in tiles])
+         for name, tiles in views],
+        left=LABELS, top=HEAD + CARD_HEAD, head=CARD_HEAD, gap=GAP)
     _draw_cards(page, top, volumes, visible, mask, max_depth)
     return page.to_array()
 

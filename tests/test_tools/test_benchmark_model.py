@@ -84,7 +84,7 @@ def test_tables_hold_every_stage_and_the_sum(tool, capsys):
                     ['b', '2', '3.000', '5.000', '75.0 %', '-'],
                     ['all', '1', '4.000', '7.000', '100.0 %', '1.00']]
     head = ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB']
-    text = tool.show(Console(), 'Title', head, rows)
+    text = tool.show_table(Console(), 'Title', head, rows)
     assert '| `b` | 2 | 3.000 | 5.000 | 75.0 % | - |' in text
     assert 'Title' in capsys.readouterr().out
 

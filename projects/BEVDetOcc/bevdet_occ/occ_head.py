@@ -60,13 +60,27 @@ class _OccHead(BaseModule):
 
     def loss(self, logits: Tensor,
              data_samples: Sequence) -> Dict[str, Tensor]:
-        """``loss_occ`` against ``gt_occ`` of the data samples."""
-        labels = torch.stack([s.gt_occ.semantics for s in data_samples])
-        mask = torch.stack([s.gt_occ.mask_camera for s in data_samples
-                            ]) if self.use_mask else None
-        return dict(
-            loss_occ=masked_cross_entropy(logits, labels.long(), mask,
-                                          self.class_weight))
+        """See ``occ_loss``."""
+        return occ_loss(logits, data_samples, self.use_mask,
+                        self.class_weight)
+
+
+def occ_loss(logits: Tensor, data_samples: Sequence, use_mask: bool,
+             class_weight: Optional[Tensor]) -> Dict[str, Tensor]:
+    """``loss_occ`` against ``gt_occ`` of the data samples.
+
+    Args:
+        logits: Shape (B, X, Y, Z, C).
+        data_samples: B samples.
+        use_mask: Whether only camera-visible voxels count.
+        class_weight: Weight of each class, shape (C,); all one if None.
+    """
+    labels = torch.stack([s.gt_occ.semantics for s in data_samples])
+    mask = torch.stack([s.gt_occ.mask_camera for s in data_samples
+                        ]) if use_mask else None
+    return dict(
+        loss_occ=masked_cross_entropy(logits, labels.long(), mask,
+                                      class_weight))
 
 
 @MODELS.register_module()

@@ -146,8 +146,8 @@ class BEVFormerOcc(BaseModel):
                         np.zeros((batch_size, frame.can_bus.shape[1])),
                         np.zeros(batch_size, bool))
                 history.update(frame, bev)
-        # Weights that autocast has cast without gradient must not be used by
-        # the current frame (torch before 2.4 does).
+        # Weights that autocast has cast without gradient are not for the
+        # current frame.
         torch.clear_autocast_cache()
         return history
 

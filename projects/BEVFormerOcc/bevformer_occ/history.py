@@ -84,8 +84,8 @@ class SceneStream:
 
     Frames of a scene come in the order of time, alone or beside frames of
     other scenes in a batch, in any order of scenes. A frame that does not
-    follow the scene's last one (``prev`` in its metainfo, and its time) starts
-    the scene anew. Belongs to no checkpoint;
+    follow the scene's last one (``prev`` in its metainfo) starts the scene
+    anew. Belongs to no checkpoint;
     ``state_dict`` saves it where a stream is interrupted.
 
     Args:
@@ -143,9 +143,7 @@ class SceneStream:
                 f'scene {scene} goes on, but was forgotten for the sake of '
                 f'{self.max_scenes} others; raise max_scenes of BEVFormerOcc')
         state = self._scenes.get(scene)
-        follows = (state is not None and state.timestamp < timestamp
-                   and state.token == prev)
-        return state if follows else None
+        return state if state and state.token == prev else None
 
     def remember(self, data_samples: Sequence, frame: Frame,
                  bev: Tensor) -> None:

@@ -5,7 +5,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from radocc_plugin.losses.occupancy import masked_cross_entropy
+from projects.BEVDetOcc.bevdet_occ.occ_head import occ_loss
 from radocc_plugin.registry import MODELS
 from .encoder import PreviousBEV
 
@@ -82,10 +82,6 @@ class BEVFormerOccHead(BaseModule):
 
     def loss(self, logits: Tensor,
              data_samples: Sequence) -> Dict[str, Tensor]:
-        """``loss_occ`` against ``gt_occ`` of the data samples."""
-        labels = torch.stack([s.gt_occ.semantics for s in data_samples])
-        mask = torch.stack([s.gt_occ.mask_camera for s in data_samples
-                            ]) if self.use_mask else None
-        return dict(
-            loss_occ=masked_cross_entropy(logits, labels.long(), mask,
-                                          self.class_weight))
+        """See ``occ_loss``."""
+        return occ_loss(logits, data_samples, self.use_mask,
+                        self.class_weight)

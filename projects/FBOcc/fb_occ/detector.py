@@ -211,11 +211,11 @@ class FBOcc(BaseModel):
             past, steps = self.recall(state, metainfo, volume.detach(),
                                       bda_mat)
             pasts.append((past, steps))
-            memories[metainfo['token']] = Memory(
+            # at once: a frame may follow one of its own batch
+            token = metainfo['token']
+            state.memories[token] = memories[token] = Memory(
                 *append(past, volume, steps), bda_mat)
-            # a frame may follow one of its own batch
-            state.add(memories)
-        state.keep(memories)
+        state.memories = memories
         past, steps = map(torch.stack, zip(*pasts))
         return fuse(volumes, past, steps, self.frame_interval,
                     self.history_keyframe_time_conv,

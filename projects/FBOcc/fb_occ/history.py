@@ -51,14 +51,6 @@ class StreamState:
             return None
         return self.memories.get(metainfo['prev'])
 
-    def add(self, memories: Dict[str, Memory]) -> None:
-        """Puts those of frames of the same batch beside the others."""
-        self.memories = {**self.memories, **memories}
-
-    def keep(self, memories: Dict[str, Memory]) -> None:
-        """Replaces all memories by those of a batch."""
-        self.memories = memories
-
 
 def cell2point(grid: VoxelGrid) -> Tensor:
     """Index of a cell to metres, shape (4, 4), float64.
