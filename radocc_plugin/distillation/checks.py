@@ -68,7 +68,7 @@ def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
     for model, outputs in (('student', student), ('teacher', teacher)):
         for name, tensor in dict(
                 outputs.features, occ_logits=outputs.occ_logits).items():
-            if tensor is None or bool(tensor.isfinite().all()):
+            if tensor is None or _is_finite(tensor):
                 continue
             bad = ~tensor.detach().isfinite().flatten(1).all(1)
             tokens = [
@@ -79,6 +79,14 @@ def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
             return (f'{kind} in {name} of the {model}, sample '
                     f'{", ".join(map(str, tokens))}')
     return None
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # One pass over a volume: NaN and infinity reach its sum. So does an
+    # overflow of large numbers, which the second look tells apart.
+    wide = torch.promote_types(tensor.dtype, torch.float32)
+    return (bool(tensor.detach().sum(dtype=wide).isfinite())
+            or bool(tensor.isfinite().all()))
 
 
 def skips_step(action: str, student: ModelOutputs, teacher: ModelOutputs,

@@ -259,10 +259,10 @@ class _RenderPair(torch.autograd.Function):
     def forward(ctx, student, teacher, geometry, backend, min_transmittance,
                 options):
         densities = [chunked_density(x, **options) for x in (student, teacher)]
-        own, target, divergence = backend.render_pair(
+        own, target, divergence, compared = backend.render_pair(
             (densities[1], teacher), (densities[0], student), geometry,
             min_transmittance)
-        ctx.save_for_backward(*densities, student, *own)
+        ctx.save_for_backward(densities[0], student, *own, *compared)
         ctx.static = geometry, min_transmittance
         ctx.backend, ctx.options = backend, options
         ctx.mark_non_differentiable(densities[1], *target)
@@ -271,10 +271,10 @@ class _RenderPair(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_density, *grads):
-        density, teacher_density, logits, *outputs = ctx.saved_tensors
+        density, logits, *saved = ctx.saved_tensors
         own, grad = ctx.backend.render_pair_backward(
-            _contiguous(grads[:3]), grads[-1].contiguous(), outputs,
-            teacher_density, density, logits, *ctx.static)
+            _contiguous(grads[:3]), grads[-1].contiguous(), saved[:3],
+            saved[3:], density, logits, *ctx.static)
         add_density_gradient_(grad, own.add_(grad_density), density, logits,
                               **ctx.options)
         return grad, None, None, None, None, None

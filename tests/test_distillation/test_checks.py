@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
+from radocc_plugin.distillation.checks import describe_nonfinite
 from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
 from tests.test_distillation.toy_distillation import (
@@ -106,6 +107,13 @@ def test_nonfinite_logits_name_model_and_sample(teacher, who, value):
             FloatingPointError,
             match=f'{kind} in occ_logits of the {who}, sample 0001sample;'):
         model(*batch_of(), mode='loss')
+
+
+@pytest.mark.parametrize('dtype, large', [(torch.float16, 6e4),
+                                          (torch.float32, 3e38)])
+def test_large_numbers_are_finite_even_if_their_sum_is_not(dtype, large):
+    logits = ModelOutputs(torch.full((1, *SHAPE, 4), large, dtype=dtype))
+    assert describe_nonfinite(logits, logits, batch_of()[1]) is None
 
 
 def test_skipped_distillation_is_counted_and_logged(teacher):

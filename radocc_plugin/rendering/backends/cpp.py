@@ -110,18 +110,18 @@ def render_backward(grads, outputs, density, values, geometry,
 
 def render_pair(teacher, student, geometry, min_transmittance):
     """Outputs of ``render`` of the student and the teacher, each (density,
-    values), and ``ray_kl``: one walk."""
+    values), ``ray_kl``, and what its gradient needs: one walk."""
     *outputs, divergence = _extension().render(
         [student[0], teacher[0]], [student[1], teacher[1]], *_rays(geometry),
         min_transmittance)
-    return tuple(outputs[:3]), tuple(outputs[3:]), divergence
+    return tuple(outputs[:3]), tuple(outputs[3:]), divergence, [teacher[0]]
 
 
-def render_pair_backward(grads, grad_kl, outputs, teacher_density, density,
-                         values, geometry, min_transmittance):
+def render_pair_backward(grads, grad_kl, outputs, compared, density, values,
+                         geometry, min_transmittance):
     """Gradients of the student's density, (V,), and values, (V, C)."""
     return tuple(_extension().render_backward(
-        [*grads, grad_kl], list(outputs), [density, teacher_density], values,
+        [*grads, grad_kl], list(outputs), [density, *compared], values,
         *_rays(geometry), min_transmittance))
 
 
@@ -129,7 +129,7 @@ def ray_kl(teacher_density, student_density, geometry, min_transmittance):
     """See ``ops.ray_kl``: a pair without values."""
     nothing = student_density.new_empty(len(student_density), 0)
     return render_pair((teacher_density, nothing), (student_density, nothing),
-                       geometry, min_transmittance)[-1]
+                       geometry, min_transmittance)[2]
 
 
 def ray_kl_backward(grad, teacher_density, student_density, geometry,
@@ -138,7 +138,7 @@ def ray_kl_backward(grad, teacher_density, student_density, geometry,
     nothing = student_density.new_empty(len(student_density), 0)
     zero = torch.zeros_like(grad)
     unseen = zero, grad.new_empty(len(grad), 0), zero
-    return render_pair_backward(unseen, grad, unseen, teacher_density,
+    return render_pair_backward(unseen, grad, unseen, [teacher_density],
                                 student_density, nothing, geometry,
                                 min_transmittance)[0]
 

@@ -3,11 +3,12 @@
 Sparse-times-dense products do the work, so that no (M, C) array exists:
 ``embedding_bag`` forward, ``sampled_addmm`` for the weights' gradient and a
 bag over the transposed pattern for the voxels'. Only the inputs are kept for
-the backward pass. Sums over voxels run in a fixed order on a CPU.
+the backward pass, and a float a segment of a pair. Sums over voxels run in a
+fixed order on a CPU.
 
 R rays, M segments (packed ray by ray), V voxels, C channels.
 """
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -97,18 +98,22 @@ def render(density: Tensor, values: Tensor, geometry: RenderGeometry,
 
 def render_pair(teacher: Tuple[Tensor, Tensor], student: Tuple[Tensor, Tensor],
                 geometry: RenderGeometry, min_transmittance: float
-                ) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor]:
+                ) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor,
+                           List[Tensor]]:
     """Outputs of ``render`` of the student and the teacher, each (density,
-    values), and ``ray_kl``."""
+    values); ``ray_kl``; its pull on the segments of each chunk, which
+    finding again would take a third light in the backward pass."""
     models = student, teacher
     outputs = [_outputs(values, geometry) for _, values in models]
     divergence = student[0].new_zeros(len(geometry.rays))
+    pulls = []
     for chunk in _chunks(geometry, student[0].dtype):
         lights = [_light(density, chunk) for density, _ in models]
         for own, light, (_, values) in zip(outputs, lights, models):
             _fill(own, light, values, chunk)
         divergence[chunk.rays] = _divergence(lights[1], lights[0], chunk)
-    return (*outputs, divergence)
+        pulls.append(_pull(lights[1], lights[0]))
+    return (*outputs, divergence, pulls)
 
 
 def _outputs(values: Tensor,
@@ -137,27 +142,25 @@ def render_backward(grads: Sequence[Tensor], outputs: Sequence[Tensor],
     ``dL/dtau_k = T_{k+1} v_k - sum_{j>k} w_j v_j - T_end dL/dT_end``, plus
     the shift of the mean depth inside segment k.
     """
-    return _backward(grads, None, None, density, values, geometry)
+    return _backward(grads, None, (), density, values, geometry)
 
 
 def render_pair_backward(grads: Sequence[Tensor], grad_kl: Tensor,
-                         outputs: Sequence[Tensor], teacher_density: Tensor,
+                         outputs: Sequence[Tensor], pulls: Sequence[Tensor],
                          density: Tensor, values: Tensor,
                          geometry: RenderGeometry, min_transmittance: float
                          ) -> Tuple[Tensor, Tensor]:
     """Gradients of the student's density, (V,), and values, (V, C)."""
-    return _backward(grads, grad_kl, teacher_density, density, values,
-                     geometry)
+    return _backward(grads, grad_kl, pulls, density, values, geometry)
 
 
 def _backward(grads: Sequence[Tensor], grad_kl: Optional[Tensor],
-              teacher_density: Optional[Tensor], density: Tensor,
-              values: Tensor, geometry: RenderGeometry
-              ) -> Tuple[Tensor, Tensor]:
+              pulls: Sequence[Tensor], density: Tensor, values: Tensor,
+              geometry: RenderGeometry) -> Tuple[Tensor, Tensor]:
     grad_depth, grad_rendered, grad_no_hit = grads
     grad_density = torch.zeros_like(density)
     grad_values = torch.zeros_like(values)
-    for chunk in _chunks(geometry, density.dtype):
+    for number, chunk in enumerate(_chunks(geometry, density.dtype)):
         light = _light(density, chunk)
         own_grad = grad_rendered[chunk.rays]
         depth_grad = spread(grad_depth[chunk.rays], chunk.offsets,
@@ -178,8 +181,9 @@ def _backward(grads: Sequence[Tensor], grad_kl: Optional[Tensor],
         grad_tau = torch.addcmul(passed.mul_(worth), depth_grad, shift)
         grad_tau = torch.addcmul(behind, grad_tau, light.entry)
         if grad_kl is not None:
-            grad_tau += _pull(grad_kl, _light(teacher_density, chunk), light,
-                              chunk)
+            grad_tau.addcmul_(
+                pulls[number],
+                spread(grad_kl[chunk.rays], chunk.offsets, len(chunk.voxel)))
         grad_density.index_add_(0, chunk.voxel, grad_tau.mul_(chunk.length))
         key = 'transposed', chunk.rays.start, chunk.rays.stop
         if key not in geometry.kept:
@@ -201,8 +205,7 @@ def _mean_by_tau(light: _Light, mean: Tensor) -> Tensor:
 
 def _ray_sums(values: Tensor, offsets: Tensor) -> Tensor:
     """Sum of the segments of each ray: (M,) -> (R,)."""
-    total = values.cumsum(0, dtype=torch.float64)
-    return _before(total, offsets).diff().to(values.dtype)
+    return torch.segment_reduce(values, 'sum', offsets=offsets)
 
 
 def _before(total: Tensor, offsets: Tensor) -> Tensor:
@@ -238,17 +241,16 @@ def ray_kl_backward(grad: Tensor, teacher_density: Tensor,
     """Gradient of the student's density, (V,)."""
     grad_density = torch.zeros_like(student_density)
     for chunk in _chunks(geometry, student_density.dtype):
-        pull = _pull(grad, _light(teacher_density, chunk),
-                     _light(student_density, chunk), chunk)
+        pull = _pull(
+            _light(teacher_density, chunk), _light(student_density, chunk))
+        pull.mul_(spread(grad[chunk.rays], chunk.offsets, len(pull)))
         grad_density.index_add_(0, chunk.voxel, pull.mul_(chunk.length))
     return grad_density
 
 
-def _pull(grad: Tensor, teacher: _Light, student: _Light,
-          chunk: _Chunk) -> Tensor:
+def _pull(teacher: _Light, student: _Light) -> Tensor:
     """``dKL/dtau_k = T_{k+1} - w_k e_k / (1 - e_k)`` with the teacher's T and
-    w and ``e_k = exp(-tau_k)`` of the student, times the gradient, (M,)."""
+    w and ``e_k = exp(-tau_k)`` of the student, (M,)."""
     pull = teacher.hit.clamp_min(MIN_HIT).mul_(1 - student.hit)
     pull.div_(student.hit.clamp_min(MIN_HIT))
-    pull = torch.sub(1 - teacher.hit, pull).mul_(teacher.entry)
-    return pull.mul_(spread(grad[chunk.rays], chunk.offsets, len(pull)))
+    return torch.sub(1 - teacher.hit, pull).mul_(teacher.entry)

@@ -126,14 +126,15 @@ def render_pair(teacher, student, geometry, min_transmittance):
     """See ``ops.render_logits_pair``: one launch for each part."""
     return (render(*student, geometry, min_transmittance),
             render(*teacher, geometry, min_transmittance),
-            ray_kl(teacher[0], student[0], geometry, min_transmittance))
+            ray_kl(teacher[0], student[0], geometry, min_transmittance),
+            [teacher[0]])
 
 
-def render_pair_backward(grads, grad_kl, outputs, teacher_density, density,
-                         values, geometry, min_transmittance):
+def render_pair_backward(grads, grad_kl, outputs, compared, density, values,
+                         geometry, min_transmittance):
     """Gradients of the student's density, (V,), and values, (V, C)."""
     grad_density, grad_values = render_backward(
         grads, outputs, density, values, geometry, min_transmittance)
-    grad_density += ray_kl_backward(grad_kl, teacher_density, density,
-                                    geometry, min_transmittance)
+    grad_density += ray_kl_backward(grad_kl, *compared, density, geometry,
+                                    min_transmittance)
     return grad_density, grad_values
