@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from radocc_plugin.rendering.backends import get_backend, reference
-from radocc_plugin.rendering.density import (add_density_gradient_,
-                                             check_logit_density,
-                                             chunked_density, class_index,
+from radocc_plugin.rendering.density import (check_logit_density, class_index,
                                              density_from_logits)
 from radocc_plugin.rendering.geometry import RenderGeometry
 
@@ -235,7 +233,7 @@ class _RenderLogits(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits, geometry, backend, min_transmittance, options):
-        density = chunked_density(logits, **options)
+        density = backend.chunked_density(logits, **options)
         outputs = backend.render(density, logits, geometry, min_transmittance)
         ctx.save_for_backward(density, logits, *outputs)
         ctx.static = geometry, min_transmittance
@@ -248,8 +246,8 @@ class _RenderLogits(torch.autograd.Function):
         density, logits, *outputs = ctx.saved_tensors
         own, grad = ctx.backend.render_backward(
             _contiguous(grads), outputs, density, logits, *ctx.static)
-        add_density_gradient_(grad, own.add_(grad_density), density, logits,
-                              **ctx.options)
+        ctx.backend.add_density_gradient_(grad, own.add_(grad_density),
+                                          density, logits, **ctx.options)
         return grad, None, None, None, None
 
 
@@ -258,7 +256,9 @@ class _RenderPair(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student, teacher, geometry, backend, min_transmittance,
                 options):
-        densities = [chunked_density(x, **options) for x in (student, teacher)]
+        densities = [
+            backend.chunked_density(x, **options) for x in (student, teacher)
+        ]
         own, target, divergence, compared = backend.render_pair(
             (densities[1], teacher), (densities[0], student), geometry,
             min_transmittance)
@@ -275,8 +275,8 @@ class _RenderPair(torch.autograd.Function):
         own, grad = ctx.backend.render_pair_backward(
             _contiguous(grads[:3]), grads[-1].contiguous(), saved[:3],
             saved[3:], density, logits, *ctx.static)
-        add_density_gradient_(grad, own.add_(grad_density), density, logits,
-                              **ctx.options)
+        ctx.backend.add_density_gradient_(grad, own.add_(grad_density),
+                                          density, logits, **ctx.options)
         return grad, None, None, None, None, None
 
 

@@ -1,7 +1,8 @@
 """The implementations behind ``render`` and ``ray_kl``.
 
 Each one is a module with functions on raw tensors: ``render``, ``ray_kl``,
-``render_pair`` (both, of teacher and student), and the ``_backward`` of each.
+``render_pair`` (both, of teacher and student), and the ``_backward`` of each;
+``chunked_density`` of logits and ``add_density_gradient_``.
 ``reference`` is plain autograd in float64 instead, the oracle of the others.
 """
 from types import ModuleType

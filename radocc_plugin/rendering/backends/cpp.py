@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 from mmengine.logging import print_log
 
+from radocc_plugin.rendering import density as densities
 from radocc_plugin.rendering.geometry import RenderGeometry
 
 _SOURCES = Path(__file__).with_name('cpp_source')
@@ -92,6 +93,25 @@ def _rays(geometry: RenderGeometry) -> tuple:
             rays.directions.float().contiguous(), rays.sample.contiguous(),
             geometry.coherent_order, list(geometry.grid.point_cloud_range),
             list(geometry.grid.shape))
+
+
+def chunked_density(logits, voxel_size, free_index, mode):
+    """See ``density.chunked_density``; the softmax of the classes in one
+    pass."""
+    if mode == 'free_probability':
+        return _extension().free_density(logits, free_index, voxel_size)
+    return densities.chunked_density(logits, voxel_size, free_index, mode)
+
+
+def add_density_gradient_(grad_logits, grad_density, density, logits,
+                          voxel_size, free_index, mode):
+    """See ``density.add_density_gradient_``."""
+    if mode == 'free_probability':
+        _extension().add_free_density_gradient(
+            grad_logits, grad_density, logits, free_index, voxel_size)
+    else:
+        densities.add_density_gradient_(grad_logits, grad_density, density,
+                                        logits, voxel_size, free_index, mode)
 
 
 def render(density, values, geometry, min_transmittance):

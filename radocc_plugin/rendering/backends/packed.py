@@ -15,6 +15,8 @@ from torch import Tensor
 
 from radocc_plugin.rendering.backends.sparse_products import (
     add_transposed_product_, bag, sampled_product, spread, transpose)
+from radocc_plugin.rendering.density import (  # noqa: F401
+    add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
 from radocc_plugin.rendering.geometry import RenderGeometry
 

@@ -15,6 +15,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from radocc_plugin.rendering.density import (  # noqa: F401
+    add_density_gradient_, chunked_density)
+
 if importlib.util.find_spec('triton') is not None:
     from radocc_plugin.rendering.backends import triton_kernels as kernels
 

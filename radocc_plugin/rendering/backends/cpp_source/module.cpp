@@ -1,5 +1,6 @@
-// What Python sees; see the functions of the same names in ops.py and
-// sampled.py. One translation unit: most of the build is torch's headers.
+// What Python sees; see the functions of the same names in ops.py, sampled.py
+// and cpp.py. One translation unit: most of the build is torch's headers.
+#include "density.h"
 #include "exact.h"
 #include "sampled.h"
 
@@ -7,6 +8,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   const auto no_gil = py::call_guard<py::gil_scoped_release>();
   m.def("render", &render, no_gil);
   m.def("render_backward", &render_backward, no_gil);
+  m.def("free_density", &free_density, no_gil);
+  m.def("add_free_density_gradient", &add_free_density_gradient, no_gil);
   m.def("render_samples", &render_samples, no_gil);
   m.def("render_samples_backward", &render_samples_backward, no_gil);
 }

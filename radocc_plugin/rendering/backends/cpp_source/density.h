@@ -1,0 +1,114 @@
+// Density of the voxels from their logits; see density.py.
+#pragma once
+#include "rays.h"
+
+namespace {
+
+// The logits of as many voxels as a vector holds, class by class, and of
+// their softmax what is needed.
+template <typename T>
+struct Classes {
+  using Vector = at::vec::Vectorized<T>;
+  static constexpr int64_t kSize = Vector::size();
+  std::vector<T> columns;  // of each class: logits, then e^(logit - top)
+  Vector top, sum;         // largest logit; sum of the exponentials
+
+  explicit Classes(int64_t channels) : columns(channels * kSize) {}
+
+  template <typename Channels>
+  void load(const T* rows, int64_t count, Channels channels) {
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t i = 0; i < kSize; ++i)  // the last row fills the rest
+        columns[c * kSize + i] = rows[std::min(i, count - 1) * channels + c];
+  }
+
+  Vector column(int64_t c) const {
+    return Vector::loadu(columns.data() + c * kSize);
+  }
+
+  template <typename Channels>
+  void exponentiate(Channels channels) {
+    top = column(0);
+    for (int64_t c = 1; c < channels; ++c)
+      top = at::vec::maximum(top, column(c));
+    sum = Vector(T(0));
+    for (int64_t c = 0; c < channels; ++c) {
+      const Vector e = (column(c) - top).exp();
+      e.store(columns.data() + c * kSize);
+      sum = sum + e;
+    }
+  }
+};
+
+// Calls run(first, count) for all voxels, a vector at a time, in parallel.
+template <typename T, typename Make>
+void each_vector(int64_t voxels, Make&& make) {
+  constexpr int64_t size = at::vec::Vectorized<T>::size();
+  at::parallel_for(
+      0, (voxels + size - 1) / size, 1024, [&](int64_t begin, int64_t end) {
+        auto run = make();
+        for (int64_t i = begin; i < end; ++i)
+          run(i * size, std::min(size, voxels - i * size));
+      });
+}
+
+}  // namespace
+
+// -log p(free) / voxel size of logits (V, C), (V,).
+Tensor free_density(Tensor logits, int64_t free, double voxel_size) {
+  Tensor out = torch::empty({logits.size(0)}, logits.options());
+  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "free_density", [&] {
+    using Vector = at::vec::Vectorized<scalar_t>;
+    const scalar_t* rows = logits.data_ptr<scalar_t>();
+    scalar_t* density = out.data_ptr<scalar_t>();
+    with_channels(logits.size(1), [&](auto channels) {
+      each_vector<scalar_t>(logits.size(0), [&] {
+        return [&, classes = Classes<scalar_t>(channels)](
+                   int64_t first, int64_t count) mutable {
+          classes.load(rows + first * channels, count, channels);
+          const Vector own = classes.column(free);
+          classes.exponentiate(channels);
+          const Vector result = (classes.sum.log() + (classes.top - own)) /
+                                Vector(scalar_t(voxel_size));
+          result.store(density + first, count);
+        };
+      });
+    });
+  });
+  return out;
+}
+
+// Adds what a gradient of that density, (V,), is to the logits.
+void add_free_density_gradient(Tensor grad_logits, Tensor grad_density,
+                               Tensor logits, int64_t free,
+                               double voxel_size) {
+  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "free_density", [&] {
+    using T = scalar_t;
+    using Vector = at::vec::Vectorized<T>;
+    const T* rows = logits.data_ptr<T>();
+    const T* grads = grad_density.data_ptr<T>();
+    T* out = grad_logits.data_ptr<T>();
+    with_channels(logits.size(1), [&](auto channels) {
+      each_vector<T>(logits.size(0), [&] {
+        return [&, classes = Classes<T>(channels)](int64_t first,
+                                                   int64_t count) mutable {
+          const T* grad = grads + first;
+          // no ray crosses these voxels
+          if (std::all_of(grad, grad + count, [](T g) { return g == 0; }))
+            return;
+          classes.load(rows + first * channels, count, channels);
+          classes.exponentiate(channels);
+          T scale[Vector::size()];
+          (Vector::loadu(grad, count) /
+           (classes.sum * Vector(T(voxel_size)))).store(scale);
+          for (int64_t i = 0; i < count; ++i) {
+            T* row = out + (first + i) * channels;
+            for (int64_t c = 0; c < channels; ++c)
+              row[c] += scale[i] * classes.columns[c * Vector::size() + i];
+            row[free] -= grad[i] / T(voxel_size);
+          }
+        };
+      });
+    });
+  });
+}
