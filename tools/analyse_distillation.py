@@ -98,8 +98,8 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     mask = mask.to(device).bool()
     gradients = {name: logits_gradient(value, recorded, model.student_tap)
                  for name, value in losses.items()}
-    reference = sum(gradient for name, gradient in gradients.items()
-                    if name not in model.returned)
+    reference = sum((gradient for name, gradient in gradients.items()
+                     if name not in model.returned), torch.zeros_like(logits))
     rows = {}
     for name, gradient in gradients.items():
         norm = gradient.norm()
@@ -241,13 +241,13 @@ def main(argv=None) -> None:
         studies.append(study(model, data))
     tables = [
         show_table(console, f'On {count} training samples, camera mask',
-             ['model', 'mIoU', 'IoU'], lead_rows(studies)),
+                   ['model', 'mIoU', 'IoU'], lead_rows(studies)),
         show_table(console, "Gradients at the student's logits",
-             ['loss', 'value', 'norm', 'ratio to own losses', 'cosine',
-              'on visible voxels'], gradient_rows(studies)),
+                   ['loss', 'value', 'norm', 'ratio to own losses', 'cosine',
+                    'on visible voxels'], gradient_rows(studies)),
         show_table(console, "Rays by where the teacher's end",
-             ['distance', 'rays', 'share of KL', 'KL (nats)',
-              'median depth error (m)'], ray_rows(studies)),
+                   ['distance', 'rays', 'share of KL', 'KL (nats)',
+                    'median depth error (m)'], ray_rows(studies)),
     ]
     if args.out:
         write_atomically(args.out, '\n'.join(tables))

@@ -265,9 +265,10 @@ def main(argv=None) -> None:
              f'CPU, {torch.get_num_threads()} threads')
     title = (f'{name}, {"test" if args.test else "training"}, batch '
              f'{args.batch}, {place}, median of {args.repeat}')
-    text = show_table(console, title,
-                ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
-                stage_rows(stages, loaded))
+    text = show_table(
+        console, title,
+        ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
+        stage_rows(stages, loaded))
     if args.profile:
         text += '\n' + show_table(
             console, f'{name}, operators by their own time',

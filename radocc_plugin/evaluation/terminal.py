@@ -1,4 +1,4 @@
-"""Rich renderables as plain text, for log files and terminals."""
+"""Rich tables in the terminal, and as plain text or Markdown in files."""
 import io
 from typing import List
 

@@ -259,10 +259,10 @@ class _RenderPair(torch.autograd.Function):
         densities = [
             backend.chunked_density(x, **options) for x in (student, teacher)
         ]
-        own, target, divergence, compared = backend.render_pair(
+        own, target, divergence, kept = backend.render_pair(
             (densities[1], teacher), (densities[0], student), geometry,
             min_transmittance)
-        ctx.save_for_backward(densities[0], student, *own, *compared)
+        ctx.save_for_backward(densities[0], student, *own, *kept)
         ctx.static = geometry, min_transmittance
         ctx.backend, ctx.options = backend, options
         ctx.mark_non_differentiable(densities[1], *target)

@@ -11,7 +11,7 @@ from radocc_plugin.geometry import Cameras, VoxelGrid
 from radocc_plugin.rendering import (VolumeRenderer, density_from_logits,
                                      ray_kl, render, render_logits,
                                      render_logits_pair)
-from radocc_plugin.rendering.backends import cpp
+from radocc_plugin.rendering.backends import cpp, packed
 from tests.test_rendering.rendered import EXACT, everything
 
 @pytest.mark.parametrize('dtype, tolerance', [(torch.float64, 1e-9),
@@ -104,11 +104,14 @@ def test_logits_render_as_their_density_and_values(geometry_of, backend,
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize('number, chunk', [(100, packed.CPU_CHUNK), (100, 50),
+                                           (0, 50)])
 @pytest.mark.parametrize('min_transmittance', [0., 1e-2])
-def test_a_pair_is_two_renders_and_their_divergence(geometry_of, backend,
-                                                    min_transmittance):
+def test_a_pair_is_two_renders_and_their_divergence(
+        geometry_of, backend, min_transmittance, number, chunk, monkeypatch):
     """Also where the student is opaque before the teacher, or after it."""
-    geometry = geometry_of(100)
+    monkeypatch.setattr(packed, 'CPU_CHUNK', chunk)
+    geometry = geometry_of(number)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(
         2, geometry.num_voxels, 4, dtype=torch.float64, generator=generator)

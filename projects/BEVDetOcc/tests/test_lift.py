@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from projects.BEVDetOcc.bevdet_occ import (LSSViewTransformer, ViewGeometry,
                                            split_frames)
@@ -140,6 +141,33 @@ def test_depth_loss_is_the_published_formula_and_zero_without_returns():
     nothing = depth_loss(depth, torch.zeros_like(targets))
     nothing.backward()
     assert nothing == 0 and not depth.grad.any()
+
+
+@pytest.mark.parametrize('scale, tolerance', [(1, 1e-7), (8, 1e-4),
+                                              (20, 0.07)])
+def test_depth_loss_has_the_gradient_of_float64_however_sure_the_bins(
+        scale, tolerance):
+    """The published formula is off by 1e3 in the last case; what is left is
+    its -log p without a gradient for p < 1e-12."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 44, 3, 4, generator=generator) * scale
+    bins = torch.randint(44, (2, 3, 4), generator=generator)
+    targets = F.one_hot(bins, 44).permute(0, 3, 1, 2).float()
+
+    def published(depth):
+        return F.binary_cross_entropy(
+            depth, targets.to(depth), reduction='sum') / bins.numel()
+
+    own, exact = logits.clone(), logits.double()
+    for x, loss in ((own, lambda p: depth_loss(p, targets)),
+                    (exact, published)):
+        loss(x.requires_grad_().softmax(1)).backward()
+    torch.testing.assert_close(
+        own.grad.double(), exact.grad, rtol=0, atol=tolerance)
+    if scale == 1:  # bit by bit, where nothing is nearly sure
+        plain = logits.clone().requires_grad_()
+        published(plain.softmax(1)).backward()
+        assert torch.equal(own.grad, plain.grad)
 
 
 @pytest.mark.parametrize('name, value, message', [

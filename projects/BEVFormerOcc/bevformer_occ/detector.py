@@ -146,8 +146,8 @@ class BEVFormerOcc(BaseModel):
                         np.zeros((batch_size, frame.can_bus.shape[1])),
                         np.zeros(batch_size, bool))
                 history.update(frame, bev)
-        # Weights that autocast has cast without gradient are not for the
-        # current frame.
+        # Under no_grad autocast may keep casts of the weights that carry no
+        # gradient; the current frame needs its own.
         torch.clear_autocast_cache()
         return history
 

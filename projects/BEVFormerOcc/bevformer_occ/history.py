@@ -85,8 +85,8 @@ class SceneStream:
     Frames of a scene come in the order of time, alone or beside frames of
     other scenes in a batch, in any order of scenes. A frame that does not
     follow the scene's last one (``prev`` in its metainfo) starts the scene
-    anew. Belongs to no checkpoint;
-    ``state_dict`` saves it where a stream is interrupted.
+    anew. Belongs to no checkpoint; ``state_dict`` saves it where a stream is
+    interrupted.
 
     Args:
         max_scenes: Scenes that are remembered; those that had no frame for

@@ -14,6 +14,7 @@ from filelock import FileLock
 from mmengine.logging import print_log
 
 from radocc_plugin.rendering import density as densities
+from radocc_plugin.rendering.density import class_index
 from radocc_plugin.rendering.geometry import RenderGeometry
 
 _SOURCES = Path(__file__).with_name('cpp_source')
@@ -96,19 +97,21 @@ def _rays(geometry: RenderGeometry) -> tuple:
 
 
 def chunked_density(logits, voxel_size, free_index, mode):
-    """See ``density.chunked_density``; the softmax of the classes in one
-    pass."""
+    """See ``density.chunked_density``; ``free_probability`` in one pass."""
     if mode == 'free_probability':
-        return _extension().free_density(logits, free_index, voxel_size)
+        return _extension().free_density(
+            logits, class_index(free_index, logits.shape[1]), voxel_size)
     return densities.chunked_density(logits, voxel_size, free_index, mode)
 
 
 def add_density_gradient_(grad_logits, grad_density, density, logits,
                           voxel_size, free_index, mode):
-    """See ``density.add_density_gradient_``."""
+    """See ``density.add_density_gradient_``; ``free_probability`` leaves
+    voxels without a gradient out."""
     if mode == 'free_probability':
         _extension().add_free_density_gradient(
-            grad_logits, grad_density, logits, free_index, voxel_size)
+            grad_logits, grad_density, logits,
+            class_index(free_index, logits.shape[1]), voxel_size)
     else:
         densities.add_density_gradient_(grad_logits, grad_density, density,
                                         logits, voxel_size, free_index, mode)
@@ -137,11 +140,11 @@ def render_pair(teacher, student, geometry, min_transmittance):
     return tuple(outputs[:3]), tuple(outputs[3:]), divergence, [teacher[0]]
 
 
-def render_pair_backward(grads, grad_kl, outputs, compared, density, values,
+def render_pair_backward(grads, grad_kl, outputs, kept, density, values,
                          geometry, min_transmittance):
     """Gradients of the student's density, (V,), and values, (V, C)."""
     return tuple(_extension().render_backward(
-        [*grads, grad_kl], list(outputs), [density, *compared], values,
+        [*grads, grad_kl], list(outputs), [density, *kept], values,
         *_rays(geometry), min_transmittance))
 
 

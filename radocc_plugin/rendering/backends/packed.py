@@ -207,7 +207,8 @@ def _mean_by_tau(light: _Light, mean: Tensor) -> Tensor:
 
 def _ray_sums(values: Tensor, offsets: Tensor) -> Tensor:
     """Sum of the segments of each ray: (M,) -> (R,)."""
-    return torch.segment_reduce(values, 'sum', offsets=offsets)
+    total = torch.segment_reduce(values.double(), 'sum', offsets=offsets)
+    return total.to(values.dtype)
 
 
 def _before(total: Tensor, offsets: Tensor) -> Tensor:

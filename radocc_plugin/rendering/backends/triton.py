@@ -133,11 +133,11 @@ def render_pair(teacher, student, geometry, min_transmittance):
             [teacher[0]])
 
 
-def render_pair_backward(grads, grad_kl, outputs, compared, density, values,
+def render_pair_backward(grads, grad_kl, outputs, kept, density, values,
                          geometry, min_transmittance):
     """Gradients of the student's density, (V,), and values, (V, C)."""
     grad_density, grad_values = render_backward(
         grads, outputs, density, values, geometry, min_transmittance)
-    grad_density += ray_kl_backward(grad_kl, *compared, density, geometry,
+    grad_density += ray_kl_backward(grad_kl, *kept, density, geometry,
                                     min_transmittance)
     return grad_density, grad_values

@@ -82,9 +82,10 @@ Tensor free_density(Tensor logits, int64_t free, double voxel_size) {
 void add_free_density_gradient(Tensor grad_logits, Tensor grad_density,
                                Tensor logits, int64_t free,
                                double voxel_size) {
-  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "free_density", [&] {
+  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "add_free_density_gradient", [&] {
     using T = scalar_t;
     using Vector = at::vec::Vectorized<T>;
+    constexpr int64_t size = Vector::size();
     const T* rows = logits.data_ptr<T>();
     const T* grads = grad_density.data_ptr<T>();
     T* out = grad_logits.data_ptr<T>();
@@ -93,18 +94,18 @@ void add_free_density_gradient(Tensor grad_logits, Tensor grad_density,
         return [&, classes = Classes<T>(channels)](int64_t first,
                                                    int64_t count) mutable {
           const T* grad = grads + first;
-          // no ray crosses these voxels
           if (std::all_of(grad, grad + count, [](T g) { return g == 0; }))
             return;
           classes.load(rows + first * channels, count, channels);
           classes.exponentiate(channels);
-          T scale[Vector::size()];
+          T scale[size];
           (Vector::loadu(grad, count) /
            (classes.sum * Vector(T(voxel_size)))).store(scale);
           for (int64_t i = 0; i < count; ++i) {
+            if (grad[i] == 0) continue;
             T* row = out + (first + i) * channels;
             for (int64_t c = 0; c < channels; ++c)
-              row[c] += scale[i] * classes.columns[c * Vector::size() + i];
+              row[c] += scale[i] * classes.columns[c * size + i];
             row[free] -= grad[i] / T(voxel_size);
           }
         };

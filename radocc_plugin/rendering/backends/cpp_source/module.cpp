@@ -1,5 +1,6 @@
-// What Python sees; see the functions of the same names in ops.py, sampled.py
-// and cpp.py. One translation unit: most of the build is torch's headers.
+// What Python sees; see the functions of the same names in ops.py and
+// sampled.py, and density.py. One translation unit: most of the build is
+// torch's headers.
 #include "density.h"
 #include "exact.h"
 #include "sampled.h"
