@@ -15,7 +15,7 @@ from torch import Tensor
 
 from radocc_plugin.rendering.backends.sparse_products import (
     add_transposed_product_, bag, sampled_product, spread, transpose)
-from radocc_plugin.rendering.density import (  # noqa: F401
+from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
 from radocc_plugin.rendering.geometry import RenderGeometry

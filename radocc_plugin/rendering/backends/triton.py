@@ -15,7 +15,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from radocc_plugin.rendering.density import (  # noqa: F401
+from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 
 if importlib.util.find_spec('triton') is not None:
