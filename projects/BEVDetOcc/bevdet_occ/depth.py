@@ -51,7 +51,7 @@ def depth_loss(depth: Tensor, targets: Tensor) -> Tensor:
 
     BEVDet dev2.1, ``get_depth_loss``; but where a bin without the return has
     nearly all of the probability, ``1 - p`` is the sum of the other bins. The
-    published gradient is then rounding alone, up to 1e4 times too large, and
+    published gradient is then rounding alone, some 1e4 times too large, and
     a training that meets such a cell may diverge.
     """
     visible = targets.any(dim=1)
