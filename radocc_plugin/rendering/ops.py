@@ -236,6 +236,7 @@ class _RenderLogits(torch.autograd.Function):
         density = backend.chunked_density(logits, **options)
         outputs = backend.render(density, logits, geometry, min_transmittance)
         ctx.save_for_backward(density, logits, *outputs)
+        ctx.set_materialize_grads(False)
         ctx.static = geometry, min_transmittance
         ctx.backend, ctx.options = backend, options
         return density, *outputs
@@ -245,9 +246,11 @@ class _RenderLogits(torch.autograd.Function):
     def backward(ctx, grad_density, *grads):
         density, logits, *outputs = ctx.saved_tensors
         own, grad = ctx.backend.render_backward(
-            _contiguous(grads), outputs, density, logits, *ctx.static)
-        ctx.backend.add_density_gradient_(grad, own.add_(grad_density),
-                                          density, logits, **ctx.options)
+            _filled(grads, outputs), outputs, density, logits, *ctx.static)
+        if grad_density is not None:
+            own += grad_density
+        ctx.backend.add_density_gradient_(grad, own, density, logits,
+                                          **ctx.options)
         return grad, None, None, None, None
 
 
@@ -263,6 +266,7 @@ class _RenderPair(torch.autograd.Function):
             (densities[1], teacher), (densities[0], student), geometry,
             min_transmittance)
         ctx.save_for_backward(densities[0], student, *own, *kept)
+        ctx.set_materialize_grads(False)
         ctx.static = geometry, min_transmittance
         ctx.backend, ctx.options = backend, options
         ctx.mark_non_differentiable(densities[1], *target)
@@ -272,12 +276,23 @@ class _RenderPair(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_density, *grads):
         density, logits, *saved = ctx.saved_tensors
+        outputs, kept = saved[:3], saved[3:]
+        *grads, grad_kl = _filled((*grads[:3], grads[-1]),
+                                  (*outputs, outputs[0]))
         own, grad = ctx.backend.render_pair_backward(
-            _contiguous(grads[:3]), grads[-1].contiguous(), saved[:3],
-            saved[3:], density, logits, *ctx.static)
-        ctx.backend.add_density_gradient_(grad, own.add_(grad_density),
-                                          density, logits, **ctx.options)
+            grads, grad_kl, outputs, kept, density, logits, *ctx.static)
+        if grad_density is not None:
+            own += grad_density
+        ctx.backend.add_density_gradient_(grad, own, density, logits,
+                                          **ctx.options)
         return grad, None, None, None, None, None
+
+
+def _filled(grads, outputs) -> Tuple[Tensor, ...]:
+    """Contiguous gradients of outputs, zeros where there is none."""
+    return tuple(
+        torch.zeros_like(output) if grad is None else grad.contiguous()
+        for grad, output in zip(grads, outputs))
 
 
 def _contiguous(grads) -> Tuple[Tensor, ...]:

@@ -38,20 +38,21 @@ def test_backends_find_density_and_gradient_of_logits(backend, dtype, voxels,
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 @pytest.mark.parametrize('column', [0, 1, 4])
+@pytest.mark.parametrize('mode', LOGIT_DENSITIES)
 def test_not_a_number_stays_one_where_there_is_a_gradient(backend, value,
-                                                          column):
+                                                          column, mode):
     """In the free logit or another; the other voxels do not see it."""
     logits = torch.zeros(40, 5)
     logits[3, column] = logits[20, column] = value
     grad = torch.ones(40)
     grad[20] = 0
     expected = logits.clone().requires_grad_()
-    density_from_logits(expected, 0.4, 1).backward(grad)
+    true = density_from_logits(expected, 0.4, 1, mode)
+    true.backward(grad)
     implementation = get_backend(backend, logits.device)
-    options = dict(voxel_size=0.4, free_index=1, mode='free_probability')
+    options = dict(voxel_size=0.4, free_index=1, mode=mode)
     density = implementation.chunked_density(logits, **options)
-    assert torch.equal(
-        density.isnan(), density_from_logits(logits, 0.4, 1).isnan())
+    assert torch.equal(density.isnan(), true.isnan())
     own = torch.zeros_like(logits)
     implementation.add_density_gradient_(own, grad, density, logits, **options)
     rows = torch.arange(40) != 20  # backends may leave it out

@@ -13,7 +13,6 @@ import torch
 from filelock import FileLock
 from mmengine.logging import print_log
 
-from radocc_plugin.rendering import density as densities
 from radocc_plugin.rendering.density import class_index
 from radocc_plugin.rendering.geometry import RenderGeometry
 
@@ -97,24 +96,24 @@ def _rays(geometry: RenderGeometry) -> tuple:
 
 
 def chunked_density(logits, voxel_size, free_index, mode):
-    """See ``density.chunked_density``; ``free_probability`` in one pass."""
-    if mode == 'free_probability':
-        return _extension().free_density(
-            logits, class_index(free_index, logits.shape[1]), voxel_size)
-    return densities.chunked_density(logits, voxel_size, free_index, mode)
+    """See ``density.chunked_density``; in one pass."""
+    free = class_index(free_index, logits.shape[1])
+    if mode == 'softplus':
+        return _extension().softplus_density(logits, free)
+    return _extension().free_density(logits, free, voxel_size)
 
 
 def add_density_gradient_(grad_logits, grad_density, density, logits,
                           voxel_size, free_index, mode):
-    """See ``density.add_density_gradient_``; ``free_probability`` leaves
-    voxels without a gradient out."""
-    if mode == 'free_probability':
-        _extension().add_free_density_gradient(
-            grad_logits, grad_density, logits,
-            class_index(free_index, logits.shape[1]), voxel_size)
+    """See ``density.add_density_gradient_``; leaves voxels without a gradient
+    out."""
+    free = class_index(free_index, logits.shape[1])
+    if mode == 'softplus':
+        _extension().add_softplus_gradient(grad_logits, grad_density, density,
+                                           free)
     else:
-        densities.add_density_gradient_(grad_logits, grad_density, density,
-                                        logits, voxel_size, free_index, mode)
+        _extension().add_free_density_gradient(grad_logits, grad_density,
+                                               logits, free, voxel_size)
 
 
 def render(density, values, geometry, min_transmittance):

@@ -1,20 +1,22 @@
 """Backend ``torch``: packed segments, chunk by chunk, recomputed backward.
 
 Sparse-times-dense products do the work, so that no (M, C) array exists:
-``embedding_bag`` forward, ``sampled_addmm`` for the weights' gradient and a
-bag over the transposed pattern for the voxels'. Only the inputs are kept for
-the backward pass, and a float a segment of a pair. Sums over voxels run in a
-fixed order on a CPU.
+``embedding_bag`` forward; backward, voxel by voxel, ``sampled_addmm`` for the
+weights' gradient and a bag of rays for the values'. Only the inputs are kept
+for the backward pass, and of a pair four floats a segment. Sums over voxels
+run in a fixed order on a CPU.
 
 R rays, M segments (packed ray by ray), V voxels, C channels.
 """
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Iterable, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import torch
 from torch import Tensor
 
+from radocc_plugin.geometry import RaySegments
 from radocc_plugin.rendering.backends.sparse_products import (
-    add_transposed_product_, bag, sampled_product, spread, transpose)
+    ByVoxel, bag, by_voxel, sampled_product)
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
@@ -28,17 +30,44 @@ _TINY = 1e-30
 
 class _Chunk(NamedTuple):
     rays: slice
+    segments: slice
     voxel: Tensor
     near: Tensor
     far: Tensor
     length: Tensor
     offsets: Tensor
+    ray: Tensor
+
+    def spread(self, per_ray: Tensor) -> Tensor:
+        """Value of the ray of each segment: (R,) of the chunk -> (M,)."""
+        return per_ray.index_select(0, self.ray)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Sum of the segments of each ray: (M,) -> (R,)."""
+        total = torch.segment_reduce(
+            values.double(), 'sum', offsets=self.offsets)
+        return total.to(values.dtype)
+
+
+def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
+    segments = (
+        geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
+    if 'ray' not in geometry.kept:
+        geometry.kept['ray'] = segments.ray.int()
+    return segments
+
+
+def _by_voxel(geometry: RenderGeometry) -> ByVoxel:
+    if 'by_voxel' not in geometry.kept:
+        segments = geometry.segments
+        geometry.kept['by_voxel'] = by_voxel(
+            segments.voxel, segments.offsets, geometry.num_voxels)
+    return geometry.kept['by_voxel']
 
 
 def _chunks(geometry: RenderGeometry, dtype: torch.dtype) -> Iterator[_Chunk]:
     """Groups of whole rays, about equal numbers of segments each."""
-    segments = (
-        geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
+    segments = _segments(geometry, dtype)
     offsets = segments.offsets
     size = CPU_CHUNK if offsets.device.type == 'cpu' else GPU_CHUNK
     marks = torch.arange(
@@ -51,9 +80,10 @@ def _chunks(geometry: RenderGeometry, dtype: torch.dtype) -> Iterator[_Chunk]:
     for i in range(len(bounds) - 1):
         own = slice(begins[i], begins[i + 1])
         yield _Chunk(
-            slice(bounds[i], bounds[i + 1]), segments.voxel[own],
+            slice(bounds[i], bounds[i + 1]), own, segments.voxel[own],
             segments.near[own], segments.far[own], segments.length[own],
-            offsets[bounds[i]:bounds[i + 1] + 1] - begins[i])
+            offsets[bounds[i]:bounds[i + 1] + 1] - begins[i],
+            geometry.kept['ray'][own] - bounds[i])
 
 
 class _Light(NamedTuple):
@@ -65,28 +95,27 @@ class _Light(NamedTuple):
 
 
 def _light(density: Tensor, chunk: _Chunk) -> _Light:
-    tau = _optical_depth(density, chunk)
+    tau = density.index_select(0, chunk.voxel).mul_(chunk.length)
+    tau.clamp_max_(MAX_OPTICAL_DEPTH)
     hit = tau.neg().expm1_().neg_()
+    # Float64: a float32 sum over many rays is wrong in the first digit.
     total = tau.cumsum(0, dtype=torch.float64)
     base = _before(total, chunk.offsets)
-    # Float64: a float32 sum over many rays is wrong in the first digit.
-    entry = spread(base[:-1], chunk.offsets, len(tau))
-    entry = entry.sub_(total).add_(tau).to(tau.dtype).exp_()
-    return _Light(tau, hit, entry, (base[:-1] - base[1:]).exp_().to(tau.dtype))
+    behind = chunk.spread(base[:-1]).sub_(total).to(tau.dtype)
+    return _Light(tau, hit, behind.add_(tau).exp_(),
+                  (base[:-1] - base[1:]).exp_().to(tau.dtype))
 
 
-def _mean_depth(light: _Light, chunk: _Chunk) -> Tuple[Tensor, Tensor]:
+def _mean_transmittance(light: _Light) -> Tensor:
+    """``(1 - e^-tau) / tau``: that inside each segment, of what enters."""
+    return (light.hit + _TINY).div_(light.tau + _TINY)
+
+
+def _depth(light: _Light, chunk: _Chunk) -> Tensor:
     """``functional.depth_in_segment`` in the form that takes the fewest
-    passes, and its part ``hit / tau - 1``, (M,); the error is a rounding of
-    the segment's length."""
-    mean = ((light.hit + _TINY) / (light.tau + _TINY)).sub_(1)
-    depth = torch.addcmul(light.hit * chunk.far, mean, chunk.far - chunk.near)
-    return depth, mean
-
-
-def _optical_depth(density: Tensor, chunk: _Chunk) -> Tensor:
-    tau = density.index_select(0, chunk.voxel).mul_(chunk.length)
-    return tau.clamp_max_(MAX_OPTICAL_DEPTH)
+    passes, (M,); the error is a rounding of the segment's length."""
+    mean = _mean_transmittance(light).sub_(1)
+    return torch.addcmul(light.hit * chunk.far, mean, chunk.far - chunk.near)
 
 
 def render(density: Tensor, values: Tensor, geometry: RenderGeometry,
@@ -103,19 +132,22 @@ def render_pair(teacher: Tuple[Tensor, Tensor], student: Tuple[Tensor, Tensor],
                 ) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor,
                            List[Tensor]]:
     """Outputs of ``render`` of the student and the teacher, each (density,
-    values); ``ray_kl``; its pull on the segments of each chunk, which
-    finding again would take a third light in the backward pass."""
+    values); ``ray_kl``; its pull on the segments of each chunk and the
+    student's light there, which the backward pass would have to find again.
+    """
     models = student, teacher
     outputs = [_outputs(values, geometry) for _, values in models]
     divergence = student[0].new_zeros(len(geometry.rays))
-    pulls = []
+    kept = []
     for chunk in _chunks(geometry, student[0].dtype):
         lights = [_light(density, chunk) for density, _ in models]
         for own, light, (_, values) in zip(outputs, lights, models):
             _fill(own, light, values, chunk)
-        divergence[chunk.rays] = _divergence(lights[1], lights[0], chunk)
-        pulls.append(_pull(lights[1], lights[0]))
-    return (*outputs, divergence, pulls)
+        ratio = _hit_ratio(lights[1], lights[0])
+        divergence[chunk.rays] = _divergence(lights[1], lights[0], ratio,
+                                             chunk)
+        kept += [_pull(lights[1], lights[0], ratio), *lights[0]]
+    return (*outputs, divergence, kept)
 
 
 def _outputs(values: Tensor,
@@ -128,8 +160,7 @@ def _outputs(values: Tensor,
 def _fill(outputs: Tuple[Tensor, ...], light: _Light, values: Tensor,
           chunk: _Chunk) -> None:
     depth, rendered, no_hit = outputs
-    depth[chunk.rays] = _ray_sums(
-        _mean_depth(light, chunk)[0].mul_(light.entry), chunk.offsets)
+    depth[chunk.rays] = chunk.sums(_depth(light, chunk).mul_(light.entry))
     rendered[chunk.rays] = bag(light.entry * light.hit, values, chunk.voxel,
                                chunk.offsets)
     no_hit[chunk.rays] = light.no_hit
@@ -138,85 +169,88 @@ def _fill(outputs: Tuple[Tensor, ...], light: _Light, values: Tensor,
 def render_backward(grads: Sequence[Tensor], outputs: Sequence[Tensor],
                     density: Tensor, values: Tensor, geometry: RenderGeometry,
                     min_transmittance: float) -> Tuple[Tensor, Tensor]:
-    """Gradients of the density, (V,), and of the values, (V, C).
-
-    With ``v_k`` what ending in segment k is worth to the loss,
-    ``dL/dtau_k = T_{k+1} v_k - sum_{j>k} w_j v_j - T_end dL/dT_end``, plus
-    the shift of the mean depth inside segment k.
-    """
-    return _backward(grads, None, (), density, values, geometry)
+    """Gradients of the density, (V,), and of the values, (V, C)."""
+    lights = (_light(density, chunk)
+              for chunk in _chunks(geometry, density.dtype))
+    return _backward(grads, lights, density, values, geometry)
 
 
 def render_pair_backward(grads: Sequence[Tensor], grad_kl: Tensor,
-                         outputs: Sequence[Tensor], pulls: Sequence[Tensor],
+                         outputs: Sequence[Tensor], kept: Sequence[Tensor],
                          density: Tensor, values: Tensor,
                          geometry: RenderGeometry, min_transmittance: float
                          ) -> Tuple[Tensor, Tensor]:
     """Gradients of the student's density, (V,), and values, (V, C)."""
-    return _backward(grads, grad_kl, pulls, density, values, geometry)
+    size = 1 + len(_Light._fields)
+    lights = (_Light(*kept[i + 1:i + size]) for i in range(0, len(kept), size))
+    return _backward(grads, lights, density, values, geometry, grad_kl,
+                     kept[::size])
 
 
-def _backward(grads: Sequence[Tensor], grad_kl: Optional[Tensor],
-              pulls: Sequence[Tensor], density: Tensor, values: Tensor,
-              geometry: RenderGeometry) -> Tuple[Tensor, Tensor]:
-    grad_depth, grad_rendered, grad_no_hit = grads
+def _backward(grads: Sequence[Tensor], lights: Iterable[_Light],
+              density: Tensor, values: Tensor, geometry: RenderGeometry,
+              grad_kl: Optional[Tensor] = None, pulls: Sequence[Tensor] = ()
+              ) -> Tuple[Tensor, Tensor]:
+    pattern = _by_voxel(geometry)
+    grad_rendered = grads[1]
+    # Voxel by voxel the volume is read and written once, in its order.
+    products = sampled_product(values, grad_rendered, pattern.ray,
+                               pattern.offsets)
     grad_density = torch.zeros_like(density)
-    grad_values = torch.zeros_like(values)
-    for number, chunk in enumerate(_chunks(geometry, density.dtype)):
-        light = _light(density, chunk)
-        own_grad = grad_rendered[chunk.rays]
-        depth_grad = spread(grad_depth[chunk.rays], chunk.offsets,
-                            len(chunk.voxel))
-        worth = sampled_product(own_grad, values, chunk.voxel, chunk.offsets)
-        depth, mean = _mean_depth(light, chunk)
-        earned = torch.addcmul(light.hit * worth, depth_grad, depth)
-        earned = earned.mul_(light.entry).cumsum(0, dtype=torch.float64)
-        # What would be lost behind: the rest of the ray, and its no-hit.
-        end = _before(earned, chunk.offsets)[1:]
-        end += grad_no_hit[chunk.rays] * light.no_hit
-        behind = earned.sub_(spread(end, chunk.offsets,
-                                       len(earned))).to(density.dtype)
-
-        passed = 1 - light.hit
-        shift = _mean_by_tau(light, mean).mul_(chunk.near - chunk.far)
-        shift = torch.addcmul(shift, passed, chunk.far)
-        grad_tau = torch.addcmul(passed.mul_(worth), depth_grad, shift)
-        grad_tau = torch.addcmul(behind, grad_tau, light.entry)
+    chunks = _chunks(geometry, density.dtype)
+    for number, (chunk, light) in enumerate(zip(chunks, lights)):
+        weights = light.entry * light.hit
+        place = pattern.place[chunk.segments].long()
+        grad_tau = _grad_tau(light, weights, products.index_select(0, place),
+                             grads, chunk)
         if grad_kl is not None:
-            grad_tau.addcmul_(
-                pulls[number],
-                spread(grad_kl[chunk.rays], chunk.offsets, len(chunk.voxel)))
+            grad_tau.addcmul_(pulls[number],
+                              chunk.spread(grad_kl[chunk.rays]))
         grad_density.index_add_(0, chunk.voxel, grad_tau.mul_(chunk.length))
-        key = 'transposed', chunk.rays.start, chunk.rays.stop
-        if key not in geometry.kept:
-            geometry.kept[key] = transpose(chunk.voxel, chunk.offsets)
-        add_transposed_product_(grad_values, light.entry * light.hit,
-                                own_grad, geometry.kept[key])
-    return grad_density, grad_values
+        products.index_copy_(0, place, weights)
+    weights = products  # all were replaced
+    return grad_density, bag(weights, grad_rendered, pattern.ray,
+                             pattern.offsets)
 
 
-def _mean_by_tau(light: _Light, mean: Tensor) -> Tensor:
-    """``(1 - (1 + tau) e^-tau) / tau^2``, (M,)."""
+def _grad_tau(light: _Light, weights: Tensor, products: Tensor,
+              grads: Sequence[Tensor], chunk: _Chunk) -> Tensor:
+    """Gradient of the optical depths, (M,).
+
+    ``dL/dtau_k = T_{k+1} p_k + g T_k d_k m'_k - sum_{j>k} (w_j p_j +
+    g T_j d_j m_j) - T_end (dL/dT_end - g far_end)`` with the product p of
+    values and their gradient, the gradient g of the depth, the extent d of a
+    segment, its mean transmittance m and ``m' = dm/dtau``: the depth is the
+    integral of the transmittance, by parts.
+    """
+    grad_depth, _, grad_no_hit = (grad[chunk.rays] for grad in grads)
+    path = (chunk.far - chunk.near).mul_(light.entry)
+    path.mul_(chunk.spread(grad_depth))
+    mean = _mean_transmittance(light)
+    earned = (weights * products).addcmul_(path, mean)
+    earned = earned.cumsum(0, dtype=torch.float64)
+    end = grad_no_hit - grad_depth * _before(chunk.far, chunk.offsets)[1:]
+    end = _before(earned, chunk.offsets)[1:].add_(end * light.no_hit)
+    grad_tau = earned.sub_(chunk.spread(end)).to(weights.dtype)
+    grad_tau.addcmul_(light.entry.sub(weights), products)
+    return grad_tau.addcmul_(path, _mean_slope(light, mean))
+
+
+def _mean_slope(light: _Light, mean: Tensor) -> Tensor:
+    """Derivative of the mean transmittance by tau, (M,)."""
     tau = light.tau
     limit = 0.02 if tau.dtype == torch.float32 else 0.002
-    series = 0.5 + tau * (tau / 8 - 1 / 3)
+    series = tau * (1 / 3 - tau / 8) - 0.5
     return torch.where(tau > limit,
-                       (mean + light.hit) / (tau + _TINY),
-                       series)
+                       (1 - light.hit).sub_(mean).div_(tau + _TINY), series)
 
 
-def _ray_sums(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of the segments of each ray: (M,) -> (R,)."""
-    total = torch.segment_reduce(values.double(), 'sum', offsets=offsets)
-    return total.to(values.dtype)
-
-
-def _before(total: Tensor, offsets: Tensor) -> Tensor:
-    """Cumulative sum of all segments before the offsets, (R + 1,)."""
-    if not len(total):
-        return total.new_zeros(len(offsets))
-    sums = total.index_select(0, (offsets - 1).clamp_min_(0))
-    return sums.masked_fill_(offsets == 0, 0)
+def _before(values: Tensor, offsets: Tensor) -> Tensor:
+    """That of the last segment before each offset, 0 for none, (R + 1,)."""
+    if not len(values):
+        return values.new_zeros(len(offsets))
+    last = values.index_select(0, (offsets - 1).clamp_min_(0))
+    return last.masked_fill_(offsets == 0, 0)
 
 
 def ray_kl(teacher_density: Tensor, student_density: Tensor,
@@ -224,18 +258,12 @@ def ray_kl(teacher_density: Tensor, student_density: Tensor,
     """See ``ops.ray_kl``."""
     divergence = student_density.new_zeros(len(geometry.rays))
     for chunk in _chunks(geometry, student_density.dtype):
+        teacher, student = (
+            _light(density, chunk)
+            for density in (teacher_density, student_density))
         divergence[chunk.rays] = _divergence(
-            _light(teacher_density, chunk), _light(student_density, chunk),
-            chunk)
+            teacher, student, _hit_ratio(teacher, student), chunk)
     return divergence
-
-
-def _divergence(teacher: _Light, student: _Light, chunk: _Chunk) -> Tensor:
-    """``functional.packed_ray_kl`` of a chunk, (R,)."""
-    hit = teacher.hit.clamp_min(MIN_HIT)
-    terms = (hit / student.hit.clamp_min(MIN_HIT)).log_().mul_(hit)
-    terms.addcmul_(1 - teacher.hit, student.tau - teacher.tau)
-    return _ray_sums(terms.mul_(teacher.entry), chunk.offsets)
 
 
 def ray_kl_backward(grad: Tensor, teacher_density: Tensor,
@@ -244,16 +272,29 @@ def ray_kl_backward(grad: Tensor, teacher_density: Tensor,
     """Gradient of the student's density, (V,)."""
     grad_density = torch.zeros_like(student_density)
     for chunk in _chunks(geometry, student_density.dtype):
-        pull = _pull(
-            _light(teacher_density, chunk), _light(student_density, chunk))
-        pull.mul_(spread(grad[chunk.rays], chunk.offsets, len(pull)))
-        grad_density.index_add_(0, chunk.voxel, pull.mul_(chunk.length))
+        teacher, student = (
+            _light(density, chunk)
+            for density in (teacher_density, student_density))
+        pull = _pull(teacher, student, _hit_ratio(teacher, student))
+        pull.mul_(chunk.spread(grad[chunk.rays])).mul_(chunk.length)
+        grad_density.index_add_(0, chunk.voxel, pull)
     return grad_density
 
 
-def _pull(teacher: _Light, student: _Light) -> Tensor:
+def _hit_ratio(teacher: _Light, student: _Light) -> Tensor:
+    return teacher.hit.clamp_min(MIN_HIT).div_(student.hit.clamp_min(MIN_HIT))
+
+
+def _divergence(teacher: _Light, student: _Light, ratio: Tensor,
+                chunk: _Chunk) -> Tensor:
+    """``functional.packed_ray_kl`` of a chunk, (R,)."""
+    terms = ratio.log().mul_(teacher.hit.clamp_min(MIN_HIT))
+    terms.addcmul_(1 - teacher.hit, student.tau - teacher.tau)
+    return chunk.sums(terms.mul_(teacher.entry))
+
+
+def _pull(teacher: _Light, student: _Light, ratio: Tensor) -> Tensor:
     """``dKL/dtau_k = T_{k+1} - w_k e_k / (1 - e_k)`` with the teacher's T and
     w and ``e_k = exp(-tau_k)`` of the student, (M,)."""
-    pull = teacher.hit.clamp_min(MIN_HIT).mul_(1 - student.hit)
-    pull.div_(student.hit.clamp_min(MIN_HIT))
-    return torch.sub(1 - teacher.hit, pull).mul_(teacher.entry)
+    pull = ratio.mul_(1 - student.hit).add_(teacher.hit)
+    return pull.neg_().add_(1).mul_(teacher.entry)

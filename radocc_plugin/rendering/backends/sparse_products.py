@@ -30,26 +30,49 @@ def bag(weights: Tensor, values: Tensor, index: Tensor,
         return values.new_zeros(len(offsets) - 1, 0)
     return F.embedding_bag(
         index,
-        values,
+        values.detach(),  # or it prepares for a gradient of its own
         offsets,
         mode='sum',
         per_sample_weights=weights,
         include_last_offset=True)
 
 
-def sampled_product(grad: Tensor, values: Tensor, voxel: Tensor,
+def sampled_product(rows: Tensor, values: Tensor, index: Tensor,
                     offsets: Tensor) -> Tensor:
-    """``grad[ray] . values[voxel]`` of each segment, (M,)."""
+    """``row . values[index]`` of each index of each row's bag."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Sparse CSR tensor support')
         pattern = torch.sparse_csr_tensor(
             offsets,
-            voxel,
-            grad.new_zeros(len(voxel)),
-            size=(len(grad), len(values)),
+            index,
+            rows.new_zeros(len(index)),
+            size=(len(rows), len(values)),
             check_invariants=False)
     return torch.sparse.sampled_addmm(
-        pattern, grad.contiguous(), values.t(), beta=0.0).values()
+        pattern, rows.contiguous(), values.t(), beta=0.0,
+        out=pattern).values()
+
+
+class ByVoxel(NamedTuple):
+    """Segments voxel by voxel: where each one is in that order and, in it,
+    the ray of each, (M,); the first one of each voxel, (V + 1,); int32."""
+    place: Tensor
+    ray: Tensor
+    offsets: Tensor
+
+
+def by_voxel(voxel: Tensor, offsets: Tensor, num_voxels: int) -> ByVoxel:
+    """Of segments that are packed ray by ray."""
+    order = _stable_order(voxel)
+    ray = spread(
+        torch.arange(
+            len(offsets) - 1, dtype=torch.int32, device=voxel.device), offsets,
+        len(voxel)).index_select(0, order)
+    place = torch.empty_like(ray).index_copy_(
+        0, order,
+        torch.arange(len(voxel), dtype=torch.int32, device=voxel.device))
+    count = torch.bincount(voxel, minlength=num_voxels)
+    return ByVoxel(place, ray, F.pad(count.cumsum(0), (1, 0)).int())
 
 
 class Transposed(NamedTuple):
@@ -88,6 +111,6 @@ def _stable_order(index: Tensor) -> Tensor:
     sort is some eight times faster, of keys that hold the place too."""
     if index.device.type != 'cpu':
         return index.argsort(stable=True)
-    key = (index << 32) + torch.arange(len(index))
+    key = (index << 32).add_(torch.arange(len(index)))
     key.numpy().sort()
-    return key & (2**32 - 1)
+    return key.bitwise_and_(2**32 - 1)

@@ -113,3 +113,40 @@ void add_free_density_gradient(Tensor grad_logits, Tensor grad_density,
     });
   });
 }
+
+// softplus(-free logit) of logits (V, C), (V,).
+Tensor softplus_density(Tensor logits, int64_t free) {
+  Tensor out = torch::empty({logits.size(0)}, logits.options());
+  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "softplus_density", [&] {
+    using Vector = at::vec::Vectorized<scalar_t>;
+    const int64_t channels = logits.size(1);
+    const scalar_t* column = logits.data_ptr<scalar_t>() + free;
+    scalar_t* density = out.data_ptr<scalar_t>();
+    each_vector<scalar_t>(logits.size(0), [&] {
+      return [&](int64_t first, int64_t count) {
+        scalar_t own[Vector::size()] = {};
+        for (int64_t i = 0; i < count; ++i)
+          own[i] = -column[(first + i) * channels];
+        const Vector x = Vector::loadu(own), zero(scalar_t(0));
+        const Vector small = x.abs().neg().exp().log1p();
+        (at::vec::maximum(x, zero) + small).store(density + first, count);
+      };
+    });
+  });
+  return out;
+}
+
+// Adds what a gradient of that density, (V,), is to the logits.
+void add_softplus_gradient(Tensor grad_logits, Tensor grad_density,
+                           Tensor density, int64_t free) {
+  AT_DISPATCH_FLOATING_TYPES(density.scalar_type(), "add_softplus_gradient", [&] {
+    const int64_t channels = grad_logits.size(1);
+    const scalar_t* grads = grad_density.data_ptr<scalar_t>();
+    const scalar_t* sigma = density.data_ptr<scalar_t>();
+    scalar_t* column = grad_logits.data_ptr<scalar_t>() + free;
+    at::parallel_for(0, density.size(0), 2048, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        if (grads[i] != 0) column[i * channels] -= grads[i] * hit_of(sigma[i]);
+    });
+  });
+}

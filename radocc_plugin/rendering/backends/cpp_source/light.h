@@ -41,10 +41,13 @@ struct Light {
 
   [[gnu::noinline]] void pass(const Tile<T>& tile, const T* density,
                               double stop) {
+    // Apart, or the compiler branches at each crossing.
+    for (int i = 0; i < kTile; ++i) tau[i] = density[tile.voxel[i]];
 #pragma omp simd
     for (int i = 0; i < kTile; ++i) {
-      const T x = density[tile.voxel[i]] * tile.length[i];
-      tau[i] = tile.length[i] > 0 ? (x > T(1e4) ? T(1e4) : x) : T(0);
+      const T x = tau[i] * tile.length[i];
+      const T bounded = x > T(1e4) ? T(1e4) : x;
+      tau[i] = tile.length[i] > 0 ? bounded : T(0);
       decay[i] = -tau[i];  // functional.MAX_OPTICAL_DEPTH
     }
     exponentials(decay);

@@ -11,6 +11,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("render_backward", &render_backward, no_gil);
   m.def("free_density", &free_density, no_gil);
   m.def("add_free_density_gradient", &add_free_density_gradient, no_gil);
+  m.def("softplus_density", &softplus_density, no_gil);
+  m.def("add_softplus_gradient", &add_softplus_gradient, no_gil);
   m.def("render_samples", &render_samples, no_gil);
   m.def("render_samples_backward", &render_samples_backward, no_gil);
 }
