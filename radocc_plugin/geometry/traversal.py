@@ -89,15 +89,13 @@ def traverse(origins: Tensor,
         raise ValueError('directions must be finite and not zero, got '
                          f'{directions[~usable][0].tolist()}')
     size = CPU_CHUNK if origins.device.type == 'cpu' else GPU_CHUNK
-    parts = [
-        _walk(o, d, grid, max_parameter, dtype) for o, d in zip(
+    parts = list(
+        zip(*(_walk(o, d, grid, max_parameter, dtype) for o, d in zip(
             origins.detach().split(size),
-            directions.detach().split(size))
-    ]
-    if len(parts) == 1:
-        voxel, near, far, length, count = parts[0]
-    else:
-        voxel, near, far, length, count = map(torch.cat, zip(*parts))
+            directions.detach().split(size)))))
+    # One array at a time, so that only one is there twice.
+    voxel, near, far, length, count = (
+        torch.cat(parts.pop(0)) for _ in range(len(parts)))
     return RaySegments(voxel, near, far, length,
                        F.pad(count.cumsum(0), (1, 0)))
 

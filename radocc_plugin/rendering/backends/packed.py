@@ -16,7 +16,7 @@ from torch import Tensor
 
 from radocc_plugin.geometry import RaySegments
 from radocc_plugin.rendering.backends.sparse_products import (
-    ByVoxel, bag, by_voxel, sampled_product)
+    ByVoxel, bag, by_voxel, sampled_product, spread)
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
@@ -53,15 +53,19 @@ def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
     segments = (
         geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
     if 'ray' not in geometry.kept:
-        geometry.kept['ray'] = segments.ray.int()
+        offsets = segments.offsets
+        geometry.kept['ray'] = spread(
+            torch.arange(
+                segments.num_rays, dtype=torch.int32, device=offsets.device),
+            offsets, len(segments.voxel))
     return segments
 
 
 def _by_voxel(geometry: RenderGeometry) -> ByVoxel:
     if 'by_voxel' not in geometry.kept:
-        segments = geometry.segments
+        segments = _segments(geometry, torch.float32)
         geometry.kept['by_voxel'] = by_voxel(
-            segments.voxel, segments.offsets, geometry.num_voxels)
+            segments.voxel, geometry.kept['ray'], geometry.num_voxels)
     return geometry.kept['by_voxel']
 
 

@@ -61,13 +61,10 @@ class ByVoxel(NamedTuple):
     offsets: Tensor
 
 
-def by_voxel(voxel: Tensor, offsets: Tensor, num_voxels: int) -> ByVoxel:
-    """Of segments that are packed ray by ray."""
+def by_voxel(voxel: Tensor, ray: Tensor, num_voxels: int) -> ByVoxel:
+    """Of segments of which voxel and ray, int32, are known."""
     order = _stable_order(voxel)
-    ray = spread(
-        torch.arange(
-            len(offsets) - 1, dtype=torch.int32, device=voxel.device), offsets,
-        len(voxel)).index_select(0, order)
+    ray = ray.index_select(0, order)
     place = torch.empty_like(ray).index_copy_(
         0, order,
         torch.arange(len(voxel), dtype=torch.int32, device=voxel.device))
@@ -111,6 +108,6 @@ def _stable_order(index: Tensor) -> Tensor:
     sort is some eight times faster, of keys that hold the place too."""
     if index.device.type != 'cpu':
         return index.argsort(stable=True)
-    key = (index << 32).add_(torch.arange(len(index)))
+    key = torch.arange(len(index)).add_(index, alpha=2**32)
     key.numpy().sort()
     return key.bitwise_and_(2**32 - 1)
