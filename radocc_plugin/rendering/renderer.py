@@ -50,7 +50,7 @@ class VolumeRenderer(BaseModule):
             needs ``density='softplus'`` or ``'head'``.
         cached_rigs: Batches of calibrations whose rays and walks are kept,
             for the ``torch`` backend with ``ray_sampler='grid'`` and all
-            rays: 28 bytes a crossing. 0 builds them at every call.
+            rays: 32 bytes a crossing. 0 builds them at every call.
         depth_range: Rendered depth is clamped to it, metres; None for never.
             (Author: 1 to 45 m, in renders of all pixels.)
 
