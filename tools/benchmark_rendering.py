@@ -278,6 +278,13 @@ class Bench:
         student.grad = None
         student.requires_grad_(False)
 
+    def kept(self) -> float:
+        """What ``torch`` keeps of the rays, MB."""
+        arrays = [*vars(self.geometry.segments).values()]
+        for item in self.geometry.kept.values():
+            arrays += item if isinstance(item, tuple) else [item]
+        return sum(x.numel() * x.element_size() for x in arrays) / 2**20
+
     def error(self, variant) -> str:
         """Largest depth difference from the same function in float64."""
         with torch.no_grad():
@@ -300,12 +307,12 @@ class Bench:
             f'{args.threads} thread(s) on {self.logits.device}, {args.reps} '
             'repetitions in turns, median (minimum) ms. Memory is the peak '
             f'beyond the leaf and its gradient ({gradient:.0f} MB). `torch` '
-            f'uses a walk kept for the rig, made in {walk * 1e3:.0f} '
-            'ms, and its pattern by voxel; the compiled backends walk on the '
-            'fly.', '',
+            f'keeps {self.kept():.0f} MB for the rig, in no row but "walk '
+            f'included": a walk, made in {walk * 1e3:.0f} ms, and its pattern '
+            'by voxel; the compiled backends walk on the fly.', '',
             '| variant | forward + backward | faster | no grad | faster | '
-            'extra MB | less memory | whole step | faster | depth error m |',
-            '|---|---|---|---|---|---|---|---|---|---|'
+            'extra MB | less memory | whole step | faster | step MB | '
+            'depth error m |', '|---|---|---|---|---|---|---|---|---|---|---|'
         ]
 
         def cells(name, kind) -> List[str]:
@@ -321,9 +328,11 @@ class Bench:
         for name, variant in variants.items():
             extra = memory[name, 'train'] - gradient
             less = (memory[base, 'train'] - gradient) / max(extra, 0.1)
+            step = memory.get((name, 'step'))
             lines.append('| ' + ' | '.join([
                 name, *cells(name, 'train'), *cells(name, 'test'),
                 f'{extra:.0f}', f'{less:.0f}', *cells(name, 'step'),
+                f'{step - gradient:.0f}' if step else '-',
                 self.error(variant)
             ]) + ' |')
         return '\n'.join(lines)

@@ -216,6 +216,7 @@ class _Render(torch.autograd.Function):
     def forward(ctx, density, values, geometry, backend, min_transmittance):
         outputs = backend.render(density, values, geometry, min_transmittance)
         ctx.save_for_backward(density, values, *outputs)
+        ctx.set_materialize_grads(False)
         ctx.static = geometry, min_transmittance
         ctx.backend = backend
         return outputs
@@ -224,8 +225,8 @@ class _Render(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         density, values, *outputs = ctx.saved_tensors
-        grads = ctx.backend.render_backward(_contiguous(grads), outputs,
-                                            density, values, *ctx.static)
+        grads = ctx.backend.render_backward(
+            _filled(grads, outputs), outputs, density, values, *ctx.static)
         return (*grads, None, None, None)
 
 
@@ -293,10 +294,6 @@ def _filled(grads, outputs) -> Tuple[Tensor, ...]:
     return tuple(
         torch.zeros_like(output) if grad is None else grad.contiguous()
         for grad, output in zip(grads, outputs))
-
-
-def _contiguous(grads) -> Tuple[Tensor, ...]:
-    return tuple(grad.contiguous() for grad in grads)
 
 
 class _RayKL(torch.autograd.Function):

@@ -4,6 +4,7 @@
 """
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -62,6 +63,9 @@ def main(rank: int, world_size: int, folder: Path) -> None:
         find_unused_parameters=False)
     train(model, rank, world_size)
     torch.save(model.module.state_dict(), folder / f'rank{rank}.pth')
+    weights = [folder / f'rank{i}.pth' for i in range(world_size)]
+    while not all(path.exists() for path in weights):
+        time.sleep(0.05)  # the others may still listen to this process
     # Leave at once: while Python destroys the model, gloo's thread can wait
     # for the interpreter, which waits for that thread (seen with torch 2.13).
     os._exit(0)

@@ -74,6 +74,26 @@ def test_gradients_pass_gradcheck(geometry_of, volume_of, backend):
         ], values.clone().requires_grad_())
 
 
+@pytest.mark.parametrize('output', range(5))
+def test_each_output_alone_has_its_gradient(geometry_of, volume_of, backend,
+                                            output):
+    geometry = geometry_of()
+    _, values = volume_of(geometry)
+
+    def gradient(**options):
+        logits = values.clone().requires_grad_()
+        _, own, divergence = render_logits_pair(
+            values.flip(0), logits, geometry, **options)
+        alone = render_logits(logits, geometry, **options)
+        chosen = [(*own, divergence)[output], *alone[output:output + 1]]
+        return torch.autograd.grad(
+            sum(x.double().square().sum() for x in chosen), logits)[0]
+
+    torch.testing.assert_close(
+        gradient(backend=backend, **EXACT), gradient(backend='reference'),
+        rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize('mode', ['free_probability', 'softplus'])
 def test_logits_render_as_their_density_and_values(geometry_of, backend,
                                                    mode):

@@ -47,12 +47,12 @@ def test_not_a_number_stays_one_where_there_is_a_gradient(backend, value,
     grad = torch.ones(40)
     grad[20] = 0
     expected = logits.clone().requires_grad_()
-    true = density_from_logits(expected, 0.4, 1, mode)
-    true.backward(grad)
+    expected_density = density_from_logits(expected, 0.4, 1, mode)
+    expected_density.backward(grad)
     implementation = get_backend(backend, logits.device)
     options = dict(voxel_size=0.4, free_index=1, mode=mode)
     density = implementation.chunked_density(logits, **options)
-    assert torch.equal(density.isnan(), true.isnan())
+    assert torch.equal(density.isnan(), expected_density.isnan())
     own = torch.zeros_like(logits)
     implementation.add_density_gradient_(own, grad, density, logits, **options)
     rows = torch.arange(40) != 20  # backends may leave it out

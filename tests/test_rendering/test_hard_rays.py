@@ -121,6 +121,23 @@ def test_infinite_density_is_a_wall_and_leaves_other_rays_alone(
     assert float(outputs[1][2][touched].max()) == 0
 
 
+@pytest.mark.parametrize('wall', [1e3, float('inf')])
+def test_light_in_front_of_a_wall_is_not_rounded_away(geometry_of, volume_of,
+                                                      backend, wall):
+    """In float32: the wall's optical depth is no part of its entry."""
+    geometry = geometry_of(60)
+    _, values = volume_of(geometry, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    density, student = torch.tensor([0., 0.3, 0.5, wall])[torch.randint(
+        4, (2, geometry.num_voxels), generator=generator)]
+    args = geometry, density, values, student
+    for got, want in zip(
+            everything(*args, backend=backend, **EXACT),
+            everything(*args, backend='reference')):
+        error = (got - want).abs().max() / want.abs().max()
+        assert float(error) < 1e-5
+
+
 def test_a_student_sure_of_free_space_still_learns_of_a_wall(
         geometry_of, backend):
     geometry = geometry_of()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from radocc_plugin.geometry import RaySegments
 from radocc_plugin.rendering.backends.sparse_products import (
-    ByVoxel, bag, by_voxel, sampled_product, spread)
+    ByVoxel, bag, by_voxel, sampled_product)
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
@@ -53,17 +53,13 @@ def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
     segments = (
         geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
     if 'ray' not in geometry.kept:
-        offsets = segments.offsets
-        geometry.kept['ray'] = spread(
-            torch.arange(
-                segments.num_rays, dtype=torch.int32, device=offsets.device),
-            offsets, len(segments.voxel))
+        geometry.kept['ray'] = segments.ray.int()
     return segments
 
 
-def _by_voxel(geometry: RenderGeometry) -> ByVoxel:
+def _by_voxel(geometry: RenderGeometry, dtype: torch.dtype) -> ByVoxel:
     if 'by_voxel' not in geometry.kept:
-        segments = _segments(geometry, torch.float32)
+        segments = _segments(geometry, dtype)
         geometry.kept['by_voxel'] = by_voxel(
             segments.voxel, geometry.kept['ray'], geometry.num_voxels)
     return geometry.kept['by_voxel']
@@ -102,11 +98,12 @@ def _light(density: Tensor, chunk: _Chunk) -> _Light:
     tau = density.index_select(0, chunk.voxel).mul_(chunk.length)
     tau.clamp_max_(MAX_OPTICAL_DEPTH)
     hit = tau.neg().expm1_().neg_()
-    # Float64: a float32 sum over many rays is wrong in the first digit.
+    # Float64: a float32 sum over many rays is wrong in the first digit, and
+    # so is what is left in front of a wall once its tau is taken off.
     total = tau.cumsum(0, dtype=torch.float64)
     base = _before(total, chunk.offsets)
-    behind = chunk.spread(base[:-1]).sub_(total).to(tau.dtype)
-    return _Light(tau, hit, behind.add_(tau).exp_(),
+    entry = chunk.spread(base[:-1]).sub_(total).add_(tau)
+    return _Light(tau, hit, entry.to(tau.dtype).exp_(),
                   (base[:-1] - base[1:]).exp_().to(tau.dtype))
 
 
@@ -174,9 +171,9 @@ def render_backward(grads: Sequence[Tensor], outputs: Sequence[Tensor],
                     density: Tensor, values: Tensor, geometry: RenderGeometry,
                     min_transmittance: float) -> Tuple[Tensor, Tensor]:
     """Gradients of the density, (V,), and of the values, (V, C)."""
-    lights = (_light(density, chunk)
-              for chunk in _chunks(geometry, density.dtype))
-    return _backward(grads, lights, density, values, geometry)
+    lit = ((chunk, _light(density, chunk))
+           for chunk in _chunks(geometry, density.dtype))
+    return _backward(grads, lit, density, values, geometry)
 
 
 def render_pair_backward(grads: Sequence[Tensor], grad_kl: Tensor,
@@ -187,22 +184,22 @@ def render_pair_backward(grads: Sequence[Tensor], grad_kl: Tensor,
     """Gradients of the student's density, (V,), and values, (V, C)."""
     size = 1 + len(_Light._fields)
     lights = (_Light(*kept[i + 1:i + size]) for i in range(0, len(kept), size))
-    return _backward(grads, lights, density, values, geometry, grad_kl,
+    lit = zip(_chunks(geometry, density.dtype), lights)
+    return _backward(grads, lit, density, values, geometry, grad_kl,
                      kept[::size])
 
 
-def _backward(grads: Sequence[Tensor], lights: Iterable[_Light],
+def _backward(grads: Sequence[Tensor], lit: Iterable[Tuple[_Chunk, _Light]],
               density: Tensor, values: Tensor, geometry: RenderGeometry,
               grad_kl: Optional[Tensor] = None, pulls: Sequence[Tensor] = ()
               ) -> Tuple[Tensor, Tensor]:
-    pattern = _by_voxel(geometry)
+    pattern = _by_voxel(geometry, density.dtype)
     grad_rendered = grads[1]
     # Voxel by voxel the volume is read and written once, in its order.
     products = sampled_product(values, grad_rendered, pattern.ray,
                                pattern.offsets)
     grad_density = torch.zeros_like(density)
-    chunks = _chunks(geometry, density.dtype)
-    for number, (chunk, light) in enumerate(zip(chunks, lights)):
+    for number, (chunk, light) in enumerate(lit):
         weights = light.entry * light.hit
         place = pattern.place[chunk.segments].long()
         grad_tau = _grad_tau(light, weights, products.index_select(0, place),
@@ -222,10 +219,11 @@ def _grad_tau(light: _Light, weights: Tensor, products: Tensor,
     """Gradient of the optical depths, (M,).
 
     ``dL/dtau_k = T_{k+1} p_k + g T_k d_k m'_k - sum_{j>k} (w_j p_j +
-    g T_j d_j m_j) - T_end (dL/dT_end - g far_end)`` with the product p of
-    values and their gradient, the gradient g of the depth, the extent d of a
-    segment, its mean transmittance m and ``m' = dm/dtau``: the depth is the
-    integral of the transmittance, by parts.
+    g T_j d_j m_j) - T_end (dL/dT_end - g far_end)`` with the weight w of a
+    segment, the product p of its values and their gradient, the gradient g
+    of the depth, the extent d of a segment, its mean transmittance m, ``m' =
+    dm/dtau`` and the end of the ray. The depth is the integral of the
+    transmittance, by parts: the segments of a ray leave no gap.
     """
     grad_depth, _, grad_no_hit = (grad[chunk.rays] for grad in grads)
     path = (chunk.far - chunk.near).mul_(light.entry)
@@ -246,7 +244,7 @@ def _mean_slope(light: _Light, mean: Tensor) -> Tensor:
     limit = 0.02 if tau.dtype == torch.float32 else 0.002
     series = tau * (1 / 3 - tau / 8) - 0.5
     return torch.where(tau > limit,
-                       (1 - light.hit).sub_(mean).div_(tau + _TINY), series)
+                       (1 - light.hit).sub_(mean).div_(tau), series)
 
 
 def _before(values: Tensor, offsets: Tensor) -> Tensor:
@@ -300,5 +298,5 @@ def _divergence(teacher: _Light, student: _Light, ratio: Tensor,
 def _pull(teacher: _Light, student: _Light, ratio: Tensor) -> Tensor:
     """``dKL/dtau_k = T_{k+1} - w_k e_k / (1 - e_k)`` with the teacher's T and
     w and ``e_k = exp(-tau_k)`` of the student, (M,)."""
-    pull = ratio.mul_(1 - student.hit).add_(teacher.hit)
+    pull = torch.addcmul(teacher.hit, ratio, 1 - student.hit)
     return pull.neg_().add_(1).mul_(teacher.entry)

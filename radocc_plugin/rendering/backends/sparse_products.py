@@ -25,9 +25,11 @@ def sum_after(values: Tensor, offsets: Tensor) -> Tensor:
 
 def bag(weights: Tensor, values: Tensor, index: Tensor,
         offsets: Tensor) -> Tensor:
-    """Weighted sum of rows of ``values`` for each bag of indices."""
-    if values.shape[1] == 0:  # which embedding_bag refuses on some threads
-        return values.new_zeros(len(offsets) - 1, 0)
+    """Weighted sum of rows of ``values`` (K, C) for each of N bags of
+    indices: weights and indices (M,), offsets (N + 1,) -> (N, C)."""
+    if not len(index) or values.shape[1] == 0:
+        # which embedding_bag refuses on some threads
+        return values.new_zeros(len(offsets) - 1, values.shape[1])
     return F.embedding_bag(
         index,
         values.detach(),  # or it prepares for a gradient of its own
@@ -39,7 +41,10 @@ def bag(weights: Tensor, values: Tensor, index: Tensor,
 
 def sampled_product(rows: Tensor, values: Tensor, index: Tensor,
                     offsets: Tensor) -> Tensor:
-    """``row . values[index]`` of each index of each row's bag."""
+    """``row . values[index]`` of each index of each row's bag: rows (N, C),
+    values (K, C), indices (M,), offsets (N + 1,) -> (M,)."""
+    if not len(index):
+        return rows.new_zeros(0)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Sparse CSR tensor support')
         pattern = torch.sparse_csr_tensor(
@@ -62,7 +67,7 @@ class ByVoxel(NamedTuple):
 
 
 def by_voxel(voxel: Tensor, ray: Tensor, num_voxels: int) -> ByVoxel:
-    """Of segments of which voxel and ray, int32, are known."""
+    """Of segments ray by ray: their voxel, int64, and ray, int32, (M,)."""
     order = _stable_order(voxel)
     ray = ray.index_select(0, order)
     place = torch.empty_like(ray).index_copy_(

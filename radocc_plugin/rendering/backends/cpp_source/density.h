@@ -82,7 +82,8 @@ Tensor free_density(Tensor logits, int64_t free, double voxel_size) {
 void add_free_density_gradient(Tensor grad_logits, Tensor grad_density,
                                Tensor logits, int64_t free,
                                double voxel_size) {
-  AT_DISPATCH_FLOATING_TYPES(logits.scalar_type(), "add_free_density_gradient", [&] {
+  const auto type = logits.scalar_type();
+  AT_DISPATCH_FLOATING_TYPES(type, "add_free_density_gradient", [&] {
     using T = scalar_t;
     using Vector = at::vec::Vectorized<T>;
     constexpr int64_t size = Vector::size();
@@ -139,7 +140,8 @@ Tensor softplus_density(Tensor logits, int64_t free) {
 // Adds what a gradient of that density, (V,), is to the logits.
 void add_softplus_gradient(Tensor grad_logits, Tensor grad_density,
                            Tensor density, int64_t free) {
-  AT_DISPATCH_FLOATING_TYPES(density.scalar_type(), "add_softplus_gradient", [&] {
+  const auto type = density.scalar_type();
+  AT_DISPATCH_FLOATING_TYPES(type, "add_softplus_gradient", [&] {
     const int64_t channels = grad_logits.size(1);
     const scalar_t* grads = grad_density.data_ptr<scalar_t>();
     const scalar_t* sigma = density.data_ptr<scalar_t>();

@@ -46,9 +46,10 @@ struct Light {
 #pragma omp simd
     for (int i = 0; i < kTile; ++i) {
       const T x = tau[i] * tile.length[i];
+      // functional.MAX_OPTICAL_DEPTH
       const T bounded = x > T(1e4) ? T(1e4) : x;
       tau[i] = tile.length[i] > 0 ? bounded : T(0);
-      decay[i] = -tau[i];  // functional.MAX_OPTICAL_DEPTH
+      decay[i] = -tau[i];
     }
     exponentials(decay);
 #pragma omp simd
