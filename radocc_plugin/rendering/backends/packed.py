@@ -16,7 +16,7 @@ from torch import Tensor
 
 from radocc_plugin.geometry import RaySegments
 from radocc_plugin.rendering.backends.sparse_products import (
-    ByVoxel, bag, by_voxel, sampled_product)
+    ByVoxel, bag, by_voxel, sampled_product, spread)
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
@@ -53,7 +53,10 @@ def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
     segments = (
         geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
     if 'ray' not in geometry.kept:
-        geometry.kept['ray'] = segments.ray.int()
+        count = torch.arange(segments.num_rays, dtype=torch.int32)
+        geometry.kept['ray'] = spread(
+            count.to(segments.voxel.device), segments.offsets,
+            len(segments.voxel))
     return segments
 
 
