@@ -53,9 +53,9 @@ def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
     segments = (
         geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
     if 'ray' not in geometry.kept:
-        count = torch.arange(segments.num_rays, dtype=torch.int32)
+        rays = torch.arange(segments.num_rays, dtype=torch.int32)
         geometry.kept['ray'] = spread(
-            count.to(segments.voxel.device), segments.offsets,
+            rays.to(segments.voxel.device), segments.offsets,
             len(segments.voxel))
     return segments
 
