@@ -209,7 +209,7 @@ class _Packed:
                                     (grad_raw[:, None] * s.share).flatten())
             sparse_products.add_transposed_product_(
                 grad_values, (weights[:, None] * s.share).flatten(), grad,
-                sparse_products.transpose(voxel, offsets))
+                voxel, offsets)
         return grad_density, grad_values
 
 

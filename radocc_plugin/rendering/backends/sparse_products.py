@@ -77,35 +77,20 @@ def by_voxel(voxel: Tensor, ray: Tensor, num_voxels: int) -> ByVoxel:
     return ByVoxel(place, ray, F.pad(count.cumsum(0), (1, 0)).int())
 
 
-class Transposed(NamedTuple):
-    """Segments voxel by voxel: the place of each and its ray, (M,), int32;
-    the voxels touched, (N,), and their first segments, (N + 1,)."""
-    order: Tensor
-    ray: Tensor
-    voxel: Tensor
-    offsets: Tensor
-
-
-def transpose(voxel: Tensor, offsets: Tensor) -> Transposed:
-    """Of segments that are packed ray by ray."""
+def add_transposed_product_(out: Tensor, weights: Tensor, grad: Tensor,
+                            voxel: Tensor, offsets: Tensor) -> None:
+    """Adds ``weight * grad[ray]`` of each segment to its voxel's row: one
+    bag of rays for each voxel that the segments touch."""
     order = _stable_order(voxel)
     ray = spread(
         torch.arange(len(offsets) - 1, device=voxel.device), offsets,
         len(voxel)).index_select(0, order)
-    voxel, count = voxel.index_select(0, order).unique_consecutive(
+    touched, count = voxel.index_select(0, order).unique_consecutive(
         return_counts=True)
-    return Transposed(order.int(), ray.int(), voxel,
-                      F.pad(count.cumsum(0), (1, 0)).int())
-
-
-def add_transposed_product_(out: Tensor, weights: Tensor, grad: Tensor,
-                            pattern: Transposed) -> None:
-    """Adds ``weight * grad[ray]`` of each segment to its voxel's row: one
-    bag of rays for each voxel that the pattern touches."""
     rows = bag(
-        weights.index_select(0, pattern.order), grad, pattern.ray,
-        pattern.offsets)
-    out.index_add_(0, pattern.voxel, rows)
+        weights.index_select(0, order), grad, ray,
+        F.pad(count.cumsum(0), (1, 0)))
+    out.index_add_(0, touched, rows)
 
 
 def _stable_order(index: Tensor) -> Tensor:
