@@ -11,15 +11,38 @@ struct Classes {
   using Vector = at::vec::Vectorized<T>;
   static constexpr int64_t kSize = Vector::size();
   std::vector<T> columns;  // of each class: logits, then e^(logit - top)
+  std::vector<T> rows;     // the same, voxel by voxel, see transpose_back
   Vector top, sum;         // largest logit; sum of the exponentials
 
-  explicit Classes(int64_t channels) : columns(channels * kSize) {}
+  explicit Classes(int64_t channels)
+      : columns(channels * kSize), rows(channels * kSize) {}
 
   template <typename Channels>
-  void load(const T* rows, int64_t count, Channels channels) {
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t i = 0; i < kSize; ++i)  // the last row fills the rest
-        columns[c * kSize + i] = rows[std::min(i, count - 1) * channels + c];
+  void load(const T* logits, int64_t count, Channels channels) {
+    if (count < kSize) {  // the last row fills the rest
+      for (int64_t i = 0; i < kSize; ++i)
+        std::copy_n(logits + std::min(i, count - 1) * channels,
+                    (int64_t)channels, rows.data() + i * channels);
+      logits = rows.data();
+    }
+    int64_t c = 0;
+    for (; c + kSize <= channels; c += kSize)
+      at::vec::transpose_mxn<T, kSize, kSize>(
+          logits + c, channels, columns.data() + c * kSize, kSize);
+    for (; c < channels; ++c)
+      for (int64_t i = 0; i < kSize; ++i)
+        columns[c * kSize + i] = logits[i * channels + c];
+  }
+
+  template <typename Channels>
+  void transpose_back(Channels channels) {
+    int64_t c = 0;
+    for (; c + kSize <= channels; c += kSize)
+      at::vec::transpose_mxn<T, kSize, kSize>(
+          columns.data() + c * kSize, kSize, rows.data() + c, channels);
+    for (; c < channels; ++c)
+      for (int64_t i = 0; i < kSize; ++i)
+        rows[i * channels + c] = columns[c * kSize + i];
   }
 
   Vector column(int64_t c) const {
@@ -99,15 +122,20 @@ void add_free_density_gradient(Tensor grad_logits, Tensor grad_density,
             return;
           classes.load(rows + first * channels, count, channels);
           classes.exponentiate(channels);
-          T scale[size];
-          (Vector::loadu(grad, count) /
-           (classes.sum * Vector(T(voxel_size)))).store(scale);
+          const Vector own = Vector::loadu(grad, count) /
+                             Vector(T(voxel_size));
+          const Vector scale = own / classes.sum;
+          for (int64_t c = 0; c < channels; ++c) {
+            const Vector all = classes.column(c) * scale;
+            (c == free ? all - own : all)
+                .store(classes.columns.data() + c * size);
+          }
+          classes.transpose_back(channels);
           for (int64_t i = 0; i < count; ++i) {
-            if (grad[i] == 0) continue;
-            T* row = out + (first + i) * channels;
-            for (int64_t c = 0; c < channels; ++c)
-              row[c] += scale[i] * classes.columns[c * size + i];
-            row[free] -= grad[i] / T(voxel_size);
+            if (grad[i] == 0) continue;  // a row that is no number stays out
+            T* __restrict__ row = out + (first + i) * channels;
+            const T* __restrict__ more = classes.rows.data() + i * channels;
+            for (int64_t c = 0; c < channels; ++c) row[c] += more[c];
           }
         };
       });
