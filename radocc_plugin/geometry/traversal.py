@@ -3,7 +3,7 @@
 R rays, M segments (one for each voxel that a ray crosses, packed ray by ray).
 """
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch import Tensor
 from radocc_plugin.geometry.voxel_grid import VoxelGrid
 
 # Rays walked at once: on a CPU the temporaries should stay in its cache.
-CPU_CHUNK, GPU_CHUNK = 4096, 32768
+CPU_CHUNK, GPU_CHUNK = 1024, 32768
 
 
 @dataclass(frozen=True)
@@ -88,56 +88,85 @@ def traverse(origins: Tensor,
     if not bool(usable.all()):
         raise ValueError('directions must be finite and not zero, got '
                          f'{directions[~usable][0].tolist()}')
+    lines = _lines(origins.detach().double(),
+                   directions.detach().double(), grid, max_parameter)
+    # Filled part by part: parts to be joined would be there twice.
+    most = int(lines.segments.sum())
+    voxel = lines.entry.new_empty(most)
+    near, far, length = (lines.start.new_empty(most, dtype=dtype)
+                         for _ in range(3))
+    count, begin = [], 0
     size = CPU_CHUNK if origins.device.type == 'cpu' else GPU_CHUNK
-    parts = list(
-        zip(*(_walk(o, d, grid, max_parameter, dtype) for o, d in zip(
-            origins.detach().split(size),
-            directions.detach().split(size)))))
-    # One array at a time, so that only one is there twice.
-    voxel, near, far, length, count = (
-        torch.cat(parts.pop(0)) for _ in range(len(parts)))
-    return RaySegments(voxel, near, far, length,
-                       F.pad(count.cumsum(0), (1, 0)))
+    for part in zip(*(x.split(size, dim=-1) for x in lines)):
+        *walked, segments = _walk(_Lines(*part))
+        end = begin + len(walked[0])
+        for whole, own in zip((voxel, near, far, length), walked):
+            whole[begin:end] = own
+        count.append(segments)
+        begin = end
+    return RaySegments(*(x[:begin] for x in (voxel, near, far, length)),
+                       F.pad(torch.cat(count).cumsum(0), (1, 0)))
 
 
-def _walk(origins: Tensor, directions: Tensor, grid: VoxelGrid,
-          max_parameter: Optional[float], dtype: torch.dtype
-          ) -> Tuple[Tensor, ...]:
-    """``RaySegments`` of some rays, with counts instead of offsets."""
-    origins, directions = origins.double(), directions.double()
+class _Lines(NamedTuple):
+    """Where rays meet the grid; float64 and int64, (R,) or (3, R)."""
+    start: Tensor  # parameters where a ray enters and leaves the grid
+    end: Tensor
+    entry: Tensor  # flat index of the first voxel
+    segments: Tensor  # number of voxels, with those of no length
+    speed: Tensor  # metres in a unit of the parameter
+    count: Tensor  # crossings with the inner planes of each axis
+    first: Tensor  # parameter of the first one
+    period: Tensor  # between two
+    stride: Tensor  # what each adds to the flat index
+
+
+def _lines(origins: Tensor, directions: Tensor, grid: VoxelGrid,
+           max_parameter: Optional[float]) -> _Lines:
     start, end = _clip(origins, directions, grid, max_parameter)
-    cell, count, first, period, stride = _plane_sequences(
-        origins, directions, grid, start, end)
-    frequency = 1 / period
+    cell, *sequences = _plane_sequences(origins, directions, grid, start, end)
+    count, first, period, stride = (x.t().contiguous() for x in sequences)
+    segments = torch.where(end > start, count.sum(0) + 1, 0)
+    return _Lines(start, end, grid.ravel(cell), segments,
+                  directions.norm(dim=-1), count, first, period, stride)
 
-    hits = end > start
-    segments = torch.where(hits, count.sum(-1) + 1, 0)
+
+def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
+    """``RaySegments`` of some rays, with counts instead of offsets."""
+    start, end, entry, segments, speed, count, first, period, stride = lines
+    frequency = 1 / period
+    hits = segments > 0
     begin = segments.cumsum(0) - segments
     total = int(segments.sum())
     near = start.new_empty(total)
     voxel = begin.new_empty(total)
     near[begin[hits]] = start[hits]
-    voxel[begin[hits]] = grid.ravel(cell[hits])
-    entry_voxel = grid.ravel(cell)
+    voxel[begin[hits]] = entry[hits]
     for axis in range(3):
-        ray = torch.repeat_interleave(count[:, axis])
-        own = torch.arange(len(ray), device=ray.device)
-        own = own - (count[:, axis].cumsum(0) - count[:, axis])[ray]
-        t = first[ray, axis] + period[ray, axis] * own
-        t = torch.minimum(torch.maximum(t, start[ray]), end[ray])
-        place = begin[ray] + own + 1
-        at = entry_voxel[ray] + stride[ray, axis] * (own + 1)
+        ray = torch.repeat_interleave(count[axis])
+
+        def spread(per_ray: Tensor) -> Tensor:
+            return per_ray.double().index_select(0, ray)
+
+        number = torch.arange(1, len(ray) + 1, device=ray.device).double()
+        number -= spread(count[axis].cumsum(0) - count[axis])
+        bounds = spread(start), spread(end)
+        t = _term(
+            spread(first[axis]), spread(period[axis]), number - 1, bounds)
+        place = spread(begin).add_(number)
+        at = spread(stride[axis]).mul_(number).add_(spread(entry))
         for other in range(3):
             if other == axis:
                 continue
             before = _crossings_before(
-                t, first[ray, other], period[ray, other],
-                frequency[ray, other], count[ray, other], start[ray],
-                end[ray], including_ties=other < axis)
-            place = place + before
-            at = at + stride[ray, other] * before
-        near[place] = t
-        voxel[place] = at
+                t, *(spread(x[other])
+                     for x in (first, period, frequency, count)), bounds,
+                including_ties=other < axis)
+            place += before
+            at += before.mul_(spread(stride[other]))
+        place = place.long()
+        near.index_copy_(0, place, t)
+        voxel.index_copy_(0, place, at.long())
 
     far = F.pad(near[1:], (0, 1))
     far[(begin + segments - 1)[hits]] = end[hits]
@@ -146,9 +175,9 @@ def _walk(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     keep = far - near > 1e-9
     if not bool(keep.all()):
         voxel, near, far, ray = voxel[keep], near[keep], far[keep], ray[keep]
-        segments = torch.bincount(ray, minlength=len(origins))
-    length = (far - near) * directions.norm(dim=-1)[ray]
-    return voxel, near.to(dtype), far.to(dtype), length.to(dtype), segments
+        segments = torch.bincount(ray, minlength=len(segments))
+    length = speed.index_select(0, ray).mul_(far - near)
+    return voxel, near, far, length, segments
 
 
 def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,
@@ -211,9 +240,17 @@ def _plane_sequences(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     return cell.long(), count.long(), first, period, stride
 
 
+def _term(first: Tensor, period: Tensor, index: Tensor,
+          bounds: Tuple[Tensor, Tensor]) -> Tensor:
+    """A term of a clamped arithmetic sequence. Not by ``addcmul``: whether
+    that rounds once or twice may differ within one tensor."""
+    return (period * index).add_(first).clamp_(*bounds)
+
+
 def _crossings_before(t: Tensor, first: Tensor, period: Tensor,
-                      frequency: Tensor, count: Tensor, start: Tensor,
-                      end: Tensor, including_ties: bool) -> Tensor:
+                      frequency: Tensor, count: Tensor,
+                      bounds: Tuple[Tensor, Tensor],
+                      including_ties: bool) -> Tensor:
     """How many terms of a clamped arithmetic sequence come before ``t``.
 
     The division may be off by one where a term and ``t`` agree to rounding;
@@ -222,11 +259,11 @@ def _crossings_before(t: Tensor, first: Tensor, period: Tensor,
     """
 
     def is_before(index: Tensor) -> Tensor:
-        term = first + period * index
-        term = torch.minimum(torch.maximum(term, start), end)
+        term = _term(first, period, index, bounds)
         return term <= t if including_ties else term < t
 
-    number = ((t - first) * frequency).ceil().long()
-    number = torch.minimum(number.clamp_min(0), count)
-    number = number - ((number > 0) & ~is_before(number - 1)).long()
-    return number + ((number < count) & is_before(number)).long()
+    number = (t - first).mul_(frequency).ceil_().clamp_min_(0)
+    number = torch.minimum(number, count)
+    number -= (number > 0).logical_and_(~is_before(number - 1)).double()
+    number += (number < count).logical_and_(is_before(number))
+    return number

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from radocc_plugin.geometry import RaySegments
 from radocc_plugin.rendering.backends.sparse_products import (
-    ByVoxel, bag, by_voxel, sampled_product, spread)
+    ByVoxel, bag, by_voxel, sampled_product)
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
@@ -53,10 +53,8 @@ def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
     segments = (
         geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
     if 'ray' not in geometry.kept:
-        rays = torch.arange(segments.num_rays, dtype=torch.int32)
-        geometry.kept['ray'] = spread(
-            rays.to(segments.voxel.device), segments.offsets,
-            len(segments.voxel))
+        geometry.kept['ray'] = torch.repeat_interleave(
+            segments.offsets.diff().int(), output_size=len(segments.voxel))
     return segments
 
 
