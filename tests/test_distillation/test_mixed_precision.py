@@ -1,0 +1,79 @@
+"""``--amp``: every family of students distils under autocast."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+
+from projects.conftest import load_config
+from radocc_plugin.datasets.info_converter import convert_nuscenes
+from radocc_plugin.datasets.synthetic import generate
+from radocc_plugin.registry import DATASETS, MODELS
+from radocc_plugin.segments import write_label_map
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    """One scene of three keyframes, with square segments."""
+    root = tmp_path_factory.mktemp('world')
+    generate(str(root), scenes_train=1, scenes_val=1, frames=3,
+             image_size=(400, 225), workers=1, progress=False)
+    convert_nuscenes(str(root), 'v1.0-synthetic')
+    squares = np.arange(225 * 400).reshape(225, 400) // 20 % 20 + 1
+    for image in (root / 'samples').glob('CAM*/*.jpg'):
+        path = root / 'segments' / image.relative_to(root)
+        path = path.with_suffix('.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_label_map(path, squares.astype(np.int32))
+    return root
+
+
+def step(config, batch, dtype=None):
+    """Losses of one step in float32, or under autocast to ``dtype``, and the
+    gradients of the student."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    model = MODELS.build(config.model).train()
+    data = model.data_preprocessor(copy.deepcopy(batch), True)
+    with torch.autocast('cpu', dtype=dtype, enabled=dtype is not None):
+        losses = model(**data, mode='loss')
+    sum(losses.values()).backward()
+    return {name: loss.detach() for name, loss in losses.items()}, {
+        name: parameter.grad
+        for name, parameter in model.student.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize('name', [
+    'bevdet-occ_tiny_1xb1-3e_synthetic',
+    'bevdet-occ_tiny-4d-stereo_1xb1-3e_synthetic',
+    'flashocc_tiny_1xb1-3e_synthetic',
+    'bevformer-occ_tiny_1xb1-3e_synthetic',
+    'fbocc_tiny_1xb1-3e_synthetic',
+])
+def test_half_precision_gives_the_losses_of_float32(name, world):
+    """Rendering and losses run in float32; the networks round a little."""
+    config = load_config(f'configs/radocc/radocc_{name}.py')
+    config.merge_from_dict({
+        'model.teacher.checkpoint': None,
+        'model.renderer.max_rays': 2000,
+        'train_dataloader.dataset.data_root': str(world)
+    })
+    init_default_scope('mmdet3d')
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    np.random.seed(0)
+    batch = pseudo_collate([dataset[0]])
+    full, full_grads = step(config, batch)
+    half, half_grads = step(config, batch, torch.float16)
+    assert {'loss_rdc', 'loss_rsc_kl'} < half.keys()
+    assert all(loss.dtype == torch.float32 for loss in half.values())
+    assert {k: float(v) for k, v in half.items()} == pytest.approx(
+        {k: float(v) for k, v in full.items()}, rel=0.15)
+    assert half_grads.keys() == full_grads.keys()
+    for parameter, grad in half_grads.items():
+        assert grad.isfinite().all(), parameter
