@@ -90,7 +90,8 @@ def traverse(origins: Tensor,
                          f'{directions[~usable][0].tolist()}')
     lines = _lines(origins.detach().double(),
                    directions.detach().double(), grid, max_parameter)
-    # Filled part by part: parts to be joined would be there twice.
+    # Filled part by part, for parts to be joined would be there twice; an end
+    # is left over where voxels of no length are dropped.
     most = int(lines.segments.sum())
     voxel = lines.entry.new_empty(most)
     near, far, length = (lines.start.new_empty(most, dtype=dtype)
@@ -109,16 +110,16 @@ def traverse(origins: Tensor,
 
 
 class _Lines(NamedTuple):
-    """Where rays meet the grid; float64 and int64, (R,) or (3, R)."""
-    start: Tensor  # parameters where a ray enters and leaves the grid
-    end: Tensor
+    """How rays meet the grid, (R,), and its inner planes, by axis, (3, R)."""
+    start: Tensor  # parameter where the ray enters the grid, >= 0
+    end: Tensor  # where it leaves the grid or ends
     entry: Tensor  # flat index of the first voxel
     segments: Tensor  # number of voxels, with those of no length
     speed: Tensor  # metres in a unit of the parameter
-    count: Tensor  # crossings with the inner planes of each axis
-    first: Tensor  # parameter of the first one
-    period: Tensor  # between two
-    stride: Tensor  # what each adds to the flat index
+    count: Tensor  # number of crossings with planes
+    first: Tensor  # parameter of the first crossing
+    period: Tensor  # parameter between two crossings
+    stride: Tensor  # what a crossing adds to the flat index
 
 
 def _lines(origins: Tensor, directions: Tensor, grid: VoxelGrid,
@@ -168,7 +169,7 @@ def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
         near.index_copy_(0, place, t)
         voxel.index_copy_(0, place, at.long())
 
-    far = F.pad(near[1:], (0, 1))
+    far = torch.cat((near[1:], near[:1]))
     far[(begin + segments - 1)[hits]] = end[hits]
     # Where a ray meets an edge or a corner, the voxels between have no length.
     ray = torch.repeat_interleave(segments)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radocc_plugin.geometry import VoxelGrid, traverse
+from radocc_plugin.geometry import VoxelGrid, traversal, traverse
 
 GRID = VoxelGrid((-2, -3, 0, 3, 2, 1.5), (5, 10, 3))
 
@@ -102,8 +102,25 @@ def test_rays_outside_or_behind_own_nothing():
     origins = torch.tensor([[10., 10, 10], [10, 0, 1]])
     directions = torch.tensor([[1., 0, 0], [1, 0, 0]])
     segments = traverse(origins, directions, GRID)
-    assert len(segments.voxel) == 0
+    for values in (segments.voxel, segments.near, segments.far,
+                   segments.length):
+        assert len(values) == 0
     assert segments.offsets.tolist() == [0, 0, 0]
+
+
+def test_walks_the_same_in_parts(monkeypatch):
+    """Also where a whole part misses, or meets edges."""
+    generator = torch.Generator().manual_seed(0)
+    origins = 4 * torch.rand(40, 3, generator=generator) - 2
+    directions = torch.randn(40, 3, generator=generator)
+    origins[3:6], directions[3:6] = 10, 1
+    origins[20:26], directions[20:26] = torch.tensor([-2, -3, 0.]), 1
+    whole = traverse(origins, directions, GRID)
+    monkeypatch.setattr(traversal, 'CPU_CHUNK', 3)
+    parts = traverse(origins, directions, GRID)
+    for name, values in vars(whole).items():
+        assert torch.equal(getattr(parts, name), values), name
+    assert len(whole.far) == len(whole.near) == whole.offsets[-1]
 
 
 def test_max_parameter_ends_the_ray():
