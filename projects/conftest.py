@@ -8,8 +8,11 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from radocc_plugin.datasets.info_converter import convert_nuscenes
+from radocc_plugin.datasets.synthetic import generate
 from radocc_plugin.occ3d import CLASSES, FREE
 from radocc_plugin.registry import MODELS
+from radocc_plugin.segments import write_label_map
 from radocc_plugin.structures import OccData, OccDataSample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +45,20 @@ def build_model(path: str, seed: int = 0, **changes):
     config.merge_from_dict({f'model.{k}': v for k, v in changes.items()})
     torch.manual_seed(seed)
     return MODELS.build(config.model)
+
+
+def make_world(root: Path, frames: int) -> Path:
+    """A synthetic world of one scene a split, with square segments."""
+    generate(str(root), scenes_train=1, scenes_val=1, frames=frames,
+             image_size=(400, 225), workers=1, progress=False)
+    convert_nuscenes(str(root), 'v1.0-synthetic')
+    squares = np.arange(225 * 400).reshape(225, 400) // 20 % 20 + 1
+    for image in (root / 'samples').glob('CAM*/*.jpg'):
+        path = root / 'segments' / image.relative_to(root)
+        path = path.with_suffix('.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_label_map(path, squares.astype(np.int32))
+    return root
 
 
 def make_sample(height: int = 96,

@@ -7,29 +7,15 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from projects.conftest import load_config
-from radocc_plugin.datasets.info_converter import convert_nuscenes
-from radocc_plugin.datasets.synthetic import generate
+from projects.conftest import load_config, make_world
 from radocc_plugin.registry import DATASETS, MODELS
-from radocc_plugin.segments import write_label_map
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
-    """Scenes of three keyframes, with square segments."""
-    root = tmp_path_factory.mktemp('world')
-    generate(str(root), scenes_train=1, scenes_val=1, frames=3,
-             image_size=(400, 225), workers=1, progress=False)
-    convert_nuscenes(str(root), 'v1.0-synthetic')
-    squares = np.arange(225 * 400).reshape(225, 400) // 20 % 20 + 1
-    for image in (root / 'samples').glob('CAM*/*.jpg'):
-        path = root / 'segments' / image.relative_to(root)
-        path = path.with_suffix('.png')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_label_map(path, squares.astype(np.int32))
-    return root
+    return make_world(tmp_path_factory.mktemp('world'), frames=3)
 
 
 def step(config, batch, dtype=None):

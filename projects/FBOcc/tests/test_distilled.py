@@ -5,11 +5,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, load_checkpoint
 
-from projects.conftest import build_model, load_config
+from projects.conftest import build_model, load_config, make_world
 from projects.FBOcc.tests.test_stream import make_frames
 from radocc_plugin.datasets.transforms.bev import bda_matrix
 from radocc_plugin.registry import MODELS
-from radocc_plugin.segments import write_label_map
 
 NAME = 'fbocc_tiny_1xb1-3e_synthetic.py'
 PLAIN = f'projects/FBOcc/configs/{NAME}'
@@ -42,20 +41,7 @@ def test_a_student_is_tapped_and_learns_from_rendering():
 
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
-    """A world of one scene of four keyframes, with square segments."""
-    from radocc_plugin.datasets.info_converter import convert_nuscenes
-    from radocc_plugin.datasets.synthetic import generate
-    root = tmp_path_factory.mktemp('world')
-    generate(str(root), scenes_train=1, scenes_val=1, frames=4,
-             image_size=(400, 225), workers=1, progress=False)
-    convert_nuscenes(str(root), 'v1.0-synthetic')
-    squares = np.arange(225 * 400).reshape(225, 400) // 20 % 20 + 1
-    for image in (root / 'samples').glob('CAM*/*.jpg'):
-        path = root / 'segments' / image.relative_to(root)
-        path = path.with_suffix('.png')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_label_map(path, squares.astype(np.int32))
-    return root
+    return make_world(tmp_path_factory.mktemp('world'), frames=4)
 
 
 def train(path, world, work_dir, epochs=1, resume=False, **changes):
