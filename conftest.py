@@ -1,8 +1,14 @@
-"""For every test of the package and the projects."""
+"""Fixtures of every test: MMEngine's globals, threads, the shared folder."""
+import importlib.util
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
+
+ROOT = Path(__file__).resolve().parent
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +30,27 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """The folder with the real keyframe and the golden numbers."""
+    folder = Path(
+        os.environ.get('RADOCC_SHARED', ROOT.parent / 'shared')).resolve()
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent; set RADOCC_SHARED')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def golden(shared):
+    """The helper module of the golden numbers, with ``case(name)`` added."""
+    folder = shared / 'data' / 'golden'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent')
+    spec = importlib.util.spec_from_file_location('golden',
+                                                  folder / 'golden.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.case = lambda name: module.load_case(str(folder / f'{name}.json'))
+    return module

@@ -78,7 +78,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def synthetic_root() -> str:
     """One short scene of the synthetic world with ten sweeps a keyframe."""
     from radocc_plugin.datasets.info_converter import convert_nuscenes
-    from radocc_plugin.datasets.synthetic import generate
+    from radocc_plugin.synthetic import generate
     generate(SYNTHETIC, scenes_train=0, scenes_val=1, frames=3, sweeps=9,
              image_size=(400, 225), workers=1)
     if not (SYNTHETIC / 'radocc_infos_val.pkl').is_file():

@@ -34,10 +34,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from radocc_plugin import occ3d
-from radocc_plugin.datasets.synthetic.sensors import make_rig
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
-from radocc_plugin.rendering import (RenderGeometry, Sampling, render_logits,
-                                     render_logits_pair, render_samples)
+from radocc_plugin.rendering import (
+    RenderGeometry,
+    Sampling,
+    render_logits,
+    render_logits_pair,
+    render_samples,
+)
+from radocc_plugin.synthetic.sensors import make_rig
 
 GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
 NUM_CLASSES = len(occ3d.CLASSES)

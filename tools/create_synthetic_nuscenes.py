@@ -1,7 +1,7 @@
 """Writes a synthetic data set in the formats of nuScenes and Occ3D."""
 import argparse
 
-from radocc_plugin.datasets.synthetic import generate
+from radocc_plugin.synthetic import generate
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,8 +13,12 @@ import cv2
 import numpy as np
 
 from radocc_plugin.registry import MODELS
-from radocc_plugin.segments.label_map import (read_label_map, read_manifest,
-                                              segment_path, settings_hash)
+from radocc_plugin.segments.label_map import (
+    read_label_map,
+    read_manifest,
+    segment_path,
+    settings_hash,
+)
 from radocc_plugin.segments.painting import renumber, split_components
 
 # Mean difference of 8-bit values; JPEG alone makes about 3, another image 30.
@@ -140,8 +144,7 @@ def _world_settings(data_root: str) -> dict:
 @lru_cache(maxsize=16)  # 0.1 GB and about a second each
 def _scene(data_root: str, number: int):
     """The scene with this number, counted from 1 over both splits."""
-    from radocc_plugin.datasets.synthetic.scene import (SceneSettings,
-                                                        SceneWriter)
+    from radocc_plugin.synthetic.scene import SceneSettings, SceneWriter
     world = _world_settings(data_root)
     index = number - 1
     split = int(index >= world['scenes_train'])

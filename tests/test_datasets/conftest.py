@@ -97,7 +97,7 @@ def world(tmp_path_factory):
     The CAN bus expansion is there, but has no messages of the val scene.
     """
     from radocc_plugin.datasets.info_converter import convert_nuscenes
-    from radocc_plugin.datasets.synthetic import generate
+    from radocc_plugin.synthetic import generate
     root = tmp_path_factory.mktemp('world')
     generate(
         root,

@@ -9,18 +9,27 @@ from nuscenes.utils.geometry_utils import points_in_box
 from PIL import Image
 from pyquaternion import Quaternion
 
-from radocc_plugin.datasets.synthetic import generate
-from radocc_plugin.datasets.synthetic.generate import SETTINGS_FILE
-from radocc_plugin.datasets.synthetic.nuscenes_tables import (VERSION,
-                                                              quaternion)
-from radocc_plugin.datasets.synthetic.ray_casting import (BRICK, ObjectArrays,
-                                                          StaticGrid,
-                                                          brick_clearance,
-                                                          cast_rays)
-from radocc_plugin.datasets.synthetic.scene import SceneSettings, SceneWriter
-from radocc_plugin.datasets.synthetic.sensors import Camera, take_picture
-from radocc_plugin.occ3d import (CAMERAS, FREE, GRID_SHAPE, LIDARSEG_TO_OCC3D,
-                                 NUM_CLASSES, POINT_CLOUD_RANGE, VOXEL_SIZE)
+from radocc_plugin.occ3d import (
+    CAMERAS,
+    FREE,
+    GRID_SHAPE,
+    LIDARSEG_TO_OCC3D,
+    NUM_CLASSES,
+    POINT_CLOUD_RANGE,
+    VOXEL_SIZE,
+)
+from radocc_plugin.synthetic import generate
+from radocc_plugin.synthetic.generate import SETTINGS_FILE
+from radocc_plugin.synthetic.nuscenes_tables import VERSION, quaternion
+from radocc_plugin.synthetic.ray_casting import (
+    BRICK,
+    ObjectArrays,
+    StaticGrid,
+    brick_clearance,
+    cast_rays,
+)
+from radocc_plugin.synthetic.scene import SceneSettings, SceneWriter
+from radocc_plugin.synthetic.sensors import Camera, take_picture
 
 SETTINGS = dict(
     scenes_train=1,

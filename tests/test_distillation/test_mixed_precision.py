@@ -7,8 +7,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from projects.conftest import load_config, make_world
 from radocc_plugin.registry import DATASETS, MODELS
+from tests.support.models import load_config, make_world
 
 pytestmark = pytest.mark.slow
 

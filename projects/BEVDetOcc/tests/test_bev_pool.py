@@ -1,7 +1,7 @@
 """Depth-weighted pooling of image features into voxels."""
 import torch
 
-from projects.BEVDetOcc.bevdet_occ import bev_pool
+from radocc_plugin.models.lift_splat import bev_pool
 
 CAMERAS, BINS, HEIGHT, WIDTH, CHANNELS, VOXELS = 2, 3, 2, 4, 5, 6
 

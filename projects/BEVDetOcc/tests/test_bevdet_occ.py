@@ -5,8 +5,13 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from projects.conftest import (build_model, load_config, make_batch,
-                               make_sample, train_steps)
+from tests.support.models import (
+    build_model,
+    load_config,
+    make_batch,
+    make_sample,
+    train_steps,
+)
 
 TINY = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
 FULL = 'projects/BEVDetOcc/configs/bevdet-occ_r50-256x704_8xb4-24e_occ3d.py'

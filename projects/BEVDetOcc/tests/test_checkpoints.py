@@ -1,6 +1,4 @@
 """Published checkpoints load with nothing missing and nothing unexpected."""
-import os
-import re
 from pathlib import Path
 
 import pytest
@@ -8,9 +6,9 @@ import torch
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 
-from projects.conftest import ROOT, build_model, load_config
 from radocc_plugin.distillation import FrozenTeacher
 from radocc_plugin.registry import MODELS
+from tests.support.models import ROOT, build_model, load_config, read_key_list
 
 BEVDET = 'projects/BEVDetOcc/configs/bevdet-occ_'
 FLASH = 'projects/FlashOcc/configs/flashocc_'
@@ -34,21 +32,6 @@ TINIES = [
     BEVDET + 'tiny_1xb1-3e_synthetic.py', TINY,
     FLASH + 'tiny_1xb1-3e_synthetic.py'
 ]
-
-
-def read_key_list(name: str) -> dict:
-    """A state dict of zeros with the published keys and shapes."""
-    shared = Path(os.environ.get('RADOCC_SHARED', ROOT.parent / 'shared'))
-    path = shared / 'facts' / 'checkpoint_keys' / f'{name}.txt'
-    if not path.is_file():
-        pytest.skip(f'{path} is absent; set RADOCC_SHARED')
-    state = {}
-    for line in path.read_text().splitlines():
-        key, shape = re.fullmatch(r'(\S+) \[([\d, ]*)\]', line).groups()
-        sizes = [int(size) for size in shape.split(',') if size]
-        # one stored number, whatever the shape
-        state[key] = torch.zeros(1).expand(sizes) if sizes else torch.zeros([])
-    return state
 
 
 @pytest.mark.parametrize('name', PUBLISHED)

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from projects.conftest import build_model, make_batch
+from tests.support.models import build_model, make_batch
 
 CONFIGS = 'configs/radocc/radocc_'
 

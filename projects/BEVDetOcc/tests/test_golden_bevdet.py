@@ -4,15 +4,27 @@ import pytest
 import torch
 from torch import nn
 
-from projects.BEVDetOcc.bevdet_occ import (
-    FPN_LSS, BEVOCCHead3D, CustomFPN, CustomResNet3D, LSSFPN3D,
-    LSSViewTransformer, LSSViewTransformerBEVDepth,
-    LSSViewTransformerBEVStereo, StereoSwinTransformer, ViewGeometry)
-from projects.BEVDetOcc.bevdet_occ.cost_volume import (cost_volume,
-                                                       sampling_positions)
-from projects.BEVDetOcc.bevdet_occ.depth import depth_loss
-from projects.BEVDetOcc.bevdet_occ.lift import assign_voxels, make_frustum
 from radocc_plugin.losses.occupancy import masked_cross_entropy
+from radocc_plugin.models.bevdet import (
+    FPN_LSS,
+    LSSFPN3D,
+    BEVOCCHead3D,
+    CustomFPN,
+    CustomResNet3D,
+    StereoSwinTransformer,
+)
+from radocc_plugin.models.lift_splat import (
+    LSSViewTransformer,
+    LSSViewTransformerBEVDepth,
+    LSSViewTransformerBEVStereo,
+    ViewGeometry,
+)
+from radocc_plugin.models.lift_splat.cost_volume import (
+    cost_volume,
+    sampling_positions,
+)
+from radocc_plugin.models.lift_splat.depth import depth_loss
+from radocc_plugin.models.lift_splat.lift import assign_voxels, make_frustum
 
 LIFT = ('grid_config', 'in_channels', 'out_channels', 'downsample')
 

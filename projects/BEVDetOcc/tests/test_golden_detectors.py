@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from projects.BEVDetOcc.tests.golden_detector import (Recorder, build_detector,
-                                                      make_batch)
 from radocc_plugin.losses.occupancy import masked_cross_entropy
+from tests.support.golden_detector import Recorder, build_detector, make_batch
 
 pytestmark = pytest.mark.slow  # full-size forwards on the CPU
 

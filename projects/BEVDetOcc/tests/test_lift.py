@@ -4,13 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from projects.BEVDetOcc.bevdet_occ import (LSSViewTransformer, ViewGeometry,
-                                           split_frames)
-from projects.BEVDetOcc.bevdet_occ.depth import depth_loss, one_hot_depth
-from projects.BEVDetOcc.bevdet_occ.lift import (assign_voxels, make_frustum,
-                                                plan_lift)
-from projects.conftest import make_sample
 from radocc_plugin.geometry import Cameras, VoxelGrid
+from radocc_plugin.models.bevdet import split_frames
+from radocc_plugin.models.lift_splat import LSSViewTransformer, ViewGeometry
+from radocc_plugin.models.lift_splat.depth import depth_loss, one_hot_depth
+from radocc_plugin.models.lift_splat.lift import (
+    assign_voxels,
+    make_frustum,
+    plan_lift,
+)
+from tests.support.models import make_sample
 
 GRID = dict(
     x=(-40, 40, 0.8), y=(-40, 40, 0.8), z=(-1, 5.4, 0.8), depth=(1, 45, 1))

@@ -4,10 +4,12 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import ResNet, SwinTransformer
 
-from projects.BEVDetOcc.bevdet_occ import (StereoResNet, StereoSwinTransformer,
-                                           ViewGeometry)
-from projects.BEVDetOcc.bevdet_occ.cost_volume import (cost_volume,
-                                                       sampling_positions)
+from radocc_plugin.models.bevdet import StereoResNet, StereoSwinTransformer
+from radocc_plugin.models.lift_splat import ViewGeometry
+from radocc_plugin.models.lift_splat.cost_volume import (
+    cost_volume,
+    sampling_positions,
+)
 
 BINS = (1., 9., 1.)
 

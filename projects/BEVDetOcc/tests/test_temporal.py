@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from projects.BEVDetOcc.bevdet_occ import BEVDetOcc
-from projects.conftest import build_model, make_batch, train_steps
+from radocc_plugin.models.bevdet import BEVDetOcc
+from tests.support.models import build_model, make_batch, train_steps
 
 TINY = 'projects/BEVDetOcc/configs/bevdet-occ_tiny-4d-stereo_' \
     '1xb1-3e_synthetic.py'

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from projects.BEVFormerOcc.bevformer_occ import SceneStream
-from projects.BEVFormerOcc.tests.drives import (GRID, HEAD, Drive,
-                                                queue_batch, small_model,
-                                                stream_batch)
+from radocc_plugin.models.bevformer import SceneStream
+from tests.support.drives import (
+    GRID,
+    HEAD,
+    Drive,
+    queue_batch,
+    small_model,
+    stream_batch,
+)
 
 
 @pytest.fixture(scope='module')

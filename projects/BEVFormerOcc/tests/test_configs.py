@@ -7,9 +7,8 @@ import torch
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 
-from projects.BEVDetOcc.tests.test_checkpoints import read_key_list
-from projects.BEVFormerOcc.tests.drives import RADOCC, TINY
-from projects.conftest import ROOT, build_model, load_config
+from tests.support.drives import RADOCC, TINY
+from tests.support.models import ROOT, build_model, load_config, read_key_list
 
 CONFIGS = sorted((ROOT / 'projects/BEVFormerOcc/configs').glob('*.py'))
 # Key list of a published checkpoint: its config and parameters in millions.
@@ -63,8 +62,8 @@ def test_published_weights_meet_cameras_in_their_order():
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
     from radocc_plugin.datasets.info_converter import convert_nuscenes
-    from radocc_plugin.datasets.synthetic import generate
     from radocc_plugin.segments import write_label_map
+    from radocc_plugin.synthetic import generate
     root = tmp_path_factory.mktemp('world')
     generate(
         root,

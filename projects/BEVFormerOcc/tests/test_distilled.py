@@ -2,10 +2,15 @@
 import pytest
 import torch
 
-from projects.BEVFormerOcc.tests.drives import (RADOCC, SMALL, Drive,
-                                                build_model, queue_batch,
-                                                small_model)
-from projects.conftest import make_sample
+from tests.support.drives import (
+    RADOCC,
+    SMALL,
+    Drive,
+    build_model,
+    queue_batch,
+    small_model,
+)
+from tests.support.models import make_sample
 
 DRAWS = {
     'pts_bbox_head.transformer.encoder.dropout': 0.1,

@@ -3,19 +3,29 @@ import numpy as np
 import pytest
 import torch
 
-from projects.BEVFormerOcc.bevformer_occ import (GridMask, current_frame,
-                                                 deformable_attention)
-from projects.BEVFormerOcc.bevformer_occ.ego_motion import (bev_angle,
-                                                            bev_shift,
-                                                            rotate_bev)
-from projects.BEVFormerOcc.bevformer_occ.pillars import (list_seen_queries,
-                                                         pillar_points,
-                                                         project_pillars)
-from projects.BEVFormerOcc.tests.drives import Drive, stream_batch
-from radocc_plugin.datasets.poses import (can_bus_vector, pose_matrix,
-                                          relative_can_bus)
+from radocc_plugin.datasets.poses import (
+    can_bus_vector,
+    pose_matrix,
+    relative_can_bus,
+)
 from radocc_plugin.geometry import Cameras
+from radocc_plugin.models.bevformer import (
+    GridMask,
+    current_frame,
+    deformable_attention,
+)
+from radocc_plugin.models.bevformer.ego_motion import (
+    bev_angle,
+    bev_shift,
+    rotate_bev,
+)
+from radocc_plugin.models.bevformer.pillars import (
+    list_seen_queries,
+    pillar_points,
+    project_pillars,
+)
 from radocc_plugin.occ3d import POINT_CLOUD_RANGE
+from tests.support.drives import Drive, stream_batch
 
 SHAPES = [(4, 6), (2, 3)]
 

@@ -6,23 +6,40 @@ import numpy as np
 import pytest
 import torch
 
-from projects.BEVFormerOcc.bevformer_occ import (BEVFormerOccHead, Frame,
-                                                 SceneStream,
-                                                 SpatialCrossAttention,
-                                                 TemporalSelfAttention,
-                                                 TransformerOcc)
-from projects.BEVFormerOcc.bevformer_occ.ego_motion import (bev_angle,
-                                                            bev_shift,
-                                                            rotate_bev)
-from projects.BEVFormerOcc.bevformer_occ.history import seen_from
-from projects.BEVFormerOcc.bevformer_occ.pillars import (cell_centres,
-                                                         list_seen_queries,
-                                                         pillar_points,
-                                                         project_pillars)
-from projects.BEVFormerOcc.tests.golden_bevformer import (
-    as_map, build_detector, build_encoder_layer, build_head, calibration_of,
-    ego2img_of, fill, frame_of, head_config, levels_of, previous_of)
+from radocc_plugin.models.bevformer import (
+    BEVFormerOccHead,
+    Frame,
+    SceneStream,
+    SpatialCrossAttention,
+    TemporalSelfAttention,
+    TransformerOcc,
+)
+from radocc_plugin.models.bevformer.ego_motion import (
+    bev_angle,
+    bev_shift,
+    rotate_bev,
+)
+from radocc_plugin.models.bevformer.history import seen_from
+from radocc_plugin.models.bevformer.pillars import (
+    cell_centres,
+    list_seen_queries,
+    pillar_points,
+    project_pillars,
+)
 from radocc_plugin.structures import OccData, OccDataSample
+from tests.support.golden_bevformer import (
+    as_map,
+    build_detector,
+    build_encoder_layer,
+    build_head,
+    calibration_of,
+    ego2img_of,
+    fill,
+    frame_of,
+    head_config,
+    levels_of,
+    previous_of,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner, load_checkpoint
 
-from projects.conftest import build_model, load_config, make_world
-from projects.FBOcc.tests.test_stream import make_frames
 from radocc_plugin.datasets.transforms.bev import bda_matrix
 from radocc_plugin.registry import MODELS
+from tests.support.models import build_model, load_config, make_world
+from tests.support.streams import make_frames
 
 NAME = 'fbocc_tiny_1xb1-3e_synthetic.py'
 PLAIN = f'projects/FBOcc/configs/{NAME}'

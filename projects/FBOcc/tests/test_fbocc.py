@@ -7,17 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from projects.BEVDetOcc.tests.test_checkpoints import read_key_list
-from projects.conftest import (DRIVEABLE, ROOT, build_model, load_config,
-                               make_batch)
-from projects.FBOcc.fb_occ import FBOcc, FBOccHead, HistoryScheduleHook
-from projects.FBOcc.fb_occ.attention import (deformable_attention,
-                                             depth_likelihood)
-from projects.FBOcc.fb_occ.occ_head import mix_levels, split_cells
-from projects.FBOcc.tests.test_stream import make_frames
 from radocc_plugin.distillation.tap import build_tap
+from radocc_plugin.models.fbocc import FBOcc, FBOccHead, HistoryScheduleHook
+from radocc_plugin.models.fbocc.attention import (
+    deformable_attention,
+    depth_likelihood,
+)
+from radocc_plugin.models.fbocc.occ_head import mix_levels, split_cells
 from radocc_plugin.occ3d import FREE
 from radocc_plugin.registry import MODELS
+from tests.support.models import (
+    DRIVEABLE,
+    ROOT,
+    build_model,
+    load_config,
+    make_batch,
+    read_key_list,
+)
+from tests.support.streams import make_frames
 
 TINY = 'projects/FBOcc/configs/fbocc_tiny_1xb1-3e_synthetic.py'
 FULL = 'projects/FBOcc/configs/fbocc_r50-256x704_16xb4-20e_occ3d.py'
@@ -261,6 +268,6 @@ def test_full_and_tiny_models_share_grid_and_classes():
 
 
 def test_importing_the_package_spares_mmdet3d():
-    code = ('import sys, projects.FBOcc.fb_occ; '
+    code = ('import sys, radocc_plugin.models.fbocc; '
             'sys.exit("mmdet3d" in sys.modules)')
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

@@ -7,16 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from projects.BEVDetOcc.bevdet_occ.depth import depth_loss, one_hot_depth
-from projects.BEVDetOcc.bevdet_occ.depth_net import DepthNet
-from projects.BEVDetOcc.bevdet_occ.lift import make_frustum
-from projects.FBOcc.fb_occ import BackwardProjection, ForwardProjection
-from projects.FBOcc.fb_occ.anchors import pillar_anchors, project_anchors
-from projects.FBOcc.tests.golden_fbocc import (attention_of, build_detector,
-                                               depth_net_of, encoder_of, flat,
-                                               geometry_of, grid_of, head_of,
-                                               pyramid_of, streamed_samples)
+from radocc_plugin.models.fbocc import BackwardProjection, ForwardProjection
+from radocc_plugin.models.fbocc.anchors import pillar_anchors, project_anchors
+from radocc_plugin.models.lift_splat.depth import depth_loss, one_hot_depth
+from radocc_plugin.models.lift_splat.depth_net import DepthNet
+from radocc_plugin.models.lift_splat.lift import make_frustum
 from radocc_plugin.registry import MODELS
+from tests.support.golden_fbocc import (
+    attention_of,
+    build_detector,
+    depth_net_of,
+    encoder_of,
+    flat,
+    geometry_of,
+    grid_of,
+    head_of,
+    pyramid_of,
+    streamed_samples,
+)
 
 
 def fill(golden, case, module):

@@ -2,15 +2,19 @@
 import copy
 import pickle
 
-import numpy as np
 import pytest
 import torch
 
-from projects.conftest import build_model, make_batch
-from projects.FBOcc.fb_occ.history import (StreamState, cell2past_cell,
-                                          cell2point, warp)
 from radocc_plugin.datasets.transforms.bev import bda_matrix
 from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.models.fbocc.history import (
+    StreamState,
+    cell2past_cell,
+    cell2point,
+    warp,
+)
+from tests.support.models import build_model, make_batch
+from tests.support.streams import SIZE, drive, make_frames
 
 TINY = 'projects/FBOcc/configs/fbocc_tiny_1xb1-3e_synthetic.py'
 GRID = VoxelGrid((-4, -4, -1, 4, 4, 1), (8, 8, 4))
@@ -20,31 +24,6 @@ COARSE = {
     for axis, low, high, size in (('x', -40, 40, 4.0), ('y', -40, 40, 4.0),
                                   ('z', -1, 5.4, 1.6))
 }
-SIZE = (32, 64)
-
-
-def drive(frame):
-    """From one frame to the one before: ahead, with a slight turn."""
-    matrix = bda_matrix(1.0 + frame, 1.0, False, False)
-    matrix[0, 3] = 1.5
-    return matrix
-
-
-def make_frames(sequence, length=3, size=SIZE):
-    """Batches of one frame each of a sequence."""
-    frames = []
-    for frame in range(length):
-        inputs, samples = make_batch(
-            seed=100 * sequence + frame, size=size)
-        samples[0].set_metainfo(
-            dict(
-                token=f'{sequence}/{frame}',
-                prev=f'{sequence}/{frame - 1}' if frame else '',
-                sequence_group_idx=sequence,
-                start_of_sequence=frame == 0,
-                ego2prev_ego=drive(frame) if frame else np.eye(4)))
-        frames.append((inputs, samples))
-    return frames
 
 
 def join(*batches):

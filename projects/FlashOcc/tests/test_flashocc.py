@@ -2,8 +2,13 @@
 import pytest
 import torch
 
-from projects.BEVDetOcc.bevdet_occ import FPN_LSS, BEVOCCHead2D, CustomResNet
-from projects.conftest import build_model, load_config, make_batch, train_steps
+from radocc_plugin.models.bevdet import FPN_LSS, BEVOCCHead2D, CustomResNet
+from tests.support.models import (
+    build_model,
+    load_config,
+    make_batch,
+    train_steps,
+)
 
 CONFIGS = 'projects/FlashOcc/configs/flashocc_'
 TINY = CONFIGS + 'tiny_1xb1-3e_synthetic.py'

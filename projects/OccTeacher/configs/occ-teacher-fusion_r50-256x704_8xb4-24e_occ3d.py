@@ -2,7 +2,7 @@
 # three sparse stages of stride 2. Start the camera part from a student with
 #   --cfg-options model.camera_checkpoint=<student checkpoint>
 _base_ = '../../BEVDetOcc/configs/bevdet-occ_r50-256x704_8xb4-24e_occ3d.py'
-custom_imports = dict(imports=['projects.OccTeacher.occ_teacher'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.OccTeacher',
     pts_voxel_encoder=dict(

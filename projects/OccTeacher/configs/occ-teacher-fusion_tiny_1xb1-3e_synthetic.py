@@ -1,5 +1,5 @@
 _base_ = '../../BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
-custom_imports = dict(imports=['projects.OccTeacher.occ_teacher'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.OccTeacher',
     pts_voxel_encoder=dict(

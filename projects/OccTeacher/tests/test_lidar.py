@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from projects.conftest import make_batch
-from projects.OccTeacher.occ_teacher import VoxelMean
+from radocc_plugin.models.occ_teacher import VoxelMean
+from tests.support.models import make_batch
 
 RANGE = (-4, -4, -1, 4, 4, 1)
 

@@ -5,10 +5,15 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from projects.conftest import (ROOT, build_model, load_config, make_batch,
-                               train_steps)
-from projects.OccTeacher.occ_teacher import ConvFuser3D, DepthFuser
+from radocc_plugin.models.occ_teacher import ConvFuser3D, DepthFuser
 from radocc_plugin.registry import MODELS
+from tests.support.models import (
+    ROOT,
+    build_model,
+    load_config,
+    make_batch,
+    train_steps,
+)
 
 STUDENT = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
 FULL_STUDENT = ('projects/BEVDetOcc/configs/'

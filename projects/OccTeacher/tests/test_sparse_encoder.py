@@ -6,13 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from projects.conftest import make_batch
-from projects.OccTeacher.occ_teacher import (OccSparseEncoder,
-                                             SparseVoxelMean, VoxelMean)
-from projects.OccTeacher.occ_teacher import sparse_encoder
-from projects.OccTeacher.occ_teacher.sparse_conv import (ActiveCells,
-                                                         SparseVolume,
-                                                         convolve)
+from radocc_plugin.models.occ_teacher import (
+    OccSparseEncoder,
+    SparseVoxelMean,
+    VoxelMean,
+    sparse_encoder,
+)
+from radocc_plugin.models.occ_teacher.sparse_conv import (
+    ActiveCells,
+    SparseVolume,
+    convolve,
+)
+from tests.support.models import make_batch
 
 RANGE = (-4, -4, -1, 4, 4, 1)
 CHANNELS = ((4, 4, 8), (8, 8, 8), (8, ))

@@ -1,5 +1,5 @@
 # Single-frame BEVDet-Occ with ResNet-50, as FlashOCC's bevdet-occ-r50.
-custom_imports = dict(imports=['projects.BEVDetOcc.bevdet_occ'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.BEVDetOcc',
     data_preprocessor=dict(

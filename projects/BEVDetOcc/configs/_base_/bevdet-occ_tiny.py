@@ -1,5 +1,5 @@
 # BEVDet-Occ for two CPU cores: 0.8 m cells that the head splits into voxels.
-custom_imports = dict(imports=['projects.BEVDetOcc.bevdet_occ'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.BEVDetOcc',
     data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),

@@ -1,7 +1,7 @@
 # BEVFormer-Occ with ResNet-101-DCN, as CVPR2023-Occ's bevformer_base_occ, but
 # for the camera mask in the loss and the shift of the previous BEV. For
 # weights of that code: shift_frame='lidar' of the transformer.
-custom_imports = dict(imports=['projects.BEVFormerOcc.bevformer_occ'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.BEVFormerOcc',
     data_preprocessor=dict(

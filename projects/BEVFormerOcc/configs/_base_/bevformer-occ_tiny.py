@@ -1,6 +1,6 @@
 # BEVFormer-Occ for two CPU cores: 1.6 m cells that the head splits into
 # voxels.
-custom_imports = dict(imports=['projects.BEVFormerOcc.bevformer_occ'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.BEVFormerOcc',
     data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),

@@ -1,6 +1,6 @@
 # FB-OCC with ResNet-50 and 16 past frames, as
 # fbocc-r50-cbgs_depth_16f_16x4_20e.
-custom_imports = dict(imports=['projects.FBOcc.fb_occ'])
+custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.FBOcc',
     data_preprocessor=dict(

@@ -1,1 +1,0 @@
-"""Model families; imported from the repository root as ``projects.<Name>``."""

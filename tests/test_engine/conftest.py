@@ -1,3 +1,0 @@
-from projects.conftest import golden
-
-__all__ = ['golden']
