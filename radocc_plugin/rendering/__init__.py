@@ -9,7 +9,7 @@ from radocc_plugin.rendering.functional import (depth_in_segment,
                                                 sum_rays, termination)
 from radocc_plugin.rendering.geometry import RenderGeometry
 from radocc_plugin.rendering.ops import (ray_kl, render, render_logits,
-                                         render_logits_pair)
+                                         render_logits_pair, voxel_light)
 from radocc_plugin.rendering.rendered import Render
 from radocc_plugin.rendering.renderer import VolumeRenderer
 from radocc_plugin.rendering.sampled import (Sampling, render_samples,
@@ -23,5 +23,5 @@ __all__ = [
     'get_backend', 'packed_ray_kl', 'ray_kl', 'render', 'render_logits',
     'render_logits_pair', 'render_samples', 'sampled_ray_kl',
     'sampled_weights', 'segment_transmittance', 'sum_rays',
-    'sweep_depth_difference', 'termination'
+    'sweep_depth_difference', 'termination', 'voxel_light'
 ]

@@ -210,6 +210,43 @@ def ray_kl(teacher_density: Tensor,
                         implementation, min_transmittance)
 
 
+@torch.no_grad()
+def voxel_light(density: Tensor,
+                geometry: RenderGeometry,
+                *,
+                backend: str = 'auto',
+                min_transmittance: float = 1e-4) -> Tuple[Tensor, Tensor]:
+    """The light that enters each voxel and that ends in it, of all rays.
+
+    Light enters a voxel by as much as a ray has left there, so a ray counts 1
+    in each voxel up to the first surface and what passes it behind; a voxel
+    that no ray crosses has 0. With these weights n the divergence of the rays
+    is one of voxels: ``sum_r ray_kl_r = sum_v n_v KL(Bernoulli_v)`` where
+    every crossing has one length, and with the classes in place of the two
+    outcomes the divergence of what the rays see.
+
+    Args:
+        density: Density in 1/m, >= 0, (V,), flat (batch, x, y, z).
+        geometry: Rays and grid.
+        backend: One of ``BACKENDS``, see ``get_backend``.
+        min_transmittance: As in ``render``: what is left of a ray below it
+            enters nothing.
+
+    Returns:
+        The transmittance of the rays at the entry of each voxel, summed, (V,);
+        their termination weights there, summed, (V,). No gradient.
+
+    Raises:
+        ValueError: If a shape, a type or the backend is wrong.
+    """
+    geometry.check_volume('density', density)
+    if backend == 'reference':
+        return reference.voxel_light(density, geometry)
+    implementation = get_backend(backend, density.device, density.dtype)
+    return implementation.voxel_light(density.contiguous(), geometry,
+                                      min_transmittance)
+
+
 class _Render(torch.autograd.Function):
 
     @staticmethod

@@ -1,14 +1,16 @@
 """All outputs and gradients of a backend, for comparisons."""
 import torch
 
-from radocc_plugin.rendering import ray_kl, render, render_logits_pair
+from radocc_plugin.rendering import (ray_kl, render, render_logits_pair,
+                                     voxel_light)
 
 EXACT = dict(min_transmittance=0.)
 
 
 def everything(geometry, density, values, student, **options):
     """Outputs and gradients of a loss that needs all outputs: of a render, of
-    a divergence, and of a teacher's and a student's logits together."""
+    a divergence, and of a teacher's and a student's logits together; the light
+    of the voxels."""
     logits = values.flip(0)
     leaves = [
         x.clone().requires_grad_()
@@ -27,4 +29,4 @@ def everything(geometry, density, values, student, **options):
                for x in outputs)
     return [x.detach().double() for x in outputs] + [
         x.double() for x in torch.autograd.grad(loss, leaves)
-    ]
+    ] + [x.double() for x in voxel_light(density, geometry, **options)]

@@ -64,16 +64,20 @@ def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
 @pytest.mark.skipif(
     os.environ.get('TRITON_INTERPRET') == '1', reason='interpreted')
 @pytest.mark.parametrize(
-    'name', ['render', 'render_backward', 'ray_kl', 'ray_kl_backward'])
+    'name', [
+        'voxel_light', 'render', 'render_backward', 'ray_kl',
+        'ray_kl_backward'
+    ])
 def test_triton_compiles_for_a_gpu_that_is_not_here(name, triton_here):
     library = pytest.importorskip('triton', minversion='3.2')
     from triton.backends.compiler import GPUTarget
     kernel = getattr(triton.kernels, name)
     kinds = dict.fromkeys(('number', 'nx', 'ny', 'nz'), 'i32')
     kinds.update(
-        dict.fromkeys(('x0', 'y0', 'z0', 'x1', 'y1', 'z1', 'stop'), 'fp32'))
+        dict.fromkeys(
+            ('x0', 'y0', 'z0', 'x1', 'y1', 'z1', 'stop', 'cut'), 'fp32'))
     kinds.update(dict.fromkeys(('C', 'C_PADDED', 'BLOCK'), 'constexpr'))
-    kinds['volumes'] = '*i64'
+    kinds['volumes'] = kinds['order'] = '*i64'
     signature = {n: kinds.get(n, '*fp32') for n in kernel.arg_names}
     source = library.compiler.ASTSource(
         fn=kernel,

@@ -165,6 +165,12 @@ def ray_kl_backward(grad, teacher_density, student_density, geometry,
                                 min_transmittance)[0]
 
 
+def voxel_light(density, geometry, min_transmittance):
+    """See ``ops.voxel_light``."""
+    return tuple(_extension().voxel_light(density, *_rays(geometry),
+                                          min_transmittance))
+
+
 def render_samples(density_logits, values, geometry, sampling,
                    min_transmittance):
     """See ``sampled.render_samples``."""

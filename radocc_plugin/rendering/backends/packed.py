@@ -284,6 +284,17 @@ def ray_kl_backward(grad: Tensor, teacher_density: Tensor,
     return grad_density
 
 
+def voxel_light(density: Tensor, geometry: RenderGeometry,
+                min_transmittance: float) -> Tuple[Tensor, Tensor]:
+    """See ``ops.voxel_light``; walks every ray to its end."""
+    entered, ended = torch.zeros_like(density), torch.zeros_like(density)
+    for chunk in _chunks(geometry, density.dtype):
+        light = _light(density, chunk)
+        entered.index_add_(0, chunk.voxel, light.entry)
+        ended.index_add_(0, chunk.voxel, light.entry * light.hit)
+    return entered, ended
+
+
 def _hit_ratio(teacher: _Light, student: _Light) -> Tensor:
     return teacher.hit.clamp_min(MIN_HIT).div_(student.hit.clamp_min(MIN_HIT))
 

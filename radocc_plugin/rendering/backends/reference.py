@@ -1,12 +1,14 @@
 """The definition in float64 under plain autograd: the oracle."""
 from typing import Tuple
 
+import torch
 from torch import Tensor
 
 from radocc_plugin.rendering.functional import (MAX_OPTICAL_DEPTH,
                                                 expected_depth,
-                                                packed_ray_kl, sum_rays,
-                                                termination)
+                                                packed_ray_kl,
+                                                segment_transmittance,
+                                                sum_rays, termination)
 from radocc_plugin.rendering.geometry import RenderGeometry
 
 
@@ -32,3 +34,16 @@ def ray_kl(teacher_density: Tensor, student_density: Tensor,
                          segments.length).clamp_max(MAX_OPTICAL_DEPTH)
                         for d in (teacher_density.detach(), student_density))
     return packed_ray_kl(teacher, student, segments.offsets)
+
+
+def voxel_light(density: Tensor,
+                geometry: RenderGeometry) -> Tuple[Tensor, Tensor]:
+    """See ``ops.voxel_light``; in float64."""
+    segments = geometry.walk(density.double().dtype)
+    optical_depth = density.double()[segments.voxel] * segments.length
+    entry, _ = segment_transmittance(
+        optical_depth.clamp_max(MAX_OPTICAL_DEPTH), segments.offsets)
+    weights = entry * -torch.expm1(-optical_depth)
+    return tuple(
+        torch.zeros_like(density.double()).index_add_(0, segments.voxel, x)
+        for x in (entry, weights))

@@ -22,6 +22,10 @@ if importlib.util.find_spec('triton') is not None:
     from radocc_plugin.rendering.backends import triton_kernels as kernels
 
 BLOCK, NUM_WARPS = 32, 2
+# Of the kernels without channels: a ray a thread.
+RAY_BLOCK, RAY_WARPS = 32, 1
+# Hits of a smaller weight give no values and no gradient to them.
+CUT = 0.
 
 
 def is_installed() -> bool:
@@ -49,7 +53,8 @@ def check_usable(device: torch.device) -> None:
                          f"{device}; take 'auto', 'torch' or 'cpp'")
 
 
-def _launch(kernel, geometry, stop: float, *tensors, **constants) -> None:
+def _launch(kernel, geometry, stop: float, *tensors, block=RAY_BLOCK,
+            num_warps=RAY_WARPS, **constants) -> None:
     for tensor in tensors:
         if tensor.dtype != torch.float32:
             raise ValueError("backend 'triton' takes float32, got "
@@ -61,8 +66,9 @@ def _launch(kernel, geometry, stop: float, *tensors, **constants) -> None:
     device = rays.origins.device
     with (torch.cuda.device(device)
           if device.type == 'cuda' else contextlib.nullcontext()):
-        kernel[(-(-number // BLOCK), )](
+        kernel[(-(-number // block), )](
             *tensors,
+            geometry.coherent_order,
             rays.origins.float().contiguous(),
             rays.directions.float().contiguous(),
             rays.sample.contiguous(),
@@ -71,14 +77,19 @@ def _launch(kernel, geometry, stop: float, *tensors, **constants) -> None:
             *grid.maximum,
             *grid.shape,
             stop,
-            BLOCK=BLOCK,
-            num_warps=NUM_WARPS,
+            BLOCK=block,
+            num_warps=num_warps,
             **constants)
 
 
 def _channels(values: Tensor) -> dict:
     channels = values.shape[1]
-    return dict(C=channels, C_PADDED=1 << (channels - 1).bit_length())
+    return dict(
+        C=channels,
+        C_PADDED=1 << (channels - 1).bit_length(),
+        cut=CUT,
+        block=BLOCK,
+        num_warps=NUM_WARPS)
 
 
 def render(density, values, geometry, min_transmittance):
@@ -106,6 +117,14 @@ def render_backward(grads, outputs, density, values, geometry,
             values, grad_depth, grad_rendered, total, grad_density,
             grad_values, **_channels(values))
     return grad_density, grad_values
+
+
+def voxel_light(density, geometry, min_transmittance):
+    """See ``ops.voxel_light``."""
+    entered, ended = torch.zeros_like(density), torch.zeros_like(density)
+    _launch(kernels.voxel_light, geometry, min_transmittance, density,
+            entered, ended)
+    return entered, ended
 
 
 def ray_kl(teacher_density, student_density, geometry, min_transmittance):

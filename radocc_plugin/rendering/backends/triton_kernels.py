@@ -73,6 +73,14 @@ def _advance(next_x, next_y, following, kx, ky, kz, voxel, step_x, step_y,
 
 
 @triton.jit
+def _rays(order, number, BLOCK: tl.constexpr):
+    """Rays of this program, which are neighbours, and which of them exist."""
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    valid = place < number
+    return tl.load(order + place, mask=valid, other=0), valid
+
+
+@triton.jit
 def _start(origins, directions, volumes, ray, valid, x0, y0, z0, x1, y1, z1,
            nx, ny, nz):
     """State of the walk at the grid's entry."""
@@ -125,11 +133,41 @@ def _mean(tau, hit):
 
 
 @triton.jit
-def render(density, values, depth, rendered, no_hit, origins, directions,
-           volumes, number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
-           C: tl.constexpr, C_PADDED: tl.constexpr, BLOCK: tl.constexpr):
-    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    valid = ray < number
+def voxel_light(density, entered, ended, order, origins, directions, volumes,
+                number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
+                BLOCK: tl.constexpr):
+    ray, valid = _rays(order, number, BLOCK)
+    (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
+     cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
+                          z0, x1, y1, z1, nx, ny, nz)
+    kx = tl.zeros((BLOCK, ), tl.float32)
+    ky = tl.zeros((BLOCK, ), tl.float32)
+    kz = tl.zeros((BLOCK, ), tl.float32)
+    left = tl.full((BLOCK, ), 1.0, tl.float32)
+    alive = valid & (end > near)
+    while tl.max(alive.to(tl.int32), axis=0) > 0:
+        next_x, next_y, following = _following(fx, px, cx, kx, fy, py, cy, ky,
+                                               fz, pz, cz, kz)
+        far = tl.minimum(following, end)
+        inside = alive & (far > near)
+        sigma = tl.load(density + voxel, mask=inside, other=0.0)
+        hit = _hit(_depth(sigma, tl.where(inside, (far - near) * speed, 0.0)))
+        tl.atomic_add(entered + voxel, left, mask=inside, sem='relaxed')
+        tl.atomic_add(ended + voxel, left * hit, mask=inside & (hit != 0),
+                      sem='relaxed')
+        left *= 1 - hit
+        near = tl.where(inside, far, near)
+        alive = alive & (following < end) & ((left <= stop) == 0)
+        kx, ky, kz, voxel = _advance(next_x, next_y, following, kx, ky, kz,
+                                     voxel, step_x, step_y, step_z)
+
+
+@triton.jit
+def render(density, values, depth, rendered, no_hit, order, origins,
+           directions, volumes, number, x0, y0, z0, x1, y1, z1, nx, ny, nz,
+           stop, cut, C: tl.constexpr, C_PADDED: tl.constexpr,
+           BLOCK: tl.constexpr):
+    ray, valid = _rays(order, number, BLOCK)
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
                           z0, x1, y1, z1, nx, ny, nz)
@@ -155,7 +193,7 @@ def render(density, values, depth, rendered, no_hit, origins, directions,
         weight = left * hit
         row = tl.load(
             values + voxel[:, None] * C + channel[None, :],
-            mask=(weight > 0)[:, None] & is_channel[None, :],
+            mask=(weight > cut)[:, None] & is_channel[None, :],
             other=0.0)
         total += weight[:, None] * row
         left *= 1 - hit
@@ -173,12 +211,11 @@ def render(density, values, depth, rendered, no_hit, origins, directions,
 
 @triton.jit
 def render_backward(density, values, grad_depth, grad_rendered, total,
-                    grad_density, grad_values, origins, directions, volumes,
-                    number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
-                    C: tl.constexpr, C_PADDED: tl.constexpr,
+                    grad_density, grad_values, order, origins, directions,
+                    volumes, number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
+                    cut, C: tl.constexpr, C_PADDED: tl.constexpr,
                     BLOCK: tl.constexpr):
-    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    valid = ray < number
+    ray, valid = _rays(order, number, BLOCK)
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
                           z0, x1, y1, z1, nx, ny, nz)
@@ -206,22 +243,24 @@ def render_backward(density, values, grad_depth, grad_rendered, total,
         tau = _depth(sigma, tl.where(inside, length, 0.0))
         hit = _hit(tau)
         mean, slope = _mean(tau, hit)
+        weight = left * hit
         row = tl.load(
             values + voxel[:, None] * C + channel[None, :],
             mask=inside[:, None] & is_channel[None, :],
             other=0.0)
         worth = tl.sum(grad * row, axis=1)
-        weight = left * hit
         extent = tl.where(inside, far - near, 0.0)
         behind -= weight * worth + g_depth * left * (
             tl.where(inside, near, 0.0) * hit + extent * mean)
         grad_tau = left * ((1 - hit) * worth + g_depth *
                            (near * (1 - hit) + extent * slope)) - behind
-        tl.atomic_add(grad_density + voxel, grad_tau * length, mask=inside)
+        tl.atomic_add(grad_density + voxel, grad_tau * length, mask=inside,
+                      sem='relaxed')
         tl.atomic_add(
             grad_values + voxel[:, None] * C + channel[None, :],
             weight[:, None] * grad,
-            mask=(inside & (weight > 0))[:, None] & is_channel[None, :])
+            mask=(inside & (weight > cut))[:, None] & is_channel[None, :],
+            sem='relaxed')
         left *= 1 - hit
         near = tl.where(inside, far, near)
         alive = alive & (following < end) & (left > stop)
@@ -230,10 +269,10 @@ def render_backward(density, values, grad_depth, grad_rendered, total,
 
 
 @triton.jit
-def ray_kl(teacher, student, divergence, origins, directions, volumes, number,
-           x0, y0, z0, x1, y1, z1, nx, ny, nz, stop, BLOCK: tl.constexpr):
-    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    valid = ray < number
+def ray_kl(teacher, student, divergence, order, origins, directions, volumes,
+           number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
+           BLOCK: tl.constexpr):
+    ray, valid = _rays(order, number, BLOCK)
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
                           z0, x1, y1, z1, nx, ny, nz)
@@ -264,11 +303,10 @@ def ray_kl(teacher, student, divergence, origins, directions, volumes, number,
 
 
 @triton.jit
-def ray_kl_backward(teacher, student, grad, grad_density, origins, directions,
-                    volumes, number, x0, y0, z0, x1, y1, z1, nx, ny, nz, stop,
-                    BLOCK: tl.constexpr):
-    ray = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    valid = ray < number
+def ray_kl_backward(teacher, student, grad, grad_density, order, origins,
+                    directions, volumes, number, x0, y0, z0, x1, y1, z1, nx,
+                    ny, nz, stop, BLOCK: tl.constexpr):
+    ray, valid = _rays(order, number, BLOCK)
     (near, end, voxel, speed, fx, px, cx, step_x, fy, py, cy, step_y, fz, pz,
      cz, step_z) = _start(origins, directions, volumes, ray, valid, x0, y0,
                           z0, x1, y1, z1, nx, ny, nz)
@@ -293,7 +331,8 @@ def ray_kl_backward(teacher, student, grad, grad_density, origins, directions,
         tl.atomic_add(
             grad_density + voxel,
             left * (1 - hit - pull) * length * scale,
-            mask=inside)
+            mask=inside,
+            sem='relaxed')
         left *= 1 - hit
         near = tl.where(inside, far, near)
         alive = alive & (following < end) & (left > stop)

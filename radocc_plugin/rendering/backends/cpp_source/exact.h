@@ -240,3 +240,47 @@ std::vector<Tensor> render_backward(std::vector<Tensor> grads,
   });
   return {grad_density, grad_values};
 }
+
+// Light that enters each voxel and that ends there, of all rays.
+std::vector<Tensor> voxel_light(Tensor density, Tensor origins,
+                                Tensor directions, Tensor volume, Tensor order,
+                                std::vector<double> range,
+                                std::vector<int64_t> shape, double stop) {
+  const Rays rays(origins, directions, volume, order, range, shape);
+  Tensor entered = torch::zeros_like(density);
+  Tensor ended = torch::zeros_like(density);
+  AT_DISPATCH_FLOATING_TYPES(density.scalar_type(), "voxel_light", [&] {
+    using T = scalar_t;
+    struct Passage {
+      int64_t voxel;
+      T entered, hit;
+    };
+    const T* densities = density.data_ptr<T>();
+    T* out_entered = entered.data_ptr<T>();
+    T* out_ended = ended.data_ptr<T>();
+    gather<Passage, kPackets>(
+        packets(rays),
+        [&](int64_t index, auto&& add) {
+          Packet packet(rays, index);
+          Light<T> light;
+          auto fetch = [&](int64_t voxel) {
+            prefetch(densities + voxel, sizeof(T));
+          };
+          each_tile<T>(packet, fetch, [&](const Tile<T>& tile, bool* shines) {
+            light.pass(tile, densities, stop);
+            for (int i = 0; i < kTile; ++i)
+              if (tile.length[i] > 0 && light.entry[i] != 0)
+                add(Passage{tile.voxel[i], light.entry[i], light.hit[i]});
+            for (int lane = 0; lane < kLanes; ++lane)
+              shines[lane] = !(light.left[lane] <= stop);
+          });
+        },
+        [&](const Passage& passage, auto&& mine) {
+          if (!mine(passage.voxel)) return;
+          out_entered[passage.voxel] += passage.entered;
+          // here, where it is one rounding for any number of threads
+          out_ended[passage.voxel] += passage.entered * passage.hit;
+        });
+  });
+  return {entered, ended};
+}
