@@ -4,6 +4,7 @@ from typing import (Container, Dict, List, Mapping, Optional, Sequence, Tuple,
                     Union)
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
                                   distill_losses)
-from radocc_plugin.losses.common import check_choice, connected_zero
+from radocc_plugin.losses.common import (check_choice, connected_zero,
+                                         seeded_generator)
 from radocc_plugin.registry import MODELS
 
 
@@ -173,7 +175,7 @@ class RadOccDistiller(BaseModel):
             data_samples,
             losses.values(),
             device,
-            self._generator(),
+            self._generator('losses'),
             needs=('segments', ) if draws_segments else ())
         if draws_segments:
             batch.require('segments', "renderer.ray_sampler='segments'")
@@ -181,7 +183,7 @@ class RadOccDistiller(BaseModel):
             geometry = self.renderer.trace(
                 Cameras.from_data_samples(data_samples, device),
                 student.occ_logits.shape[1:4],
-                self._generator(),
+                self._generator('rays'),
                 points=points,
                 segments=batch.segments)
             renders = self.renderer.render_pair(
@@ -246,10 +248,11 @@ class RadOccDistiller(BaseModel):
                              f'return {key!r}; set loss_name of ours')
         return {**losses, **ours, **zeros}
 
-    def _generator(self) -> torch.Generator:
-        # Seeded by the iteration: a resumed run draws the same rays.
+    def _generator(self, purpose: str) -> torch.Generator:
+        # Seeded by the iteration: a resumed run draws the same rays. Ranks
+        # see other samples and draw other rays.
         iteration = MessageHub.get_current_instance().get_info('iter', 0)
-        return torch.Generator().manual_seed(self.seed + iteration)
+        return seeded_generator(self.seed, get_rank(), iteration, purpose)
 
 
 def class_frequency_logits(logits: Tensor, class_weight: Sequence[float],

@@ -2,14 +2,14 @@
 
 B batch, N cameras, X Y Z grid, C classes or channels.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from radocc_plugin.losses.common import check_choice
+from radocc_plugin.losses.common import check_choice, seeded_generator
 from radocc_plugin.rendering import Render
 
 COMPARED = ('render', 'occ_logits', 'features')
@@ -205,14 +205,17 @@ def distill_losses(
         ValueError: If a loss misses an input, or two share a key.
     """
     result: Dict[str, Tensor] = {}
-    # Each draws as if it were alone: one switched off changes no other.
-    state = batch.generator and batch.generator.get_state()
     for name, loss in losses.items():
         batch.check(loss)
-        if state is not None:
-            batch.generator.set_state(state)
+        own = batch
+        if batch.generator is not None:
+            # A stream of its own: one switched off changes no other.
+            own = replace(
+                batch,
+                generator=seeded_generator(batch.generator.initial_seed(),
+                                           name))
         values = loss(
-            student.compared_by(loss), teacher.compared_by(loss), batch=batch)
+            student.compared_by(loss), teacher.compared_by(loss), batch=own)
         for key in values.keys() & result.keys():
             raise ValueError(f'losses.{name} returns {key!r} as another loss '
                              'does; set its loss_name')

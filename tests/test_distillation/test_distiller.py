@@ -13,7 +13,7 @@ from tests.test_distillation.toy_distillation import (
     distilled, train)
 
 from radocc_plugin.distillation import (FrozenTeacher, OccTap,
-                                        RadOccDistiller)
+                                        RadOccDistiller, distiller)
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import DistillLoss, ModelOutputs
 from radocc_plugin.registry import MODELS
@@ -118,12 +118,31 @@ def test_a_resumed_run_draws_the_rays_of_an_unbroken_one(teacher):
 
     def draw(iteration):
         MessageHub.get_current_instance().update_info('iter', iteration)
-        geometry = model.renderer.trace(cameras, SHAPE, model._generator())
+        geometry = model.renderer.trace(cameras, SHAPE, model._generator('rays'))
         return geometry.rays.pixel.tolist()
 
     first = [draw(iteration) for iteration in range(3)]
     assert [draw(2), draw(0)] == [first[2], first[0]]
     assert first[0] != first[1]
+
+
+def test_seeds_ranks_and_purposes_draw_streams_of_their_own(
+        teacher, monkeypatch):
+
+    def draw(seed=0, rank=0, iteration=0, purpose='rays'):
+        model.seed = seed
+        monkeypatch.setattr(distiller, 'get_rank', lambda: rank)
+        MessageHub.get_current_instance().update_info('iter', iteration)
+        return model._generator(purpose).initial_seed()
+
+    model = MODELS.build(distilled(teacher))
+    drawn = [
+        draw(seed, rank, iteration, purpose) for seed in range(4)
+        for rank in range(4) for iteration in range(4)
+        for purpose in ('rays', 'losses')
+    ]
+    assert len(set(drawn)) == len(drawn)
+    assert draw(3, 2, 1) == draw(3, 2, 1)
 
 
 def test_teacher_is_invisible_to_training(teacher):
