@@ -118,7 +118,8 @@ def test_a_resumed_run_draws_the_rays_of_an_unbroken_one(teacher):
 
     def draw(iteration):
         MessageHub.get_current_instance().update_info('iter', iteration)
-        geometry = model.renderer.trace(cameras, SHAPE, model._generator('rays'))
+        geometry = model.renderer.trace(cameras, SHAPE,
+                                        model._generator('rays'))
         return geometry.rays.pixel.tolist()
 
     first = [draw(iteration) for iteration in range(3)]
