@@ -1,4 +1,5 @@
 """The label space of Occ3D-nuScenes: classes, colours and grid."""
+from radocc_plugin.label_space import LabelSpace
 
 CLASSES = ('others', 'barrier', 'bicycle', 'bus', 'car',
            'construction_vehicle', 'motorcycle', 'pedestrian', 'traffic_cone',
@@ -6,7 +7,6 @@ CLASSES = ('others', 'barrier', 'bicycle', 'bus', 'car',
            'terrain', 'manmade', 'vegetation', 'free')
 FREE = 17
 NUM_CLASSES = len(CLASSES)
-UNLABELLED = 255  # where a turned volume has no label; no class
 
 # RGB in [0, 255]; free is white.
 PALETTE = ((90, 90, 90), (255, 120, 50), (255, 192, 203), (255, 230, 40),
@@ -19,6 +19,9 @@ PALETTE = ((90, 90, 90), (255, 120, 50), (255, 192, 203), (255, 230, 40),
 POINT_CLOUD_RANGE = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4)
 VOXEL_SIZE = 0.4
 GRID_SHAPE = (200, 200, 16)
+
+OCC3D_NUSCENES = LabelSpace('Occ3D-nuScenes', CLASSES, PALETTE,
+                            POINT_CLOUD_RANGE, VOXEL_SIZE)
 
 CAMERAS = ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_LEFT',
            'CAM_BACK', 'CAM_BACK_RIGHT')

@@ -22,7 +22,7 @@ import os
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 # The folder above holds `projects`, in a clone and in an installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -117,7 +117,11 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             student=ModelOutputs(
                 logits, class_weight=model.student_tap.class_weight))
         confusions = {
-            name: confusion_matrix(labels, output.occ_logits.argmax(-1), mask)
+            name: confusion_matrix(
+                labels,
+                output.occ_logits.argmax(-1),
+                mask,
+                num_classes=logits.shape[-1])
             for name, output in outputs.items()
         }
         generator = torch.Generator().manual_seed(0)
@@ -137,11 +141,13 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     return dict(losses=rows, confusions=confusions, rays=rays)
 
 
-def lead_rows(studies: List[dict]) -> List[List[str]]:
+def lead_rows(studies: List[dict],
+              classes: Sequence[str]) -> List[List[str]]:
     """Masked mIoU and IoU of both models."""
     rows = []
     for name in ('teacher', 'student'):
-        result = scores(sum(s['confusions'][name] for s in studies))
+        result = scores(
+            sum(s['confusions'][name] for s in studies), classes)
         rows.append([name, f'{result["mIoU"]:.2f}', f'{result["IoU"]:.2f}'])
     return rows
 
@@ -241,7 +247,8 @@ def main(argv=None) -> None:
         studies.append(study(model, data))
     tables = [
         show_table(console, f'On {count} training samples, camera mask',
-                   ['model', 'mIoU', 'IoU'], lead_rows(studies)),
+                   ['model', 'mIoU', 'IoU'],
+                   lead_rows(studies, dataset.metainfo['classes'])),
         show_table(console, "Gradients at the student's logits",
                    ['loss', 'value', 'norm', 'ratio to own losses', 'cosine',
                     'on visible voxels'], gradient_rows(studies)),

@@ -149,7 +149,10 @@ def compare_miou(frames, folder, repetitions) -> tuple:
     ]
 
     def ours():
-        return [confusion_matrix(*frame) for frame in loaded]
+        return [
+            confusion_matrix(*frame, num_classes=occ3d.NUM_CLASSES)
+            for frame in loaded
+        ]
 
     def counting():
         return [
@@ -188,7 +191,8 @@ def compare_rays(frame, origins, num_rays, repetitions) -> tuple:
 
     scale = len(origins) * len(directions) / num_rays
     times = np.array([
-        (seconds(lambda: count_rays(*volumes, origins, GRID)),
+        (seconds(lambda: count_rays(
+            *volumes, origins, GRID, free=occ3d.FREE)),
          scale * seconds(theirs)) for _ in range(repetitions)
     ])
     mine, published = np.median(times, 0)

@@ -44,6 +44,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='key_ego of the dataset that the model was tested with; places '
         'the points of lidarseg in the predicted volume (default: lidar)')
     parser.add_argument(
+        '--range', nargs=6, type=float,
+        metavar=('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1'),
+        help='point_cloud_range of the dataset that the model was tested '
+        'with, metres (default: that of the benchmark)')
+    parser.add_argument(
         '--metrics', nargs='+', choices=NAMES, default=['miou'])
     parser.add_argument(
         '--mask', choices=('camera', 'lidar', 'none'), default='camera',
@@ -79,8 +84,8 @@ def count_sample(info: dict, dump: Path, metrics: list, device: str) -> list:
         gt_occ={k: torch.as_tensor(v) for k, v in info['gt_occ'].items()},
         pred_occ=dict(
             semantics=read_prediction(
-                prediction_path(dump, info['scene_name'],
-                                info['token'])).to(device)))
+                prediction_path(dump, info['scene_name'], info['token']),
+                info['label_space']).to(device)))
     for metric in metrics:
         metric.results = []
         metric.process(None, [sample])
@@ -118,9 +123,12 @@ def main(argv=None) -> dict:
         ann_file=args.ann_file,
         pipeline=[dict(type='radocc_plugin.LoadOcc3D')],
         key_ego=args.key_ego,
+        point_cloud_range=args.range,
         test_mode=True)
     check_complete(dataset, args.dump)
     metrics = build_metrics(args)
+    for metric in metrics:
+        metric.dataset_meta = dataset.metainfo
     work = (dataset, args.dump, metrics, args.device)
     with ExitStack() as stack:
         count = map
@@ -145,6 +153,7 @@ def main(argv=None) -> dict:
         conditions = dict(
             ann_file=args.ann_file,
             key_ego=args.key_ego,
+            range=args.range,
             num_samples=len(dataset),
             mask=args.mask,
             ring=args.ring)

@@ -35,7 +35,7 @@ from rich.table import Table
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.fileio import write_atomically
-from radocc_plugin.geometry import Cameras, VoxelGrid
+from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import (VolumeRenderer,
                                      sweep_depth_difference)
@@ -143,12 +143,13 @@ def main() -> None:
     sample = data['data_samples'][0]
     truth = sample.gt_occ.semantics
     cameras = Cameras.from_data_samples([sample])
-    renderer = VolumeRenderer(occ3d.POINT_CLOUD_RANGE, (90, 160))
+    space = sample.label_space
+    renderer = VolumeRenderer(space.point_cloud_range, (90, 160))
     with torch.no_grad(), stages('render three volumes, 86,400 rays'):
         geometry = renderer.trace_all(cameras, truth.shape)
         renders = {
             'Ground truth': renderer.render_labels(truth[None], geometry,
-                                                   occ3d.NUM_CLASSES),
+                                                   space.num_classes),
             'Teacher': renderer(teacher_logits, geometry),
             'RadOcc student': renderer(student_logits, geometry)
         }
@@ -158,11 +159,10 @@ def main() -> None:
     info = load_infos(
         str(Path(args.data_root) / 'radocc_infos_val.pkl'))['data_list'][0]
     points = data['inputs']['points'][0][:, :3]
-    grid = VoxelGrid.from_voxel_size(occ3d.POINT_CLOUD_RANGE,
-                                     occ3d.VOXEL_SIZE)
     with stages('geometry check'):
         difference = sweep_depth_difference(
-            points, *projected_sweep(info, points), cameras, grid).abs()
+            points, *projected_sweep(info, points), cameras,
+            space.grid).abs()
 
     maps = {title: rendered_maps(r) for title, r in renders.items()}
     images = read_images(sample.metainfo['img_path'])
@@ -181,6 +181,8 @@ def main() -> None:
         args.out_dir / 'occupancy.png',
         frame_page(images, {t: v.numpy()
                             for t, v in volumes.items()},
+                   space,
+                   cameras=sample.cam_names,
                    title=title))
     save_picture(
         args.out_dir / 'rendering.png',
@@ -189,6 +191,8 @@ def main() -> None:
                      for t, (depth, _) in maps.items()},
             {t: classes
              for t, (_, classes) in maps.items()},
+            space,
+            cameras=sample.cam_names,
             title=title))
     report = dict(
         median_depth_difference=float(difference.median()),

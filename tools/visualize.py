@@ -25,6 +25,7 @@ import sys
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Optional
 
 # The folder above holds `projects`, in a clone and in an installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,10 +39,10 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from rich.progress import track
 
-from radocc_plugin import occ3d
 from radocc_plugin.datasets import Occ3DNuScenesDataset
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.rendering.backends import get_backend
@@ -71,6 +72,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--dump', help='folder of predictions, of tools/test.py --dump')
     add('--data-root', help='data of the dump')
     add('--ann-file', default='radocc_infos_val.pkl', help='infos of the dump')
+    add('--range', nargs=6, type=float,
+        metavar=('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1'),
+        help='point_cloud_range of the dataset of the dump, metres')
     add('--frames', nargs='+', type=int, help='indices; default 0')
     add('--scene', help='all frames of a scene, by its name or token')
     add('--out-dir', type=Path, help='folder of pictures')
@@ -134,6 +138,7 @@ def samples_of_dump(args: argparse.Namespace):
     dataset = Occ3DNuScenesDataset(
         data_root=args.data_root,
         ann_file=args.ann_file,
+        point_cloud_range=args.range,
         pipeline=[dict(type='radocc_plugin.LoadOcc3D')],
         test_mode=True)
     if 'occ_path' not in dataset.get_data_info(0):
@@ -174,7 +179,8 @@ def draw(sample, args: argparse.Namespace):
         options['prediction'] = args.model[0][0]
     sheet = draw_sheet(
         sample,
-        renderer=default_renderer(tuple(args.render_size)),
+        renderer=default_renderer(sample.label_space.point_cloud_range,
+                                  tuple(args.render_size)),
         mask=args.mask,
         **options)
     return f'{sample.scene_name}/{sample.token}.{args.format}', sheet
@@ -215,17 +221,20 @@ def logits_of(model, batch: dict) -> torch.Tensor:
     return model(**data, mode='tensor')[0].cpu()
 
 
-def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry) -> tuple:
+def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry,
+           num_classes: int) -> tuple:
     """Depth and class maps of logits (X, Y, Z, C) or labels (X, Y, Z)."""
     if volume.dim() == 4:
         return rendered_maps(renderer(volume[None], geometry))
     return rendered_maps(
-        renderer.render_labels(volume[None], geometry, occ3d.NUM_CLASSES))
+        renderer.render_labels(volume[None], geometry, num_classes))
 
 
 def frame_score(labels: torch.Tensor, prediction: torch.Tensor,
-                mask: torch.Tensor) -> float:
-    return scores(confusion_matrix(labels, prediction, mask))['mIoU']
+                mask: Optional[torch.Tensor], space: LabelSpace) -> float:
+    counts = confusion_matrix(
+        labels, prediction, mask, num_classes=space.num_classes)
+    return scores(counts, space.classes)['mIoU']
 
 
 @torch.no_grad()
@@ -240,12 +249,17 @@ def compare(args: argparse.Namespace) -> None:
         for config, (title, _, checkpoint) in zip(configs, args.model)
     }
     dataset = DATASETS.build(configs[0].test_dataloader.dataset)
-    renderer = default_renderer(tuple(args.render_size))
+    space = dataset.label_space
+    space.check_mask(args.mask, 'tools/visualize.py')
+    renderer = default_renderer(space.point_cloud_range,
+                                tuple(args.render_size))
     for frame in track(frame_indices(args, dataset), 'Drawing'):
         batch = pseudo_collate([dataset[frame]])
         sample = batch['data_samples'][0]
         truth = sample.gt_occ.semantics
-        mask = sample.gt_occ.mask_camera.bool()
+        mask = None
+        if args.mask != 'none':
+            mask = sample.gt_occ.get(f'mask_{args.mask}').bool()
         volumes = {'Ground truth': truth}
         volumes.update((title, logits_of(model, batch))
                        for title, model in models.items())
@@ -256,23 +270,27 @@ def compare(args: argparse.Namespace) -> None:
         cameras = Cameras.from_data_samples([sample])
         geometry = renderer.trace_all(cameras, truth.shape)
         renders = {
-            title: render(renderer, volume, geometry)
+            title: render(renderer, volume, geometry, space.num_classes)
             for title, volume in volumes.items()
         }
         images = read_images(sample.metainfo['img_path'])
         name = f'{sample.metainfo["scene_name"]}, test frame {frame}'
         occupancy = frame_page(
             images, {title: v.numpy() for title, v in labels.items()},
+            space,
+            cameras=sample.cam_names,
             title=name,
             miou={
-                title: frame_score(truth, labels[title], mask)
+                title: frame_score(truth, labels[title], mask, space)
                 for title in models
             },
-            visible=mask.numpy())
+            visible=None if mask is None else mask.numpy())
         save_picture(args.out_dir / f'occupancy_{frame}.png', occupancy)
         rendering = rendering_page(
             images, {title: depth for title, (depth, _) in renders.items()},
             {title: classes for title, (_, classes) in renders.items()},
+            space,
+            cameras=sample.cam_names,
             title=name)
         save_picture(args.out_dir / f'rendering_{frame}.png', rendering)
 

@@ -12,6 +12,7 @@ from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
 from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
                                               sequence_groups, starts_of)
 from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import DATASETS
 
 
@@ -33,6 +34,7 @@ class Occ3DNuScenesDataset(BaseDataset):
     - ``lidar_origins`` (K, 3): LiDAR positions of the scene's keyframes in
       the ego frame at LiDAR time, from where RayIoU casts its rays; in test
       mode only
+    - ``label_space``: classes and grid of the labels, a ``LabelSpace``
     - ``labelled``: whether its labels may be used, see ``label_every``
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
     - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has them
@@ -72,6 +74,9 @@ class Occ3DNuScenesDataset(BaseDataset):
             counts anew) keeps its labels, for studies of training with few
             of them: in the others ``labelled`` is False and ``LoadOcc3D``
             leaves every voxel unlabelled. Not for testing.
+        point_cloud_range: Part of the benchmark's range to which labels and
+            masks are cropped, a box of whole voxels, metres; what is beyond
+            it counts nowhere. All of it if None.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,
             ``test_mode`` ... of MMEngine's ``BaseDataset``.
 
@@ -79,7 +84,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         ValueError: If the info file is bad, a camera is missing in it, or
             an argument is. The message names file or field.
     """
-    METAINFO = dict(classes=occ3d.CLASSES, palette=occ3d.PALETTE)
+    METAINFO = occ3d.OCC3D_NUSCENES.metainfo()
 
     def __init__(self,
                  cams: Sequence[str] = occ3d.CAMERAS,
@@ -90,6 +95,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                  can_bus: Optional[str] = None,
                  sequences_split: Optional[int] = None,
                  label_every: int = 1,
+                 point_cloud_range: Optional[Sequence[float]] = None,
                  **kwargs) -> None:
         if key_ego not in ('lidar', *cams):
             raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, "
@@ -117,7 +123,13 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.can_bus = can_bus
         self.sequences_split = sequences_split
         self.label_every = label_every
-        super().__init__(**kwargs)
+        lazy_init = kwargs.pop('lazy_init', False)
+        super().__init__(lazy_init=True, **kwargs)
+        self.label_space = LabelSpace.from_metainfo(
+            self._metainfo, type(self).__name__).cropped(point_cloud_range)
+        self._metainfo.update(self.label_space.metainfo())
+        if not lazy_init:
+            self.full_init()
 
     def load_data_list(self) -> List[dict]:
         infos = load_infos(self.ann_file)
@@ -133,7 +145,8 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def _add_lidar_origins(self, data_list: List[dict]) -> None:
         try:
-            origins = scene_lidar_origins(data_list)
+            origins = scene_lidar_origins(
+                data_list, self.label_space.point_cloud_range)
         except KeyError as error:
             raise ValueError(
                 f'a sample of info file {self.ann_file} lacks {error}; write '
@@ -212,6 +225,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         }
         results.update(
             labelled=info['sample_idx'] % self.label_every == 0,
+            label_space=self.label_space,
             data_root=self.data_root,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],

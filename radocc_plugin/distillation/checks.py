@@ -58,6 +58,42 @@ def check_volumes(student: Tensor, teacher: Tensor) -> None:
         f'{tuple(teacher.shape)}): {remedy}')
 
 
+def check_label_space(student: Tensor, renderer: nn.Module,
+                      losses: Mapping[str, nn.Module],
+                      data_samples: Sequence) -> None:
+    """Raises a ValueError unless all speak of the labels of the samples.
+
+    Args:
+        student: Occupancy logits, (B, X, Y, Z, C).
+        renderer: Its ``point_cloud_range`` is checked.
+        losses: Their ``free_index`` is checked.
+        data_samples: With the metainfo ``label_space``; those of datasets
+            that give none are not checked.
+    """
+    for sample in data_samples:
+        space = sample.metainfo.get('label_space')
+        if space is None:
+            continue
+        name = f'the label space {space.label_space} of the dataset'
+        expected = (*space.shape, space.num_classes)
+        if tuple(student.shape[1:]) != expected:
+            raise ValueError(
+                f'occ_logits of the student have voxels and classes '
+                f'{tuple(student.shape[1:])}, {name} has {expected}')
+        extent = getattr(renderer, 'point_cloud_range', None)
+        if extent is not None and max(
+                abs(a - b)
+                for a, b in zip(extent, space.point_cloud_range)) > 1e-3:
+            raise ValueError(
+                f'renderer.point_cloud_range is {tuple(extent)}, that of '
+                f'{name} {space.point_cloud_range}')
+        for field, part in dict(losses, renderer=renderer).items():
+            free = getattr(part, 'free_index', -1)
+            if free not in (-1, space.free):
+                raise ValueError(f'{field}.free_index is {free}, {name} has '
+                                 f'free space at {space.free}')
+
+
 def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
                        data_samples: Sequence) -> Optional[str]:
     """Names the first model, tensor and samples with NaN or infinity.

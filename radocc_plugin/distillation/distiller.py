@@ -168,6 +168,8 @@ class RadOccDistiller(BaseModel):
         compared = {compared_part(loss) for loss in losses.values()}
         if compared & {'render', 'occ_logits'}:
             checks.check_volumes(student.occ_logits, teacher.occ_logits)
+        checks.check_label_space(student.occ_logits, self.renderer, losses,
+                                 data_samples)
         device = student.occ_logits.device
         draws_segments = ('render' in compared and getattr(
             self.renderer, 'ray_sampler', None) == 'segments')

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.fileio import write_atomically
-from radocc_plugin.occ3d import GRID_SHAPE, NUM_CLASSES
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import METRICS
 
 
@@ -28,8 +28,8 @@ def write_prediction(path: Union[str, Path], semantics: Tensor) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def read_prediction(path: Union[str, Path]) -> Tensor:
-    """Checked ``semantics`` of a dump, uint8, shape (200, 200, 16).
+def read_prediction(path: Union[str, Path], space: LabelSpace) -> Tensor:
+    """Checked ``semantics`` of a dump, uint8, shape (X, Y, Z) of the space.
 
     Raises:
         ValueError: If the file is missing or corrupt, or the volume has
@@ -41,13 +41,13 @@ def read_prediction(path: Union[str, Path]) -> Tensor:
     except Exception as error:  # a damaged archive raises almost anything
         raise ValueError(f'prediction {path} takes the field semantics: '
                          f'{error}') from error
-    if semantics.shape != GRID_SHAPE or semantics.dtype.kind not in 'ui':
+    if semantics.shape != space.shape or semantics.dtype.kind not in 'ui':
         raise ValueError(
             f'semantics of prediction {path} takes integers of shape '
-            f'{GRID_SHAPE}, got {semantics.dtype} {semantics.shape}')
-    if semantics.min() < 0 or semantics.max() >= NUM_CLASSES:
+            f'{space.shape}, got {semantics.dtype} {semantics.shape}')
+    if semantics.min() < 0 or semantics.max() > space.free:
         raise ValueError(f'semantics of prediction {path} takes classes 0 to '
-                         f'{NUM_CLASSES - 1}, got {semantics.min()} to '
+                         f'{space.free}, got {semantics.min()} to '
                          f'{semantics.max()}')
     return torch.from_numpy(semantics.astype(np.uint8))
 

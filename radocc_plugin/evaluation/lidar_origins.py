@@ -6,8 +6,9 @@ import numpy as np
 
 
 def scene_lidar_origins(infos: Sequence[dict],
+                        point_cloud_range: Sequence[float],
                         max_origins: int = 8,
-                        max_distance: float = 39.0) -> List[np.ndarray]:
+                        margin: float = 1.0) -> List[np.ndarray]:
     """LiDAR positions of each keyframe's whole scene, in its ego frame.
 
     Args:
@@ -15,12 +16,14 @@ def scene_lidar_origins(infos: Sequence[dict],
             (4, 4; at LiDAR time) and ``lidar_points.lidar2ego`` (4, 4), the
             frames of a scene in their order. Give the whole file: a part of a
             scene has other origins.
+        point_cloud_range: Range of the labels, metres.
         max_origins: Of more positions, this many are taken at even steps
             from the first to the last.
-        max_distance: Positions count where |x| and |y| are below it, metres.
+        margin: Positions count where x and y are farther than this from the
+            borders of the range, metres.
 
     Returns:
-        For each info the origins, float32, shape (K, 3), 1 <= K <= 8: the
+        For each info the origins, float32, shape (K, 3), K <= 8: the
         sample's metainfo ``lidar_origins``.
 
     SparseOcc af4d9df, its dataset of ego poses (RayIoU v1.1).
@@ -30,11 +33,14 @@ def scene_lidar_origins(infos: Sequence[dict],
         lidar2global = np.asarray(info['ego2global']) @ np.asarray(
             info['lidar_points']['lidar2ego'])
         positions[info['scene_name']].append(lidar2global[:, 3])
+    low, high = np.reshape(point_cloud_range, (2, 3))[:, :2]
     origins = []
     for info in infos:
         global2ego = np.linalg.inv(np.asarray(info['ego2global'], np.float64))
         points = (np.stack(positions[info['scene_name']]) @ global2ego.T)
-        points = points[(np.abs(points[:, :2]) < max_distance).all(1), :3]
+        inside = (points[:, :2] > low + margin) & (
+            points[:, :2] < high - margin)
+        points = points[inside.all(1), :3]
         if len(points) > max_origins:
             steps = np.linspace(0, len(points) - 1, max_origins)
             points = points[np.round(steps).astype(int)]

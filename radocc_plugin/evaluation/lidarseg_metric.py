@@ -3,12 +3,11 @@ from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
-from radocc_plugin import occ3d
+from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
@@ -71,7 +70,7 @@ def lidarseg_scores(counts: Tensor) -> Dict[str, float]:
 
 
 @METRICS.register_module()
-class LidarSegMetric(BaseMetric):
+class LidarSegMetric(LabelSpaceMetric):
     """mIoU of nuScenes-lidarseg's 16 classes on the keyframe's own points.
 
     The metric reads the points itself, so that a camera-only model loads
@@ -85,7 +84,6 @@ class LidarSegMetric(BaseMetric):
             (``'occupied'``, as RadOcc's code does), read from
             ``pred_occ.semantics_occupied``. ``OccTTAModel`` writes that
             volume: ``tools/test.py --tta identity``.
-        point_cloud_range: Extent of the volumes in metres.
         **kwargs: Arguments of BaseMetric.
 
     Raises:
@@ -94,17 +92,12 @@ class LidarSegMetric(BaseMetric):
     """
     default_prefix = 'lidarseg'
 
-    def __init__(
-            self,
-            free_voxels: str = 'miss',
-            point_cloud_range: Tuple[float, ...] = occ3d.POINT_CLOUD_RANGE,
-            **kwargs) -> None:
+    def __init__(self, free_voxels: str = 'miss', **kwargs) -> None:
         super().__init__(**kwargs)
         if free_voxels not in FREE_VOXELS:
             raise ValueError(f'free_voxels takes one of {FREE_VOXELS}, got '
                              f'{free_voxels!r}')
         self.free_voxels = free_voxels
-        self.point_cloud_range = tuple(point_cloud_range)
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Adds the point counts of each sample to ``results``."""
@@ -119,7 +112,8 @@ class LidarSegMetric(BaseMetric):
             lidar2ego = torch.as_tensor(
                 meta_of(sample, 'lidar2ego', name)).double()
             bda_mat = torch.as_tensor(sample.get('bda_mat', np.eye(4)))
-            grid = VoxelGrid(self.point_cloud_range, prediction.shape)
+            grid = VoxelGrid(self.label_space.point_cloud_range,
+                             prediction.shape)
             self.results.append(
                 count_points(
                     prediction,

@@ -3,35 +3,36 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
-from radocc_plugin import occ3d
+from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.sample_fields import volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.occ3d import CLASSES, FREE, NUM_CLASSES
+from radocc_plugin.label_space import MASKS
 from radocc_plugin.registry import METRICS
 
-MASKS = ('camera', 'lidar', 'none')
 RING_AT = ('centre', 'corner')
 
 
 def confusion_matrix(target: Tensor,
                      prediction: Tensor,
-                     mask: Optional[Tensor] = None) -> Tensor:
+                     mask: Optional[Tensor] = None,
+                     *,
+                     num_classes: int) -> Tensor:
     """Counts of (ground truth, prediction) pairs of voxels.
 
     Args:
-        target: Ground truth labels 0..17, any shape; 255 (unlabelled) is not
+        target: Ground truth labels, any shape; 255 (unlabelled) is not
             counted.
-        prediction: Predicted labels 0..17, same shape.
+        prediction: Predicted labels, same shape.
         mask: Voxels to count, same shape; all of them if None.
+        num_classes: Classes C, free space last.
 
     Returns:
-        Counts, shape (18, 18), int64; rows are ground truth.
+        Counts, shape (C, C), int64; rows are ground truth.
 
     Raises:
         ValueError: If shapes differ or a label is out of range.
@@ -50,12 +51,12 @@ def confusion_matrix(target: Tensor,
     else:
         counted = mask.detach().cpu().numpy().reshape(-1)
         counted = counted.astype(bool, copy=False)
-    pairs, wrong = count_pairs(truth, predicted, counted)
+    pairs, wrong = count_pairs(truth, predicted, counted, num_classes)
     if wrong >= 0:
         name, value = 'ground_truth', truth[wrong]
-        if 0 <= value < NUM_CLASSES:
+        if 0 <= value < num_classes:
             name, value = 'prediction', predicted[wrong]
-        raise ValueError(f'{name} takes labels 0..{NUM_CLASSES - 1}, got '
+        raise ValueError(f'{name} takes labels 0..{num_classes - 1}, got '
                          f'{value}')
     return torch.from_numpy(pairs)
 
@@ -91,34 +92,37 @@ def ring_mask(shape: Sequence[int],
     return (distance >= ring[0] - 1e-6) & (distance <= ring[1] + 1e-6)
 
 
-def scores(confusion: Tensor) -> Dict[str, float]:
+def scores(confusion: Tensor, classes: Sequence[str]) -> Dict[str, float]:
     """Intersection over union in percent from a confusion matrix.
 
     Args:
-        confusion: Counts, shape (18, 18), rows are ground truth.
+        confusion: Counts, shape (C, C), rows are ground truth.
+        classes: Names of the C classes, free space last.
 
     Returns:
         ``mIoU`` (mean over the non-free classes that occur in ground truth or
         prediction), ``IoU`` (occupied against free) and ``IoU_<class>`` for
-        the 17 non-free classes, NaN for those that do not occur.
+        the non-free classes, NaN for those that do not occur.
     """
+    free = len(classes) - 1
     confusion = confusion.double()
     hits = confusion.diagonal()
     per_class = 100 * hits / (confusion.sum(0) + confusion.sum(1) - hits)
-    occupied = confusion[:FREE, :FREE].sum()
-    iou = 100 * occupied / (confusion.sum() - confusion[FREE, FREE])
-    result = dict(mIoU=per_class[:FREE].nanmean().item(), IoU=iou.item())
+    occupied = confusion[:free, :free].sum()
+    iou = 100 * occupied / (confusion.sum() - confusion[free, free])
+    result = dict(mIoU=per_class[:free].nanmean().item(), IoU=iou.item())
     result.update((f'IoU_{name}', value)
-                  for name, value in zip(CLASSES[:FREE], per_class.tolist()))
+                  for name, value in zip(classes[:free], per_class.tolist()))
     return result
 
 
 @METRICS.register_module()
-class OccMetric(BaseMetric):
+class OccMetric(LabelSpaceMetric):
     """mIoU and IoU over the voxels of a mask, as Occ3D defines them.
 
-    Each sample leaves one (18, 18) confusion matrix, so memory does not grow
+    Each sample leaves one (C, C) confusion matrix, so memory does not grow
     with the volume and MMEngine can drop the samples that pad uneven ranks.
+    Classes and range are those of the dataset.
 
     Args:
         mask: Which voxels count: those seen by a ``'camera'`` (the Occ3D
@@ -127,26 +131,24 @@ class OccMetric(BaseMetric):
             second of these, metres; all by default.
         ring_at: Whether a voxel's ``'centre'`` or its lower ``'corner'`` (as
             in FB-OCC) is measured.
-        point_cloud_range: Extent of the volumes in metres, for the ring.
         **kwargs: Arguments of BaseMetric. Give each of several OccMetrics its
             own ``prefix``.
 
     Raises:
-        ValueError: If an argument takes something else, or a sample lacks a
-            field.
+        ValueError: If an argument takes something else, the dataset has no
+            such mask, or a sample lacks a field.
     """
     default_prefix = 'occ'
 
-    def __init__(
-            self,
-            mask: str = 'camera',
-            ring: Optional[Tuple[float, float]] = None,
-            ring_at: str = 'centre',
-            point_cloud_range: Tuple[float, ...] = occ3d.POINT_CLOUD_RANGE,
-            **kwargs) -> None:
+    def __init__(self,
+                 mask: str = 'camera',
+                 ring: Optional[Tuple[float, float]] = None,
+                 ring_at: str = 'centre',
+                 **kwargs) -> None:
         super().__init__(**kwargs)
-        if mask not in MASKS:
-            raise ValueError(f'mask takes one of {MASKS}, got {mask!r}')
+        masks = (*MASKS, 'none')
+        if mask not in masks:
+            raise ValueError(f'mask takes one of {masks}, got {mask!r}')
         if ring is not None and not (len(ring) == 2 and ring[0] < ring[1]):
             raise ValueError('ring takes (smallest, largest) distance in '
                              f'metres, got {ring}')
@@ -156,7 +158,6 @@ class OccMetric(BaseMetric):
         self.mask = mask
         self.ring = ring
         self.ring_at = ring_at
-        self.point_cloud_range = tuple(point_cloud_range)
         self._ring_mask: Optional[Tensor] = None
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -168,6 +169,8 @@ class OccMetric(BaseMetric):
                 ``gt_occ``.
         """
         name = f'OccMetric(mask={self.mask!r})'
+        space = self.label_space
+        space.check_mask(self.mask, 'OccMetric')
         for sample in data_samples:
             prediction = volume_of(sample, 'pred_occ', 'semantics', name)
             target = volume_of(sample, 'gt_occ', 'semantics', name).cpu()
@@ -179,27 +182,30 @@ class OccMetric(BaseMetric):
                 ring = self._ring(tuple(target.shape))
                 mask = ring if mask is None else mask & ring
             self.results.append(
-                confusion_matrix(target, prediction.cpu(), mask))
+                confusion_matrix(
+                    target,
+                    prediction.cpu(),
+                    mask,
+                    num_classes=space.num_classes))
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """Scores of the summed confusion matrices; see :func:`scores`."""
-        confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.long)
-        for matrix in results:
-            confusion += matrix
-        result = scores(confusion)
+        result = scores(
+            torch.stack(results).sum(0), self.label_space.classes)
         print_log(self._table(result, len(results)), logger='current')
         return result
 
     def _ring(self, shape: Tuple[int, ...]) -> Tensor:
         if self._ring_mask is None or self._ring_mask.shape != shape:
-            self._ring_mask = ring_mask(shape, self.point_cloud_range,
-                                        self.ring, self.ring_at)
+            self._ring_mask = ring_mask(
+                shape, self.label_space.point_cloud_range, self.ring,
+                self.ring_at)
         return self._ring_mask
 
     def _table(self, result: Dict[str, float], num_samples: int) -> str:
         table = Table('class')
         table.add_column('IoU (%)', justify='right')
-        for name in CLASSES[:FREE]:
+        for name in self.label_space.classes[:-1]:
             table.add_row(name, f'{result[f"IoU_{name}"]:.2f}')
         table.add_section()
         table.add_row('mIoU', f'{result["mIoU"]:.2f}')

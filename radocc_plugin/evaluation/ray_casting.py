@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from radocc_plugin.geometry import VoxelGrid, traverse
-from radocc_plugin.occ3d import FREE
 
 _NUM_AZIMUTHS = 360
 _NUM_PITCHES_BELOW = 10
@@ -60,11 +59,13 @@ def cast_rays(volumes: Tensor,
               origin: Tensor,
               directions: Tensor,
               grid: VoxelGrid,
-              published_quirks: bool = True) -> RayHits:
+              published_quirks: bool = True,
+              *,
+              free: int) -> RayHits:
     """First occupied voxel of each ray, found by one exact walk for all.
 
     Args:
-        volumes: Labels, shape (V, X, Y, Z); 0..16 are occupied.
+        volumes: Labels, shape (V, X, Y, Z).
         origin: Common origin of the rays in the grid's frame, metres, (3,).
         directions: Unit directions, shape (R, 3).
         grid: Grid of the volumes.
@@ -74,6 +75,7 @@ def cast_rays(volumes: Tensor,
             voxel (0, 0, 0) at minus one voxel. Otherwise the distance is
             that at which the ray enters the voxel, and a ray that misses the
             grid is not counted.
+        free: Label of free space; those below it are occupied.
 
     Returns:
         Hits; a ray that meets no occupied voxel has the label and the
@@ -111,7 +113,7 @@ def cast_rays(volumes: Tensor,
     labels, distances = [], []
     for volume in volumes.flatten(1):
         crossed = volume[segments.voxel]
-        hits = (crossed < FREE).nonzero().squeeze(1)
+        hits = (crossed < free).nonzero().squeeze(1)
         rays = ray_of[hits]
         is_first = torch.ones_like(rays, dtype=torch.bool)
         is_first[1:] = rays[1:] != rays[:-1]

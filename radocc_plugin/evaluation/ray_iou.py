@@ -1,18 +1,16 @@
 """RayIoU of occupancy predictions, as an MMEngine evaluator."""
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
-from radocc_plugin import occ3d
+from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.ray_casting import cast_rays, lidar_directions
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.occ3d import CLASSES, FREE
 from radocc_plugin.registry import METRICS
 
 THRESHOLDS = (1., 2., 4.)  # metres
@@ -22,7 +20,9 @@ def count_rays(prediction: Tensor,
                target: Tensor,
                origins: Tensor,
                grid: VoxelGrid,
-               published_quirks: bool = True) -> Tensor:
+               published_quirks: bool = True,
+               *,
+               free: int) -> Tensor:
     """Rays of each class, and those that agree in class and depth.
 
     Args:
@@ -31,36 +31,39 @@ def count_rays(prediction: Tensor,
         origins: Sensor positions in the frame of the labels, metres, (K, 3).
         grid: Grid of the labels.
         published_quirks: See :func:`cast_rays`.
+        free: Label of free space; those below it are classes.
 
     Returns:
-        Counts, int64, shape (5, 17): rays whose ground truth, whose
+        Counts, int64, shape (5, free): rays whose ground truth, whose
         prediction is of the class, and rays of the class in both whose
         depths differ by less than 1, 2 and 4 m. Only rays that meet an
         occupied voxel of the ground truth count.
     """
     counts = torch.zeros(
-        2 + len(THRESHOLDS), FREE, dtype=torch.long, device=target.device)
+        2 + len(THRESHOLDS), free, dtype=torch.long, device=target.device)
     volumes = torch.stack((target, prediction))
     directions = lidar_directions().to(target.device)
     for origin in origins.to(directions):
-        hits = cast_rays(volumes, origin, directions, grid, published_quirks)
-        # 255 (unlabelled) is as free as 17
-        counted = hits.counted & (hits.labels[0] < FREE)
+        hits = cast_rays(
+            volumes, origin, directions, grid, published_quirks, free=free)
+        # unlabelled voxels are as free as free ones
+        counted = hits.counted & (hits.labels[0] < free)
         truth, predicted = hits.labels[:, counted].long()
         difference = (hits.distances[0] - hits.distances[1])[counted].abs()
         same = truth == predicted
-        rows = [truth, predicted[predicted < FREE]]
+        rows = [truth, predicted[predicted < free]]
         rows += [truth[same & (difference < t)] for t in THRESHOLDS]
         for row, classes in enumerate(rows):
-            counts[row] += torch.bincount(classes, minlength=FREE)
+            counts[row] += torch.bincount(classes, minlength=free)
     return counts
 
 
-def ray_scores(counts: Tensor) -> Dict[str, float]:
+def ray_scores(counts: Tensor, classes: Sequence[str]) -> Dict[str, float]:
     """RayIoU in percent from summed counts.
 
     Args:
-        counts: Shape (5, 17), see :func:`count_rays`.
+        counts: Shape (5, K), see :func:`count_rays`.
+        classes: Names of the K classes, or with free space behind them.
 
     Returns:
         ``RayIoU`` (mean over classes that occur and thresholds),
@@ -74,20 +77,20 @@ def ray_scores(counts: Tensor) -> Dict[str, float]:
     for threshold, row in zip(THRESHOLDS, iou):
         result[f'RayIoU@{threshold:g}'] = row.nanmean().item()
     result.update((f'RayIoU_{name}', value)
-                  for name, value in zip(CLASSES, iou.mean(0).tolist()))
+                  for name, value in zip(classes, iou.mean(0).tolist()))
     return result
 
 
 @METRICS.register_module()
-class RayIoU(BaseMetric):
+class RayIoU(LabelSpaceMetric):
     """IoU of LiDAR-like rays that agree in class and depth (SparseOcc v1.1).
 
-    Each sample leaves counts of shape (5, 17). All voxels count, no camera
-    mask. Needs ``lidar_origins`` (K, 3) in the samples' metainfo, see
+    Each sample leaves counts of shape (5, K) for K classes without free. All
+    voxels count, no camera mask. Classes and range are the dataset's. Needs
+    ``lidar_origins`` (K, 3) in the samples' metainfo, see
     :func:`scene_lidar_origins`. Runs on the device of the prediction.
 
     Args:
-        point_cloud_range: Extent of the volumes in metres.
         published_quirks: Count as the published code does; False measures
             entry depths and skips rays that miss the grid. Numbers in papers
             are True.
@@ -98,13 +101,8 @@ class RayIoU(BaseMetric):
     """
     default_prefix = 'ray'
 
-    def __init__(
-            self,
-            point_cloud_range: Tuple[float, ...] = occ3d.POINT_CLOUD_RANGE,
-            published_quirks: bool = True,
-            **kwargs) -> None:
+    def __init__(self, published_quirks: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.point_cloud_range = tuple(point_cloud_range)
         self.published_quirks = published_quirks
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -114,17 +112,24 @@ class RayIoU(BaseMetric):
             target = volume_of(sample, 'gt_occ', 'semantics', 'RayIoU')
             origins = torch.as_tensor(
                 meta_of(sample, 'lidar_origins', 'RayIoU'))
-            grid = VoxelGrid(self.point_cloud_range, target.shape)
+            space = self.label_space
+            grid = VoxelGrid(space.point_cloud_range, target.shape)
             self.results.append(
-                count_rays(prediction, target.to(prediction.device), origins,
-                           grid, self.published_quirks).cpu())
+                count_rays(
+                    prediction,
+                    target.to(prediction.device),
+                    origins,
+                    grid,
+                    self.published_quirks,
+                    free=space.free).cpu())
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """Scores of the summed counts; see :func:`ray_scores`."""
-        result = ray_scores(torch.stack(results).sum(0))
+        classes = self.label_space.classes
+        result = ray_scores(torch.stack(results).sum(0), classes)
         table = Table('class')
         table.add_column('RayIoU (%)', justify='right')
-        for name in CLASSES[:FREE]:
+        for name in classes[:-1]:
             table.add_row(name, f'{result[f"RayIoU_{name}"]:.2f}')
         table.add_section()
         for name in ('RayIoU', *(f'RayIoU@{t:g}' for t in THRESHOLDS)):

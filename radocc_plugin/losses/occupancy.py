@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses.common import (check_shape, connected_zero,
                                          visible_rows)
-from radocc_plugin.occ3d import UNLABELLED
 
 # Voxels of each class in the training set of Occ3D-nuScenes.
 OCC3D_CLASS_FREQUENCIES = (944004, 1897170, 152386, 2391677, 16957802, 724139,

@@ -3,33 +3,36 @@ from typing import Optional, Tuple
 
 import numpy as np
 
-from radocc_plugin.occ3d import FREE, UNLABELLED
-from radocc_plugin.visualization.voxels import (BACKGROUND, EGO_COLOR,
-                                                draw_voxels, fit, with_ego)
+from radocc_plugin.label_space import UNLABELLED, LabelSpace
+from radocc_plugin.visualization.voxels import (BACKGROUND, EGO_COLOR, EMPTY,
+                                                draw_voxels, ego_box, fit,
+                                                in_ego_axes)
 
-# Kinds of judged voxels that truth or prediction fills; FREE is all the rest.
+# Kinds of judged voxels that truth or prediction fills; EMPTY is all the rest.
 KINDS = ('right', 'wrong class', 'missed', 'hallucinated')
 RIGHT, WRONG_CLASS, MISSED, HALLUCINATED = range(4)
 # Safe for the colour-blind (Okabe and Ito), on pale what is right.
-KIND_COLORS = np.zeros((FREE, 3), np.float32)
-KIND_COLORS[:4] = ((206, 211, 205), (240, 180, 0), (213, 62, 0),
-                   (0, 100, 190))
+KIND_COLORS = np.array(
+    ((206, 211, 205), (240, 180, 0), (213, 62, 0), (0, 100, 190)), np.float32)
 NOT_JUDGED_COLOR = (216, 221, 230)
 
 
 def error_kinds(truth: np.ndarray,
                 prediction: np.ndarray,
-                mask: Optional[np.ndarray] = None) -> np.ndarray:
+                mask: Optional[np.ndarray] = None,
+                *,
+                free: int) -> np.ndarray:
     """The kind of error of every voxel.
 
     Args:
-        truth: Occ3D labels, shape (X, Y, Z); 255 (unlabelled) is not judged.
-        prediction: Occ3D labels, same shape.
+        truth: Labels, shape (X, Y, Z); 255 (unlabelled) is not judged.
+        prediction: Labels, same shape.
         mask: Voxels that are judged, e.g. Occ3D's camera mask, same shape.
+        free: Label of free space.
 
     Returns:
         Index of ``KINDS`` where a judged voxel is filled in truth or
-        prediction, else ``FREE``; uint8, shape (X, Y, Z).
+        prediction, else ``EMPTY``; uint8, shape (X, Y, Z).
 
     Raises:
         ValueError: If the shapes differ.
@@ -41,13 +44,13 @@ def error_kinds(truth: np.ndarray,
     judged = truth != UNLABELLED
     if mask is not None:
         judged &= np.asarray(mask, bool)
-    filled, guessed = truth != FREE, prediction != FREE
-    kinds = np.full(truth.shape, FREE, np.uint8)
+    filled, guessed = truth != free, prediction != free
+    kinds = np.full(truth.shape, EMPTY, np.uint8)
     kinds[filled & guessed] = WRONG_CLASS
     kinds[filled & (truth == prediction)] = RIGHT
     kinds[filled & ~guessed] = MISSED
     kinds[guessed & ~filled] = HALLUCINATED
-    kinds[~judged] = FREE
+    kinds[~judged] = EMPTY
     return kinds
 
 
@@ -57,6 +60,7 @@ def count_kinds(kinds: np.ndarray) -> Tuple[int, ...]:
 
 
 def draw_errors(kinds: np.ndarray,
+                space: LabelSpace,
                 view: str = 'behind',
                 *,
                 size: Tuple[int, int] = (800, 500),
@@ -70,6 +74,7 @@ def draw_errors(kinds: np.ndarray,
 
     Args:
         kinds: Of :func:`error_kinds`, shape (X, Y, Z).
+        space: For place and size of the voxels.
         view, size, ego: See ``draw_occupancy``.
         mask: Voxels that were judged; columns without any are shaded from
             above.
@@ -78,7 +83,8 @@ def draw_errors(kinds: np.ndarray,
         RGB picture, shape (height, width, 3), uint8.
     """
     if view != 'bev':
-        return draw_voxels(kinds, KIND_COLORS, view, size=size, ego=ego)
+        return draw_voxels(
+            kinds, KIND_COLORS, space, view, size=size, ego=ego)
     counts = np.stack([(kinds == k).sum(2) for k in range(4)], -1)
     total = counts.sum(-1)
     share = counts[..., 1:].sum(-1) / total.clip(1)
@@ -89,6 +95,5 @@ def draw_errors(kinds: np.ndarray,
     if mask is not None:
         colors[~np.asarray(mask, bool).any(2)] = NOT_JUDGED_COLOR
     if ego:
-        box = with_ego(np.full_like(kinds, FREE)) != FREE
-        colors[box.any(2)] = EGO_COLOR
-    return fit(colors, size)
+        colors[ego_box(space)[:2]] = EGO_COLOR
+    return fit(in_ego_axes(colors, space.frame), size)

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 
 from radocc_plugin.evaluation import prediction_path, read_prediction
+from radocc_plugin.label_space import label_space_of
 from radocc_plugin.structures import OccData, OccDataSample
 
 _META = ('token', 'scene_name', 'scene_token', 'timestamp', 'cam_names',
          'img_path', 'cam2img', 'cam2ego', 'ego2global', 'lidar_path',
-         'lidar2ego')
+         'lidar2ego', 'label_space')
 
 
 def sample_of_frame(frame: dict,
@@ -36,7 +37,8 @@ def sample_of_frame(frame: dict,
     if dump is not None:
         sample.pred_occ = OccData(
             semantics=read_prediction(
-                prediction_path(dump, frame['scene_name'], frame['token'])))
+                prediction_path(dump, frame['scene_name'], frame['token']),
+                label_space_of(frame, 'sample_of_frame')))
     return sample
 
 

@@ -5,6 +5,7 @@ from typing import Optional, Sequence, Tuple
 from mmengine.hooks import Hook
 
 from radocc_plugin.registry import HOOKS
+from radocc_plugin.label_space import label_space_of
 from radocc_plugin.visualization.images import save_picture
 from radocc_plugin.visualization.sheet import default_renderer, draw_sheet
 
@@ -58,10 +59,12 @@ class OccVisualizationHook(Hook):
         """Draws the samples of a batch whose turn it is."""
         for sample in outputs or ():
             if self._seen % self.interval == 0:
+                space = label_space_of(sample, 'OccVisualizationHook')
                 folder = self.out_dir / str(sample.get('scene_name', ''))
                 sheet = draw_sheet(
                     sample,
-                    renderer=default_renderer(self.render_size),
+                    renderer=default_renderer(space.point_cloud_range,
+                                              self.render_size),
                     mask=self.mask)
                 save_picture(
                     folder / f'{sample.get("token", self._seen)}'

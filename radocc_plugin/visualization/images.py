@@ -1,28 +1,27 @@
 """Colours for camera images, depth and class maps.
 
-N cameras in the order of ``radocc_plugin.occ3d.CAMERAS``; pictures are RGB
-uint8.
+N cameras in the order of the data sample; pictures are RGB uint8.
 """
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
 import cv2
 import numpy as np
 from matplotlib import colormaps
 
 from radocc_plugin.fileio import write_atomically
-from radocc_plugin.occ3d import CAMERAS, CLASSES, FREE, PALETTE
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.visualization.page import Page
 
 # Unknown depth and undefined classes.
 EMPTY_COLOR = (28, 31, 38)
 # Free is what no surface was hit on: the sky.
-CLASS_COLORS = np.array((*PALETTE[:FREE], (225, 236, 246)), np.uint8)
+SKY_COLOR = (225, 236, 246)
 DEPTH_MAP = colormaps['turbo'].reversed()
 
 
 def draw_cameras(images: np.ndarray,
-                 names: Sequence[str] = CAMERAS,
+                 names: Sequence[str],
                  *,
                  width: int = 1200,
                  columns: int = 3) -> np.ndarray:
@@ -84,30 +83,34 @@ def colorize_depth(depth: np.ndarray,
                     np.array(EMPTY_COLOR, np.uint8))
 
 
-def colorize_semantics(labels: np.ndarray) -> np.ndarray:
-    """Occ3D classes in their colours; free (no hit) in a pale sky blue.
+def colorize_semantics(labels: np.ndarray, space: LabelSpace) -> np.ndarray:
+    """Classes in their colours; free (no hit) in a pale sky blue.
 
     Args:
-        labels: Labels, any shape; what is not 0..17 is drawn dark.
+        labels: Labels, any shape; what is no class is drawn dark.
+        space: What they mean.
 
     Returns:
         RGB, shape (..., 3), uint8.
     """
     labels = np.asarray(labels).astype(np.int64)
-    colors = np.array((*CLASS_COLORS, EMPTY_COLOR), np.uint8)
-    known = (labels >= 0) & (labels <= FREE)
-    return colors[np.where(known, labels, FREE + 1)]
+    colors = np.array((*space.palette[:-1], SKY_COLOR, EMPTY_COLOR), np.uint8)
+    known = (labels >= 0) & (labels <= space.free)
+    return colors[np.where(known, labels, space.num_classes)]
 
 
-def legend(classes: Sequence[int] = range(FREE),
+def legend(space: LabelSpace,
+           classes: Optional[Sequence[int]] = None,
            *,
            width: int = 1200) -> np.ndarray:
     """Swatches with class names, as many in a row as fit.
 
     Args:
-        classes: Labels to show.
+        space: Names and colours.
+        classes: Labels to show, all but free by default.
         width: Width of the picture in pixels.
     """
+    classes = range(space.free) if classes is None else classes
     cell_width, cell_height = 165, 24
     columns = min(len(classes), max(1, width // cell_width))
     left = (width - columns * cell_width) // 2
@@ -115,9 +118,11 @@ def legend(classes: Sequence[int] = range(FREE),
     for number, label in enumerate(classes):
         x = left + number % columns * cell_width
         y = number // columns * cell_height
-        swatch = np.broadcast_to(CLASS_COLORS[label], (14, 14, 3))
+        swatch = np.broadcast_to(
+            np.array(space.palette[label], np.uint8), (14, 14, 3))
         page.paste(swatch, x + 4, y + 5)
-        page.write(CLASSES[label].replace('_', ' '), x + 24, y + 12, size=9)
+        name = space.classes[label].replace('_', ' ')
+        page.write(name, x + 24, y + 12, size=9)
     return page.to_array()
 
 

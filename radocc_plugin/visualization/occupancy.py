@@ -1,15 +1,14 @@
-"""Pictures of occupancy volumes in the colours of Occ3D."""
+"""Pictures of occupancy volumes in the colours of their classes."""
 from typing import Optional, Tuple
 
 import numpy as np
 
-from radocc_plugin.occ3d import FREE, PALETTE
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.visualization.voxels import check_view, draw_voxels
-
-COLORS = np.array(PALETTE, np.float32)
 
 
 def draw_occupancy(semantics: np.ndarray,
+                   space: LabelSpace,
                    view: str = 'behind',
                    *,
                    size: Tuple[int, int] = (800, 500),
@@ -19,8 +18,8 @@ def draw_occupancy(semantics: np.ndarray,
     """Draws an occupancy volume.
 
     Args:
-        semantics: Occ3D labels on the Occ3D voxel size, shape (X, Y, Z),
-            17 = free. The ego frame's origin is where Occ3D has it.
+        semantics: Labels, shape (X, Y, Z).
+        space: What they mean, and where the voxels lie.
         view: ``'behind'`` or ``'corner'`` (perspective), or ``'bev'`` (from
             straight above, forward is up).
         size: Width and height of the picture in pixels; ``'bev'`` fills it as
@@ -39,8 +38,8 @@ def draw_occupancy(semantics: np.ndarray,
     if semantics.ndim != 3:
         raise ValueError('semantics takes shape (X, Y, Z), got '
                          f'{semantics.shape}')
-    if semantics.min() < 0 or semantics.max() > FREE:
-        raise ValueError(f'semantics takes labels 0..{FREE}, got '
+    if semantics.min() < 0 or semantics.max() > space.free:
+        raise ValueError(f'semantics takes labels 0..{space.free}, got '
                          f'{semantics.min()}..{semantics.max()}')
     check_view(view)
     if unobserved not in ('dim', 'hide'):
@@ -52,8 +51,9 @@ def draw_occupancy(semantics: np.ndarray,
             raise ValueError(f'visible has shape {visible.shape}, semantics '
                              f'{semantics.shape}')
         if unobserved == 'hide':
-            semantics = np.where(visible, semantics, FREE)
+            semantics = np.where(visible, semantics, space.free)
         else:
             faded = ~np.asarray(visible, bool)
+    colors = np.array(space.palette[:-1], np.float32)
     return draw_voxels(
-        semantics, COLORS, view, size=size, faded=faded, ego=ego)
+        semantics, colors, space, view, size=size, faded=faded, ego=ego)

@@ -1,14 +1,14 @@
 """Pages that compare predictions on one frame, as RGB uint8 arrays.
 
-N cameras in the order of ``radocc_plugin.occ3d.CAMERAS``.
+N cameras in the order of the data sample.
 """
-from typing import Dict, Optional
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from radocc_plugin.occ3d import CAMERAS
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.visualization.images import (DEPTH_MAP, check_images,
                                                 colorize_depth,
                                                 colorize_semantics,
@@ -25,7 +25,9 @@ GAP, HEAD, ROW_TITLE = 4, 50, 34
 
 def frame_page(images: np.ndarray,
                volumes: Dict[str, np.ndarray],
+               space: LabelSpace,
                *,
+               cameras: Sequence[str],
                title: str = '',
                miou: Optional[Dict[str, float]] = None,
                visible: Optional[np.ndarray] = None,
@@ -34,8 +36,10 @@ def frame_page(images: np.ndarray,
 
     Args:
         images: Raw camera images, RGB, shape (N, H, W, 3), uint8.
-        volumes: Occ3D labels (X, Y, Z) by title, two in a row, e.g. ground
-            truth, baseline, RadOcc, teacher.
+        volumes: Labels (X, Y, Z) by title, two in a row, e.g. ground truth,
+            baseline, RadOcc, teacher.
+        space: What the labels mean.
+        cameras: Names of the N cameras.
         title: Headline.
         miou: mIoU of this frame in percent, by the titles of ``volumes``.
         visible, unobserved: See :func:`draw_occupancy`.
@@ -55,8 +59,8 @@ def frame_page(images: np.ndarray,
                          f'{sorted(volumes)}')
     column_width = PERSPECTIVE + ABOVE + 4 * GAP
     width = 2 * column_width
-    mosaic = draw_cameras(images, width=width)
-    names = legend(width=width)
+    mosaic = draw_cameras(images, cameras, width=width)
+    names = legend(space, width=width)
     rows = -(-len(volumes) // 2)
     row_height = ROW_TITLE + HEIGHT + GAP
     top = HEAD + mosaic.shape[0]
@@ -77,10 +81,14 @@ def frame_page(images: np.ndarray,
         options = dict(visible=visible, unobserved=unobserved)
         page.paste(
             draw_occupancy(
-                labels, 'behind', size=(PERSPECTIVE, HEIGHT), **options), x,
-            y + ROW_TITLE)
+                labels,
+                space,
+                'behind',
+                size=(PERSPECTIVE, HEIGHT),
+                **options), x, y + ROW_TITLE)
         page.paste(
-            draw_occupancy(labels, 'bev', size=(ABOVE, HEIGHT), **options),
+            draw_occupancy(
+                labels, space, 'bev', size=(ABOVE, HEIGHT), **options),
             x + PERSPECTIVE + GAP, y + ROW_TITLE)
     page.paste(names, 0, page.height - names.shape[0] - 8)
     return page.to_array()
@@ -89,17 +97,21 @@ def frame_page(images: np.ndarray,
 def rendering_page(images: np.ndarray,
                    depths: Dict[str, np.ndarray],
                    semantics: Dict[str, np.ndarray],
+                   space: LabelSpace,
                    *,
+                   cameras: Sequence[str],
                    title: str = '',
                    max_depth: float = 50.0,
                    sparse: str = 'ground truth') -> np.ndarray:
     """What each camera sees of the rendered volumes: a column a camera.
 
     Args:
-        images: Raw camera images, RGB, shape (6, H, W, 3), uint8.
-        depths: Depth maps in metres (6, h, w) by title, 0 = unknown; a row
+        images: Raw camera images, RGB, shape (N, H, W, 3), uint8.
+        depths: Depth maps in metres (N, h, w) by title, 0 = unknown; a row
             each, e.g. ground truth, teacher, baseline, RadOcc.
-        semantics: Occ3D class maps (6, h, w) by title; a row each.
+        semantics: Class maps (N, h, w) by title; a row each.
+        space: What the classes are.
+        cameras: Names of the N cameras.
         title: Headline.
         max_depth: End of the depth colours in metres.
         sparse: Title of the depth whose returns are drawn as larger dots.
@@ -111,8 +123,8 @@ def rendering_page(images: np.ndarray,
         ValueError: If a map has not one image for each camera.
     """
     images = check_images(images)
-    if len(images) != len(CAMERAS):
-        raise ValueError(f'images takes one for each of {CAMERAS}, got '
+    if len(images) != len(cameras):
+        raise ValueError(f'images takes one for each of {tuple(cameras)}, got '
                          f'{len(images)}')
     rows = {'camera': images}
     for name, depth in depths.items():
@@ -120,15 +132,15 @@ def rendering_page(images: np.ndarray,
         dot = max(1, 3 * depth.shape[-1] // TILE) if name == sparse else 1
         rows[f'depth\n{name}'] = colorize_depth(depth, max_depth, dot=dot)
     for name, labels in semantics.items():
-        rows[f'semantics\n{name}'] = colorize_semantics(labels)
+        rows[f'semantics\n{name}'] = colorize_semantics(labels, space)
 
     left, foot = 150, 130
     tile_height = round(TILE * images.shape[1] / images.shape[2])
-    width = left + len(CAMERAS) * (TILE + GAP)
+    width = left + len(cameras) * (TILE + GAP)
     height = HEAD + ROW_TITLE + len(rows) * (tile_height + GAP) + foot
     page = Page(width, height)
     page.write(title, width / 2, HEAD / 2, 15, ha='center', weight='bold')
-    for column, camera in enumerate(CAMERAS):
+    for column, camera in enumerate(cameras):
         page.write(
             camera,
             left + column * (TILE + GAP) + TILE / 2,
@@ -152,6 +164,6 @@ def rendering_page(images: np.ndarray,
         orientation='horizontal')
     scale.set_title('depth (m)', fontsize=9, pad=3)
     scale.tick_params(labelsize=8)
-    names = legend(width=width)
+    names = legend(space, width=width)
     page.paste(names, 0, height - names.shape[0] - 8)
     return page.to_array()

@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from radocc_plugin.occ3d import CAMERAS, FREE, POINT_CLOUD_RANGE, UNLABELLED
+from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.visualization.images import (DEPTH_MAP, colorize_depth,
                                                 legend, resize)
 from radocc_plugin.visualization.occupancy import draw_occupancy
 from radocc_plugin.visualization.page import INK, Page
+from radocc_plugin.visualization.voxels import in_ego_axes
 
 WIDTH, HEAD, LABELS, GAP, TITLE = 1920, 56, 104, 4, 36
 PERSPECTIVE, ABOVE = (640, 400), 400
@@ -40,12 +41,13 @@ def draw_pipeline_page(packed: dict,
     """
     inputs, sample = packed['inputs'], packed['data_samples']
     rows = _image_rows(inputs, sample, max_depth)
-    names = sample.get('cam_names', CAMERAS)
+    names = sample.cam_names
+    space = label_space_of(sample, 'draw_pipeline_page')
     tile_width = (WIDTH - LABELS) // len(names) - GAP
     height, width = inputs['img'].shape[-2:]
     tile_height = round(tile_width * height / width)
     top = HEAD + TITLE + len(rows) * (tile_height + GAP)
-    classes = legend(width=WIDTH)
+    classes = legend(space, width=WIDTH)
     page = Page(WIDTH, top + TITLE + ABOVE + 24 + classes.shape[0] + 12)
     page.write(title, 12, HEAD / 2 - 6, 16, weight='bold')
     page.write(describe_augmentation(sample), 12, HEAD - 8, 10)
@@ -57,16 +59,16 @@ def draw_pipeline_page(packed: dict,
 
     x = 12
     if 'gt_occ' in sample:
-        _draw_labels(page, x, top, sample)
+        _draw_labels(page, x, top, sample, space)
         x += PERSPECTIVE[0] + ABOVE + 24
     if 'points' in inputs:
         points = inputs['points'].numpy()
         page.write(f'Points: {len(points):,} (colour: age)', x,
                    top + TITLE / 2, 13, weight='bold')
-        page.paste(draw_points(points, ABOVE), x, top + TITLE)
+        page.paste(draw_points(points, ABOVE, space), x, top + TITLE)
         x += ABOVE + 24
     if 'gt_depth' in sample:
-        _draw_scale(page, x, top + TITLE, max_depth)
+        _draw_scale(page, x, top + TITLE, max_depth, space)
     page.paste(classes, 0, page.height - classes.shape[0] - 8)
     return page.to_array()
 
@@ -83,8 +85,7 @@ def describe_augmentation(sample) -> str:
              f'scale {scale:.2f}']
     matrices = np.asarray(sample.get('img_aug_mat', ()))
     mirrored = [
-        name for name, matrix in zip(
-            sample.get('cam_names', CAMERAS), matrices)
+        name for name, matrix in zip(sample.get('cam_names', ()), matrices)
         if np.linalg.det(matrix[:2, :2]) < 0
     ]
     return (f'ego frame: {", ".join(parts)}.   images mirrored: '
@@ -117,15 +118,17 @@ def segments_in_input(segments: np.ndarray, img_aug_mat: np.ndarray,
     return moved.astype(np.int32)
 
 
-def draw_points(points: np.ndarray, size: int) -> np.ndarray:
+def draw_points(points: np.ndarray, size: int,
+                space: LabelSpace) -> np.ndarray:
     """LiDAR points from above, forward up; the oldest sweeps are palest.
 
     Args:
         points: x, y, z, intensity, seconds before the keyframe, (P, 5);
             augmented ego frame, metres.
         size: Edge length of the picture in pixels.
+        space: For the range.
     """
-    low, high = (np.array(POINT_CLOUD_RANGE[i:i + 2]) for i in (0, 3))
+    low, high = (np.array(space.point_cloud_range[i:i + 2]) for i in (0, 3))
     picture = np.full((size, size, 3), 255, np.uint8)
     age = points[:, 4] / max(points[:, 4].max(), 1e-6)
     colors = np.array((20, 45, 110)) * (1 - age[:, None]) + np.array(
@@ -135,8 +138,8 @@ def draw_points(points: np.ndarray, size: int) -> np.ndarray:
     order = np.argsort(-points[:, 4], kind='stable')  # newest on top
     order = order[inside[order]]
     x, y = cells[order].T
-    picture[size - 1 - x, size - 1 - y] = colors[order].astype(np.uint8)
-    return picture
+    picture[x, y] = colors[order].astype(np.uint8)
+    return in_ego_axes(picture, space.frame)[::-1, ::-1]
 
 
 def _image_rows(inputs: dict, sample, max_depth: float) -> List[tuple]:
@@ -197,13 +200,14 @@ def _with_size(depth: np.ndarray, shape: Tuple[int, int]) -> np.ndarray:
     return depth
 
 
-def _draw_labels(page: Page, x: int, top: int, sample) -> None:
+def _draw_labels(page: Page, x: int, top: int, sample,
+                 space: LabelSpace) -> None:
     labels = sample.gt_occ.semantics.numpy()
     mask: Optional[np.ndarray] = None
     if 'mask_camera' in sample.gt_occ:
         mask = sample.gt_occ.mask_camera.numpy().astype(bool)
     unlabelled = (labels == UNLABELLED).sum()
-    labels = np.where(labels == UNLABELLED, FREE, labels)
+    labels = np.where(labels == UNLABELLED, space.free, labels)
     # the car itself may be turned or mirrored, so no box stands for it
     options = dict(visible=mask, ego=False)
     page.write('Labels (pale: outside of the camera mask)', x,
@@ -211,21 +215,29 @@ def _draw_labels(page: Page, x: int, top: int, sample) -> None:
     if unlabelled:
         page.write(f'{unlabelled / labels.size:.0%} without a label', x + 660,
                    top + TITLE / 2, 11)
-    page.paste(draw_occupancy(labels, size=PERSPECTIVE, **options), x,
-               top + TITLE)
-    above = draw_occupancy(labels, 'bev', size=(ABOVE, ABOVE), **options)
-    page.paste(_with_heading(above, sample), x + PERSPECTIVE[0] + 8,
+    page.paste(
+        draw_occupancy(labels, space, size=PERSPECTIVE, **options), x,
+        top + TITLE)
+    above = draw_occupancy(
+        labels, space, 'bev', size=(ABOVE, ABOVE), **options)
+    page.paste(_with_heading(above, sample, space), x + PERSPECTIVE[0] + 8,
                top + TITLE)
 
 
-def _with_heading(above: np.ndarray, sample) -> np.ndarray:
+def _with_heading(above: np.ndarray, sample,
+                  space: LabelSpace) -> np.ndarray:
     """An arrow from the ego origin to where the car's front is."""
     bda_mat = np.asarray(sample.get('bda_mat', np.eye(4)))
-    extent = POINT_CLOUD_RANGE[3] - POINT_CLOUD_RANGE[0]
-    scale = above.shape[0] / extent
-    centre = np.array(above.shape[:2]) // 2
+    low, high = np.reshape(space.point_cloud_range, (2, 3))[:, :2]
+    forward, middle = bda_mat[:2, 0], (low + high) / 2
+    if space.frame == 'lidar':
+        forward, middle = ((v[1], -v[0])
+                           for v in (bda_mat[:2, 1], middle))
+    scale = above.shape[0] / max(high - low)
     # x is up, y is left
-    tip = centre - (bda_mat[:2, 0] * 8 * scale).round().astype(int)
+    centre = np.array(above.shape[:2]) // 2 + (
+        np.array(middle) * scale).round().astype(int)
+    tip = centre - (np.array(forward) * 8 * scale).round().astype(int)
     out = above.copy()
     cv2.arrowedLine(out, tuple(int(c) for c in centre[::-1]),
                     tuple(int(t) for t in tip[::-1]), (25, 28, 36), 3,
@@ -233,7 +245,8 @@ def _with_heading(above: np.ndarray, sample) -> np.ndarray:
     return out
 
 
-def _draw_scale(page: Page, x: int, y: int, max_depth: float) -> None:
+def _draw_scale(page: Page, x: int, y: int, max_depth: float,
+                space: LabelSpace) -> None:
     page.write('LiDAR depth (m)', x, y + 8, 10, color=INK)
     scale = page.axes(x + 4, y + 24, 230, 12)
     page.figure.colorbar(
@@ -243,5 +256,5 @@ def _draw_scale(page: Page, x: int, y: int, max_depth: float) -> None:
     scale.tick_params(labelsize=8)
     for number, note in enumerate(
         ('arrow: where the front of the car is', 'forward is up, left is left',
-         f'from above: {POINT_CLOUD_RANGE[3] * 2:.0f} m wide')):
+         f'from above: {space.shape[1] * space.voxel_size:.0f} m wide')):
         page.write(note, x, y + 80 + 21 * number, 9.5)

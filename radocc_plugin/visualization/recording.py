@@ -7,8 +7,7 @@ from PIL import Image
 
 from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
                                                      read_lidar_file)
-from radocc_plugin.occ3d import (CLASSES, FREE, PALETTE, POINT_CLOUD_RANGE,
-                                 VOXEL_SIZE)
+from radocc_plugin.label_space import label_space_of
 from radocc_plugin.structures import OccDataSample
 from radocc_plugin.visualization.errors import KIND_COLORS, KINDS, error_kinds
 from radocc_plugin.visualization.movies import renamed_when_done
@@ -44,7 +43,7 @@ def write_recording(path: Union[str, Path],
     """Writes frames as a recording of rerun, a file complete or absent.
 
     Timelines: ``frame`` (number) and ``time`` (seconds since the first).
-    Under ``world``, which is the key ego frame: ``ground_truth`` and
+    Under ``world``, which is the frame of the labels: ``ground_truth`` and
     ``prediction`` (surface voxels as boxes, an entity a class), ``errors``,
     ``lidar`` (points), and a pinhole with its image and pose for each camera.
 
@@ -87,16 +86,20 @@ def _log_volumes(rerun, recording, sample: OccDataSample, mask: str) -> None:
         name: sample.get(field).semantics.cpu().numpy()
         for name, field in _VOLUMES.items() if field in sample
     }
-    tables = dict.fromkeys(volumes, list(zip(CLASSES[:FREE], PALETTE)))
+    space = label_space_of(sample, 'write_recording')
+    tables = dict.fromkeys(volumes, list(zip(space.classes[:-1],
+                                             space.palette)))
     if len(volumes) == 2:
         judged = None
         if mask != 'none':
             judged = sample.gt_occ.get(f'mask_{mask}').cpu().numpy()
-        volumes['errors'] = error_kinds(*volumes.values(), judged)
+        volumes['errors'] = error_kinds(
+            *volumes.values(), judged, free=space.free)
         tables['errors'] = list(zip(KINDS, KIND_COLORS.astype(int).tolist()))
     for name, labels in volumes.items():
-        cells = surface(labels)
-        centres = np.add(POINT_CLOUD_RANGE[:3], (cells + 0.5) * VOXEL_SIZE)
+        cells = surface(labels < len(tables[name]))
+        centres = np.add(space.point_cloud_range[:3],
+                         (cells + 0.5) * space.voxel_size)
         of_cell = labels[tuple(cells.T)]
         for label, (text, color) in enumerate(tables[name]):
             # without a voxel, too: it clears those of the frame before
@@ -105,14 +108,14 @@ def _log_volumes(rerun, recording, sample: OccDataSample, mask: str) -> None:
                 f'world/{name}/{text.replace(" ", "_")}',
                 rerun.Boxes3D(
                     centers=mine,
-                    half_sizes=np.full_like(mine, VOXEL_SIZE / 2),
+                    half_sizes=np.full_like(mine, space.voxel_size / 2),
                     colors=np.tile(np.uint8(color), (len(mine), 1)),
                     fill_mode='solid'))
 
 
-def surface(labels: np.ndarray) -> np.ndarray:
+def surface(filled: np.ndarray) -> np.ndarray:
     """Filled voxels with a free one, or the border, at a face, (V, 3)."""
-    filled = np.pad(labels < FREE, 1)
+    filled = np.pad(filled, 1)
     hidden = filled.copy()
     for axis in range(3):
         for step in (1, -1):

@@ -10,23 +10,22 @@ import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from radocc_plugin import occ3d
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.occ3d import CLASSES, FREE
+from radocc_plugin.label_space import MASKS as LABEL_MASKS
+from radocc_plugin.label_space import LabelSpace, label_space_of
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.structures import OccDataSample
 from radocc_plugin.visualization.errors import (KIND_COLORS, KINDS,
                                                 NOT_JUDGED_COLOR, count_kinds,
                                                 draw_errors, error_kinds)
-from radocc_plugin.visualization.images import (CLASS_COLORS, DEPTH_MAP,
-                                                colorize_depth,
+from radocc_plugin.visualization.images import (DEPTH_MAP, colorize_depth,
                                                 colorize_semantics, resize)
 from radocc_plugin.visualization.occupancy import draw_occupancy
 from radocc_plugin.visualization.page import Page
 from radocc_plugin.visualization.rendered import read_images, rendered_maps
 
-MASKS = ('camera', 'lidar', 'none')
+MASKS = (*LABEL_MASKS, 'none')
 # Pixels: the page, its head, the row titles, and the pictures of a volume.
 WIDTH, HEAD, LABELS, GAP = 1920, 56, 104, 4
 COLUMN, PERSPECTIVE, ABOVE = 632, 395, 400
@@ -48,9 +47,9 @@ def draw_sheet(sample: OccDataSample,
     left out.
 
     Args:
-        sample: With ``gt_occ``, ``pred_occ`` or both, on the Occ3D grid, and
-            the metainfo ``img_path``, ``cam2img``, ``cam2ego``,
-            ``ori_shape``.
+        sample: With ``gt_occ``, ``pred_occ`` or both, and the metainfo
+            ``label_space``, ``img_path``, ``cam_names``, ``cam2img``,
+            ``cam2ego``, ``ori_shape``.
         renderer: Its ``render_size`` is that of the maps; a renderer of
             90 x 160 pixels by default.
         mask: Voxels that are judged: ``'camera'``, ``'lidar'``, ``'none'``
@@ -67,10 +66,11 @@ def draw_sheet(sample: OccDataSample,
             one of the above.
     """
     volumes, visible = _volumes(sample, mask, prediction)
-    renderer = renderer or default_renderer()
+    space = label_space_of(sample, 'a sheet')
+    renderer = renderer or default_renderer(space.point_cloud_range)
     maps = render_volumes(renderer, sample, volumes)
-    views = _view_rows(sample, maps, max_depth)
-    names = sample.get('cam_names', occ3d.CAMERAS)
+    views = _view_rows(sample, maps, max_depth, space)
+    names = sample.cam_names
 
     tile_width = (WIDTH - LABELS) // len(names) - GAP
     height, width = sample.metainfo['ori_shape'][:2]
@@ -86,15 +86,16 @@ def draw_sheet(sample: OccDataSample,
         [(name, [resize(tile, tile_width, tile_height) for tile in tiles])
          for name, tiles in views],
         left=LABELS, top=HEAD + CARD_HEAD, head=CARD_HEAD, gap=GAP)
-    _draw_cards(page, top, volumes, visible, mask, max_depth)
+    _draw_cards(page, top, volumes, visible, mask, max_depth, space)
     return page.to_array()
 
 
 @lru_cache(maxsize=None)
-def default_renderer(render_size: Tuple[int, int] = (90, 160)
+def default_renderer(point_cloud_range: Tuple[float, ...],
+                     render_size: Tuple[int, int] = (90, 160)
                      ) -> VolumeRenderer:
     """The renderer of pictures: every pixel of ``render_size``."""
-    return VolumeRenderer(occ3d.POINT_CLOUD_RANGE, render_size)
+    return VolumeRenderer(point_cloud_range, render_size)
 
 
 @torch.no_grad()
@@ -103,11 +104,12 @@ def render_volumes(renderer: VolumeRenderer, sample: OccDataSample,
     """Depth and class maps (N, h, w) of label volumes, by their names."""
     cameras = Cameras.from_data_samples([sample])
     shape = next(iter(volumes.values())).shape
+    num_classes = label_space_of(sample, 'a sheet').num_classes
     geometry = renderer.trace_all(cameras, shape)
     return {
         name: rendered_maps(
             renderer.render_labels(
-                torch.from_numpy(labels)[None], geometry, occ3d.NUM_CLASSES))
+                torch.from_numpy(labels)[None], geometry, num_classes))
         for name, labels in volumes.items()
     }
 
@@ -142,19 +144,21 @@ def _labels(semantics: torch.Tensor) -> np.ndarray:
 
 
 def _view_rows(sample: OccDataSample, maps: Dict[str, tuple],
-               max_depth: float) -> List[Tuple[str, Sequence[np.ndarray]]]:
+               max_depth: float, space: LabelSpace
+               ) -> List[Tuple[str, Sequence[np.ndarray]]]:
     """What each camera sees: titles, and pictures (N, h, w, 3)."""
     rows = [('camera', read_images(sample.metainfo['img_path'], width=480))]
     rows += [(f'depth\n{name.lower()}', colorize_depth(depth, max_depth))
              for name, (depth, _) in maps.items()]
-    rows += [(f'semantics\n{name.lower()}', colorize_semantics(classes))
+    rows += [(f'semantics\n{name.lower()}',
+              colorize_semantics(classes, space))
              for name, (_, classes) in maps.items()]
     return rows
 
 
 def _draw_cards(page: Page, top: int, volumes: Dict[str, np.ndarray],
-                visible: Optional[np.ndarray], mask: str,
-                max_depth: float) -> None:
+                visible: Optional[np.ndarray], mask: str, max_depth: float,
+                space: LabelSpace) -> None:
     """Volumes and errors, a column each, with their legends."""
     columns = [0, 1, 2]
     panels = [column * (COLUMN + 12) + ABOVE + 16 for column in columns]
@@ -162,25 +166,29 @@ def _draw_cards(page: Page, top: int, volumes: Dict[str, np.ndarray],
         options = dict(visible=visible)
         _draw_card(
             page, top, column, name,
-            draw_occupancy(labels, size=(COLUMN, PERSPECTIVE), **options),
-            draw_occupancy(labels, 'bev', size=(ABOVE, ABOVE), **options))
+            draw_occupancy(
+                labels, space, size=(COLUMN, PERSPECTIVE), **options),
+            draw_occupancy(
+                labels, space, 'bev', size=(ABOVE, ABOVE), **options))
     y = top + CARD_HEAD + PERSPECTIVE + GAP
     _draw_scale(page, panels[0], y, max_depth)
-    _draw_frame_notes(page, panels[0], y + 110, visible is not None, mask)
+    _draw_frame_notes(page, panels[0], y + 110, visible is not None, mask,
+                      space)
     if len(volumes) < 2:
-        _draw_classes(page, panels[0] + COLUMN + 12 - ABOVE, y, {})
+        _draw_classes(page, panels[0] + COLUMN + 12 - ABOVE, y, {}, space)
         return
     truth, predicted = volumes.values()
     result = scores(
         confusion_matrix(
             *map(torch.from_numpy, (truth, predicted)),
-            None if visible is None else torch.from_numpy(visible)))
-    _draw_classes(page, panels[1], y, result)
-    kinds = error_kinds(truth, predicted, visible)
+            None if visible is None else torch.from_numpy(visible),
+            num_classes=space.num_classes), space.classes)
+    _draw_classes(page, panels[1], y, result, space)
+    kinds = error_kinds(truth, predicted, visible, free=space.free)
     _draw_card(
         page, top, 2, 'Errors',
-        draw_errors(kinds, size=(COLUMN, PERSPECTIVE)),
-        draw_errors(kinds, 'bev', size=(ABOVE, ABOVE), mask=visible))
+        draw_errors(kinds, space, size=(COLUMN, PERSPECTIVE)),
+        draw_errors(kinds, space, 'bev', size=(ABOVE, ABOVE), mask=visible))
     _draw_kinds(page, panels[2], y, kinds, visible is not None)
 
 
@@ -203,12 +211,14 @@ def _draw_scale(page: Page, x: int, y: int, max_depth: float) -> None:
 
 
 def _draw_frame_notes(page: Page, x: int, y: int, masked: bool,
-                      mask: str) -> None:
+                      mask: str, space: LabelSpace) -> None:
+    depth, width = (
+        space.shape[a] * space.voxel_size
+        for a in ((0, 1) if space.frame == 'ego' else (1, 0)))
     notes = [
         'ego vehicle: dark box',
         'forward is up, left is left',
-        f'from above: {occ3d.POINT_CLOUD_RANGE[3] * 2:.0f} m x '
-        f'{occ3d.POINT_CLOUD_RANGE[4] * 2:.0f} m',
+        f'from above: {depth:.0f} m x {width:.0f} m',
         'depth and semantics are',
         'rendered from the labels',
     ]
@@ -219,15 +229,15 @@ def _draw_frame_notes(page: Page, x: int, y: int, masked: bool,
 
 
 def _draw_classes(page: Page, x: int, y: int,
-                  result: Dict[str, float]) -> None:
+                  result: Dict[str, float], space: LabelSpace) -> None:
     """The colours of the classes, with the IoU of this frame beside them."""
     right = x + 200
     if result:
         page.write('class', x, y + 12, 9.5, weight='bold')
         page.write('IoU (%)', right, y + 12, 9.5, ha='right', weight='bold')
-    for label, name in enumerate(CLASSES[:FREE]):
+    for label, name in enumerate(space.classes[:-1]):
         line = y + 12 + (label + 1) * LINE
-        _swatch(page, x, line, CLASS_COLORS[label])
+        _swatch(page, x, line, space.palette[label])
         page.write(name.replace('_', ' '), x + 22, line, 9.5)
         score = result.get(f'IoU_{name}', np.nan)
         if score == score:

@@ -5,27 +5,30 @@ voxel grid that is exact: along any ray from the eye the index distance to the
 eye's own cell never shrinks on any axis, so drawing voxels by decreasing
 (|dx|, |dy|, |dz|) draws whatever is behind first.
 """
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Tuple
 
 import cv2
 import numpy as np
 
-from radocc_plugin.occ3d import (FREE, NUM_CLASSES, POINT_CLOUD_RANGE,
-                                 VOXEL_SIZE)
+from radocc_plugin.label_space import LabelSpace
 
-MINIMUM = np.array(POINT_CLOUD_RANGE[:3])
 BACKGROUND = np.array((244, 246, 249))
-# The ego vehicle's label and colour: one more than the classes.
-EGO = NUM_CLASSES
 EGO_COLOR = (25, 28, 36)
 # Ego body in the ego frame (origin under the rear axle), metres.
 EGO_BOX = ((-1.0, -0.9, -0.4), (3.6, 0.9, 1.2))
 
-# Eye and the point it looks at, ego frame, metres.
+# The LiDAR of nuScenes in its ego frame (its calibrated_sensor tables).
+LIDAR_AT = (0.94, 0.0, 1.84)
+
+# Eye and the point it looks at, ego axes, metres, for 80 m of ground; they
+# come nearer to a smaller one.
 VIEWS = dict(
     behind=((-58.0, 0.0, 38.0), (-2.0, 0.0, -4.0)),
     corner=((-48.0, -48.0, 42.0), (-2.0, -2.0, -5.0)))
 FOCAL = 0.95  # focal length in image widths
+VIEW_WIDTH = 80.0
+# Label of an empty voxel while a volume is drawn.
+EMPTY = 255
 # Direction to the sun in voxels: shadows fall to the front right.
 SUN = (-0.75, 0.5, 1.0)
 # Light on the faces towards -x, +x, -y, +y, -z, +z.
@@ -37,16 +40,18 @@ SUPERSAMPLING = 2
 
 def draw_voxels(labels: np.ndarray,
                 colors: np.ndarray,
+                space: LabelSpace,
                 view: str = 'behind',
                 *,
                 size: Tuple[int, int] = (800, 500),
                 faded: Optional[np.ndarray] = None,
                 ego: bool = True) -> np.ndarray:
-    """Draws a volume of labels on the Occ3D grid.
+    """Draws a volume of labels on the grid of a label space.
 
     Args:
-        labels: Shape (X, Y, Z), ``FREE`` (17) is empty.
-        colors: RGB of each label in [0, 255], shape (17, 3).
+        labels: Shape (X, Y, Z), K or more is empty.
+        colors: RGB of labels 0 to K - 1 in [0, 255], shape (K, 3).
+        space: For place and size of the voxels.
         view: ``'behind'`` or ``'corner'`` (perspective), or ``'bev'`` (from
             straight above, forward is up).
         size: Width and height of the picture in pixels; ``'bev'`` fills it as
@@ -61,18 +66,19 @@ def draw_voxels(labels: np.ndarray,
         ValueError: If ``view`` is not one of the above.
     """
     check_view(view)
-    table = np.zeros((EGO + 1, 3), np.float32)
-    table[:FREE] = colors[:FREE]
-    table[EGO] = EGO_COLOR
+    vehicle = len(colors)  # one more colour: of the ego vehicle
+    table = np.array((*colors, EGO_COLOR), np.float32)
+    labels = np.where(labels < vehicle, labels, EMPTY).astype(np.uint8)
+    faded = np.zeros(labels.shape, bool) if faded is None else faded.copy()
     if ego:
-        labels = with_ego(labels)
-    if faded is None:
-        faded = np.zeros(labels.shape, bool)
-    faded = faded & (labels != EGO)
-    light = _shadows(labels != FREE)
+        box = ego_box(space)
+        labels[box], faded[box] = vehicle, False
+    labels, faded = (in_ego_axes(v, space.frame) for v in (labels, faded))
+    light = _shadows(labels != EMPTY)
     if view == 'bev':
         return fit(_above(labels, table, light, faded), size)
-    return _draw_perspective(labels, table, light, faded, size, *VIEWS[view])
+    eye, target = _look(VIEWS[view], space)
+    return _draw_perspective(labels, table, light, faded, size, eye, target)
 
 
 def check_view(view: str) -> None:
@@ -81,13 +87,42 @@ def check_view(view: str) -> None:
         raise ValueError(f'view takes one of {(*VIEWS, "bev")}, got {view!r}')
 
 
-def with_ego(semantics: np.ndarray) -> np.ndarray:
-    """The volume with the ego vehicle as voxels of the label ``EGO``."""
-    low, high = ((np.array(c) - MINIMUM) / VOXEL_SIZE for c in EGO_BOX)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high))
-    labels = semantics.copy()
-    labels[box] = EGO
-    return labels
+def ego_box(space: LabelSpace) -> Tuple[slice, slice, slice]:
+    """The voxels of the ego vehicle, as far as they lie in the grid."""
+    low, high = map(np.array, EGO_BOX)
+    if space.frame == 'lidar':
+        low, high = low - LIDAR_AT, high - LIDAR_AT
+        # x forward, y left is y forward, -x right there
+        low, high = (np.array((-high[1], low[0], low[2])),
+                     np.array((-low[1], high[0], high[2])))
+    low, high = ((c - space.point_cloud_range[:3]) / space.voxel_size
+                 for c in (low, high))
+    return tuple(
+        slice(max(0, int(a)), max(0, int(b))) for a, b in zip(low, high))
+
+
+def in_ego_axes(volume: np.ndarray, frame: str) -> np.ndarray:
+    """A volume (X, Y, ...) with x forward and y left.
+
+    The LiDAR of nuScenes has x to the right and y forward.
+    """
+    if frame == 'ego':
+        return volume
+    return volume.swapaxes(0, 1)[:, ::-1]
+
+
+def _look(view, space: LabelSpace) -> Tuple[np.ndarray, np.ndarray]:
+    """Eye and target of a view in voxels along ego axes."""
+    low, high = np.reshape(space.point_cloud_range, (2, 3))
+    ground = np.zeros(3)
+    if space.frame == 'lidar':
+        low, high = (np.array((low[1], -high[0], low[2])),
+                     np.array((high[1], -low[0], high[2])))
+        ground[2] = -LIDAR_AT[2]
+    ground[:2] = (low[:2] + high[:2]) / 2
+    scale = max(high[:2] - low[:2]) / VIEW_WIDTH
+    return tuple((scale * np.array(place) + ground - low) / space.voxel_size
+                 for place in view)
 
 
 def _shadows(occupied: np.ndarray) -> np.ndarray:
@@ -124,7 +159,7 @@ def _faces(labels: np.ndarray, eye: np.ndarray):
     Returns:
         Voxel indices (F, 3) and face directions (F,), 0..5 for -x ... +z.
     """
-    occupied = labels != FREE
+    occupied = labels != EMPTY
     cell = np.floor(eye)
     index = np.indices(labels.shape, np.int16)
     voxels, directions = [], []
@@ -158,10 +193,8 @@ _NORMALS = np.array([[-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0],
 
 def _draw_perspective(labels: np.ndarray, table: np.ndarray,
                       light: np.ndarray, faded: np.ndarray,
-                      size: Tuple[int, int], eye: Sequence[float],
-                      target: Sequence[float]) -> np.ndarray:
-    eye = (np.array(eye) - MINIMUM) / VOXEL_SIZE
-    target = (np.array(target) - MINIMUM) / VOXEL_SIZE
+                      size: Tuple[int, int], eye: np.ndarray,
+                      target: np.ndarray) -> np.ndarray:
     voxels, directions = _faces(labels, eye)
 
     # the light of a face is that of the free voxel in front of it
@@ -169,7 +202,7 @@ def _draw_perspective(labels: np.ndarray, table: np.ndarray,
     inside = ((front >= 0) & (front < labels.shape)).all(1)
     shade = FACE_LIGHT[directions]
     at = tuple(front[inside].T)
-    shade[inside] *= light[at] * _openness(labels != FREE)[at]
+    shade[inside] *= light[at] * _openness(labels != EMPTY)[at]
     shade *= 1 - CHECKER * (voxels.sum(1) % 2)
     here = tuple(voxels.T)
     colors = table[labels[here]] * shade[:, None]
@@ -207,7 +240,7 @@ def _project(points: np.ndarray, eye: np.ndarray, target: np.ndarray,
 def _above(labels: np.ndarray, table: np.ndarray, light: np.ndarray,
            faded: np.ndarray) -> np.ndarray:
     """A pixel a column (X, Y, 3): the colour of its topmost voxel."""
-    occupied = labels != FREE
+    occupied = labels != EMPTY
     top = labels.shape[2] - 1 - occupied[:, :, ::-1].argmax(2)
     above = np.minimum(top + 1, labels.shape[2] - 1)
 
@@ -217,9 +250,12 @@ def _above(labels: np.ndarray, table: np.ndarray, light: np.ndarray,
     # higher is brighter, and the ground beside it shaded
     shade = (0.8 + 0.2 * top / labels.shape[2]) * at(light, above)
     shade *= at(_openness(occupied), above)
-    colors = table[at(labels, top)] * shade[..., None]
+    columns = occupied.any(2)
+    colors = np.zeros((*columns.shape, 3), np.float32)
+    colors[columns] = table[at(labels, top)[columns]]
+    colors *= shade[..., None]
     colors = np.where(at(faded, top)[..., None], fade(colors), colors)
-    colors[~occupied.any(2)] = BACKGROUND
+    colors[~columns] = BACKGROUND
     return colors
 
 

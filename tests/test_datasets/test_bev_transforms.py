@@ -8,6 +8,7 @@ from radocc_plugin import occ3d
 from radocc_plugin.datasets import AugmentBEV, LoadLidarPoints, LoadOcc3D
 from radocc_plugin.datasets.transforms.bev import bda_matrix, move_labels
 from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.label_space import UNLABELLED
 
 FLIPS = ((0., 0.), (1., 0.), (0., 1.), (1., 1.))
 GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
@@ -64,9 +65,9 @@ def test_turned_points_fill_the_turned_voxels(sample):
     # never a label where there was none, and none in a mask
     np.testing.assert_array_equal(sample['gt_occ']['mask_camera'], turned == 4)
     assert turned.dtype == np.uint8 and set(np.unique(turned)) == {
-        4, 11, occ3d.FREE, occ3d.UNLABELLED
+        4, 11, occ3d.FREE, UNLABELLED
     }
-    assert turned[0, 0, 0] == occ3d.UNLABELLED
+    assert turned[0, 0, 0] == UNLABELLED
 
 
 @pytest.mark.parametrize('angle, times', ((90., 1), (180., 2), (-90., 3)))
@@ -74,7 +75,8 @@ def test_quarter_turns_are_exact(angle, times):
     generator = np.random.default_rng(0)
     volume = generator.integers(0, 18, occ3d.GRID_SHAPE).astype(np.uint8)
     turned = move_labels(
-        dict(semantics=volume), bda_matrix(angle, 1, False, False))
+        dict(semantics=volume), bda_matrix(angle, 1, False, False),
+        occ3d.POINT_CLOUD_RANGE)
     np.testing.assert_array_equal(turned['semantics'], np.rot90(volume, times))
 
 

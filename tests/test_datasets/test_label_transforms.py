@@ -9,6 +9,7 @@ from radocc_plugin.datasets import (AugmentBEV, AugmentMultiViewImages,
                                     LoadMultiViewImages, LoadOcc3D,
                                     LoadSegments)
 from radocc_plugin.datasets.transforms import labels as labels_module
+from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.geometry import Cameras, draw_rays
 from radocc_plugin.segments import read_label_map, write_label_map
 
@@ -34,8 +35,35 @@ def test_labels_are_read_with_boolean_masks(sample):
 
 def test_a_frame_without_labels_has_voxels_that_no_loss_counts(sample):
     occ = LoadOcc3D()(dict(sample, labelled=False))['gt_occ']
-    assert (occ['semantics'] == occ3d.UNLABELLED).all()
+    assert (occ['semantics'] == UNLABELLED).all()
     assert not occ['mask_camera'].any() and not occ['mask_lidar'].any()
+
+
+def test_a_range_crops_labels_and_masks(make_dataset, tiny_infos):
+    near = (-20., -20., -1., 20., 20., 5.4)
+    dataset = make_dataset(tiny_infos, point_cloud_range=near)
+    assert dataset.metainfo['point_cloud_range'] == near
+    sample = dataset.get_data_info(0)
+    occ = LoadOcc3D()(sample)['gt_occ']
+    stored = np.load(sample['occ_path'])
+    for name, volume in occ.items():
+        assert volume.shape == sample['label_space'].shape == (100, 100, 16)
+        np.testing.assert_array_equal(volume, stored[name][50:150, 50:150])
+    flipped = AugmentBEV(1., 1.)(sample)['gt_occ']['semantics']
+    np.testing.assert_array_equal(
+        flipped, stored['semantics'][50:150, 50:150][::-1, ::-1])
+    with pytest.raises(ValueError, match='box of whole voxels'):
+        make_dataset(tiny_infos, point_cloud_range=(-20.1, *near[1:]))
+
+
+def test_a_range_off_the_middle_is_not_mirrored(make_dataset, tiny_infos):
+    ahead = (0., -20., -1., 40., 20., 5.4)
+    sample = make_dataset(
+        tiny_infos, point_cloud_range=ahead).get_data_info(0)
+    sample = LoadOcc3D()(sample)
+    AugmentBEV(flip_y_prob=1.)(dict(sample))
+    with pytest.raises(ValueError, match='flip_x_prob .* from 0 to 40 m'):
+        AugmentBEV(flip_x_prob=0.5)(sample)
 
 
 GRID = occ3d.GRID_SHAPE

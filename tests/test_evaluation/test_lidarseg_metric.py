@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from tests.support.label_spaces import small_space
 
 from radocc_plugin.evaluation import (LidarSegMetric, count_points,
                                       lidarseg_scores)
@@ -91,8 +92,8 @@ def sample(tmp_path):
 
 
 def evaluate(sample, **kwargs):
-    evaluator = Evaluator(
-        LidarSegMetric(point_cloud_range=RANGE, **kwargs))
+    evaluator = Evaluator(LidarSegMetric(**kwargs))
+    evaluator.dataset_meta = small_space(RANGE, 1.0).metainfo()
     evaluator.process([sample])
     return evaluator.evaluate(1)
 
@@ -108,7 +109,8 @@ def test_free_voxels_miss_or_take_the_likeliest_occupied_class(
 
 
 def test_metric_streams_one_small_array_a_sample(sample):
-    metric = LidarSegMetric(point_cloud_range=RANGE)
+    metric = LidarSegMetric()
+    metric.dataset_meta = small_space(RANGE, 1.0).metainfo()
     metric.process(None, [sample.to_dict()])
     assert [r.shape for r in metric.results] == [(17, 19)]
 

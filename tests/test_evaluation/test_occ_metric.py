@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from tests.support.label_spaces import small_space
 
 from radocc_plugin.evaluation import (OccMetric, confusion_matrix, ring_mask,
                                       scores)
-from radocc_plugin.occ3d import CLASSES, POINT_CLOUD_RANGE
+from radocc_plugin.occ3d import CLASSES, OCC3D_NUSCENES, POINT_CLOUD_RANGE
 from radocc_plugin.registry import METRICS
 from radocc_plugin.structures import OccData, OccDataSample
 
@@ -35,8 +36,13 @@ def random_sample(seed, shape=(6, 5, 4), classes=18):
         pred_occ=OccData(semantics=draw(classes)))
 
 
-def evaluate(samples, metric, size=None):
+def count(*volumes):
+    return confusion_matrix(*volumes, num_classes=18)
+
+
+def evaluate(samples, metric, size=None, space=OCC3D_NUSCENES):
     evaluator = Evaluator(metric)
+    evaluator.dataset_meta = space.metainfo()
     for sample in samples:
         evaluator.process([sample])
     return evaluator.evaluate(size or len(samples))
@@ -74,12 +80,12 @@ def test_iou_is_occupied_against_free():
     target = torch.tensor([17, 17, 0, 4, 4])
     prediction = torch.tensor([17, 3, 17, 4, 5])
     # occupied in both: 2 voxels, in either: 4
-    assert scores(confusion_matrix(target, prediction))['IoU'] == 50
+    assert scores(count(target, prediction), CLASSES)['IoU'] == 50
 
 
 def test_absent_class_is_nan_and_left_out_of_the_mean():
     target = torch.tensor([4, 4, 16, 17])
-    result = scores(confusion_matrix(target, target.clone()))
+    result = scores(count(target, target.clone()), CLASSES)
     assert result['mIoU'] == 100
     assert math.isnan(result['IoU_bus'])
 
@@ -94,6 +100,7 @@ def test_repeated_evaluation_starts_anew():
 
 def test_results_do_not_hold_volumes():
     metric = OccMetric()
+    metric.dataset_meta = OCC3D_NUSCENES.metainfo()
     metric.process(None, [random_sample(0).to_dict()])
     assert [r.shape for r in metric.results] == [(18, 18)]
 
@@ -120,6 +127,7 @@ spec.loader.exec_module(cases)
 dist.init_process_group(
     'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
 metric = cases.OccMetric(collect_dir=f'{folder}/parts')
+metric.dataset_meta = cases.OCC3D_NUSCENES.metainfo()
 # three samples on two ranks: the sampler repeats sample 0 as padding
 for seed in ([0, 2], [1, 0])[rank]:
     metric.process(None, [cases.random_sample(seed).to_dict()])
@@ -161,12 +169,12 @@ def test_missing_field_names_it_and_the_sample():
 ])
 def test_wrong_prediction_is_an_error(prediction, message):
     with pytest.raises(ValueError, match=message):
-        confusion_matrix(torch.zeros(2, dtype=torch.uint8), prediction)
+        count(torch.zeros(2, dtype=torch.uint8), prediction)
 
 
 def test_unlabelled_voxels_are_not_counted():
     target = torch.tensor([255, 4], dtype=torch.uint8)
-    assert confusion_matrix(target, torch.tensor([0, 4])).sum() == 1
+    assert count(target, torch.tensor([0, 4])).sum() == 1
 
 
 @pytest.fixture
@@ -198,9 +206,9 @@ def test_golden_metric_miou(golden_miou, variant, mask):
             volume[(volume == 5) | (volume == 9)] = 17
 
     counted = None if mask == 'none' else case.input(f'mask_{mask}')
-    confusion = confusion_matrix(truth, prediction, counted)
+    confusion = count(truth, prediction, counted)
     golden.compare(case, f'{variant}/{mask}/hist', confusion.int())
-    result = scores(confusion)
+    result = scores(confusion, CLASSES)
     want = case.expected(f'{variant}/{mask}/iou')[:17] * 100
     got = np.array([result[f'IoU_{c}'] for c in CLASSES[:17]])
     # the fixture stores NaN as -1
@@ -215,10 +223,9 @@ def test_golden_ring(golden_miou, name):
     truth = truth.masked_fill(case.input('ignore'), 255)
     ring = case.config['ring'] if name == 'ring' else (-1., 100.)
     kept = ring_mask(truth.shape[1:], POINT_CLOUD_RANGE, ring, 'corner')
-    confusion = confusion_matrix(truth, prediction,
-                                 case.input('mask_camera') & kept)
+    confusion = count(truth, prediction, case.input('mask_camera') & kept)
     golden.compare(case, f'{name}/hist', confusion.int())
-    assert scores(confusion)['mIoU'] == pytest.approx(
+    assert scores(confusion, CLASSES)['mIoU'] == pytest.approx(
         case.expected(f'{name}/miou')[0])
 
 
@@ -235,8 +242,8 @@ def test_ring_measures_centres_or_as_published_corners():
 def test_ring_and_mask_both_select():
     sample = random_sample(0, shape=(4, 4, 2))
     extent = (-2, -2, 0, 2, 2, 1)
-    got = evaluate([sample],
-                   OccMetric(ring=(0., 1.), point_cloud_range=extent))
+    got = evaluate([sample], OccMetric(ring=(0., 1.)),
+                   space=small_space(extent, 1.0))
     sample.gt_occ.mask_camera &= ring_mask((4, 4, 2), extent, (0., 1.))
     assert got == pytest.approx(evaluate([sample], OccMetric()), nan_ok=True)
 

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from tests.support.label_spaces import small_space
 
 from radocc_plugin.evaluation import (RayIoU, cast_rays, count_rays,
                                       lidar_directions, ray_scores,
                                       scene_lidar_origins)
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.occ3d import FREE
+from radocc_plugin.occ3d import CLASSES, FREE, POINT_CLOUD_RANGE
 from radocc_plugin.structures import OccData, OccDataSample
 
 SHARED = Path(
     os.environ.get('RADOCC_SHARED',
                    Path(__file__).resolve().parents[3] / 'shared'))
 GOLDEN = SHARED / 'data' / 'golden'
-SMALL = VoxelGrid((-4., -4., -1., 4., 4., 1.4), (20, 20, 6))
+SPACE = small_space((-4., -4., -1., 4., 4., 1.4))
+SMALL = SPACE.grid
 
 
 def scene(seed, density=0.05, grid=SMALL):
@@ -68,7 +70,7 @@ def test_rays_end_where_the_published_walk_ends(origin):
     directions = lidar_directions()[::31]
     if origin[2] > 3:
         directions = -directions.abs()
-    hits = cast_rays(labels[None], origin, directions, SMALL)
+    hits = cast_rays(labels[None], origin, directions, SMALL, free=FREE)
     start = ((origin - torch.tensor(SMALL.minimum)) / 0.4)
     ends = ((origin + directions - torch.tensor(SMALL.minimum)) / 0.4)
     ways = (ends - start).double()
@@ -92,8 +94,9 @@ def wall(distance, thickness=1):
 def test_published_distance_is_the_exit_and_ours_the_entry():
     volume, origin = wall(5)[None], torch.zeros(3)
     ahead = torch.tensor([[1., 0., 0.]])
-    leaves = cast_rays(volume, origin, ahead, SMALL)
-    enters = cast_rays(volume, origin, ahead, SMALL, published_quirks=False)
+    leaves = cast_rays(volume, origin, ahead, SMALL, free=FREE)
+    enters = cast_rays(
+        volume, origin, ahead, SMALL, published_quirks=False, free=FREE)
     assert leaves.distances.item() == pytest.approx(2.4, abs=1e-5)
     assert enters.distances.item() == pytest.approx(2.0, abs=1e-5)
     assert leaves.labels.item() == enters.labels.item() == 4
@@ -102,8 +105,8 @@ def test_published_distance_is_the_exit_and_ours_the_entry():
 def test_rays_that_miss_the_grid_count_only_as_published():
     volume = torch.full(SMALL.shape, 3, dtype=torch.uint8)
     outside = torch.tensor([0., 0., 3.])
-    published = count_rays(volume, volume, outside[None], SMALL)
-    exact = count_rays(volume, volume, outside[None], SMALL, False)
+    published = count_rays(volume, volume, outside[None], SMALL, free=FREE)
+    exact = count_rays(volume, volume, outside[None], SMALL, False, free=FREE)
     assert published[0, 3] == len(lidar_directions())
     # the grid is 4 m wide and ends 1.6 m below: gentler rays pass over it
     meets = lidar_directions()[:, 2] < -0.2
@@ -113,14 +116,14 @@ def test_rays_that_miss_the_grid_count_only_as_published():
 def test_counts_need_class_and_depth():
     origin = torch.zeros(1, 3)
     truth = wall(2)
-    same = count_rays(truth, truth, origin, SMALL)
+    same = count_rays(truth, truth, origin, SMALL, free=FREE)
     assert same[0, 4] > 0 and (same == same[0]).all()
     # 4 cells further: 1.6 m and more, depending on the angle
-    farther = count_rays(wall(6), truth, origin, SMALL)
+    farther = count_rays(wall(6), truth, origin, SMALL, free=FREE)
     assert farther[2, 4] == 0 and farther[3, 4] > 0
     other = truth.clone()
     other[truth == 4] = 5
-    wrong_class = count_rays(other, truth, origin, SMALL)
+    wrong_class = count_rays(other, truth, origin, SMALL, free=FREE)
     assert wrong_class[2:].sum() == 0
     assert wrong_class[1, 5] == same[0, 4]
 
@@ -128,15 +131,16 @@ def test_counts_need_class_and_depth():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_counts_on_a_gpu_are_those_on_the_cpu():
     origins = torch.tensor([[0.1, 0.2, 0.3], [9., 1., 0.5]])
-    want = count_rays(scene(1), scene(0), origins, SMALL)
-    got = count_rays(scene(1).cuda(), scene(0).cuda(), origins, SMALL)
+    want = count_rays(scene(1), scene(0), origins, SMALL, free=FREE)
+    got = count_rays(
+        scene(1).cuda(), scene(0).cuda(), origins, SMALL, free=FREE)
     assert torch.equal(got.cpu(), want)
 
 
 def test_scores_are_means_over_classes_that_occur():
     counts = torch.zeros(5, FREE, dtype=torch.long)
     counts[:, 4] = torch.tensor([10, 10, 0, 5, 10])
-    result = ray_scores(counts)
+    result = ray_scores(counts, CLASSES)
     assert result['RayIoU@1'] == 0
     assert result['RayIoU@2'] == pytest.approx(100 / 3)
     assert result['RayIoU@4'] == 100
@@ -153,18 +157,20 @@ def sample(seed, **meta):
 
 
 def evaluate(samples):
-    evaluator = Evaluator(RayIoU(SMALL.point_cloud_range))
+    evaluator = Evaluator(RayIoU())
+    evaluator.dataset_meta = SPACE.metainfo()
     for one in samples:
         evaluator.process([one])
     return evaluator.evaluate(len(samples))
 
 
 def test_metric_streams_one_small_array_a_sample():
-    metric = RayIoU(SMALL.point_cloud_range)
+    metric = RayIoU()
+    metric.dataset_meta = SPACE.metainfo()
     metric.process(None, [sample(0).to_dict(), sample(1).to_dict()])
     assert [r.shape for r in metric.results] == [(5, FREE)] * 2
     result = evaluate([sample(0), sample(1)])
-    want = ray_scores(sum(metric.results))
+    want = ray_scores(sum(metric.results), CLASSES)
     assert {k[4:]: v for k, v in result.items()} == pytest.approx(
         want, nan_ok=True)
 
@@ -187,23 +193,27 @@ def infos(xs):
 
 
 def test_origins_are_those_of_the_scene_in_the_frame_s_ego():
-    first, last = scene_lidar_origins(infos([0, 5]))
+    first, last = scene_lidar_origins(infos([0, 5]), POINT_CLOUD_RANGE)
     np.testing.assert_allclose(first, [[1, 0, 1.8], [6, 0, 1.8]], rtol=1e-6)
     np.testing.assert_allclose(last, [[-4, 0, 1.8], [1, 0, 1.8]], rtol=1e-6)
 
 
 def test_origins_are_at_most_eight_and_near():
     frames = infos(range(0, 100, 2))
-    for index, origins in enumerate(scene_lidar_origins(frames)):
+    for index, origins in enumerate(
+            scene_lidar_origins(frames, POINT_CLOUD_RANGE)):
         assert len(origins) == 8 and np.abs(origins[:, 0]).max() < 39
+    near = scene_lidar_origins(frames, (-20, -20, -1, 20, 20, 5.4))
+    assert np.abs(np.concatenate(near)[:, 0]).max() < 19
     # the middle frame sees 39 frames on; eight at even steps, ends included
-    middle = scene_lidar_origins(frames)[25]
+    middle = scene_lidar_origins(frames, POINT_CLOUD_RANGE)[25]
     np.testing.assert_allclose(middle[[0, -1], 0], [-37, 37])
 
 
 def test_scenes_do_not_mix():
     other = [dict(i, scene_name='t') for i in infos([3])]
-    assert len(scene_lidar_origins(infos([0]) + other)[0]) == 1
+    first, *_ = scene_lidar_origins(infos([0]) + other, POINT_CLOUD_RANGE)
+    assert len(first) == 1
 
 
 @pytest.fixture(scope='module')
@@ -237,7 +247,7 @@ def test_golden_hits(golden_rayiou):
     golden, case, grid, truth, prediction = golden_rayiou
     volumes = torch.stack((truth[0], prediction[0]))
     hits = [
-        cast_rays(volumes, origin, lidar_directions(), grid)
+        cast_rays(volumes, origin, lidar_directions(), grid, free=FREE)
         for origin in case.input('origins')[0]
     ]
     labels = torch.cat([h.labels for h in hits], 1)
@@ -253,7 +263,7 @@ def test_golden_hits(golden_rayiou):
 def golden_scores(golden_rayiou, predict):
     golden, case, grid, truth, prediction = golden_rayiou
     return case, golden, [
-        count_rays(predict(t, p), t, origins, grid)
+        count_rays(predict(t, p), t, origins, grid, free=FREE)
         for t, p, origins in zip(truth, prediction, case.input('origins'))
     ]
 
@@ -272,7 +282,7 @@ def test_golden_rayiou(golden_rayiou, name, predict):
     truth, predicted, *hits = sum(counts).double()
     iou = torch.stack(hits) / (truth + predicted - torch.stack(hits))
     golden.compare(case, f'{name}/iou', iou.nan_to_num(nan=-1))
-    result = ray_scores(sum(counts))
+    result = ray_scores(sum(counts), CLASSES)
     golden.compare(
         case, f'{name}/rayiou',
         np.array([result[k] for k in ('RayIoU', 'RayIoU@1', 'RayIoU@2',

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from radocc_plugin import occ3d
+from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses import (class_balanced_weights, focal_loss, geo_scal,
                                   lovasz_softmax, masked_cross_entropy,
                                   radial_weights, sem_scal)
@@ -81,19 +82,19 @@ def test_hidden_voxels_do_not_count(loss):
 def test_unlabelled_voxels_do_not_count(loss, with_mask):
     logits, labels, mask = volume()
     unlabelled = volume(1)[2]
-    turned = labels.masked_fill(unlabelled, occ3d.UNLABELLED)
+    turned = labels.masked_fill(unlabelled, UNLABELLED)
     seen = mask & ~unlabelled if with_mask else ~unlabelled
     torch.testing.assert_close(
         loss(logits, turned, mask if with_mask else None),
         loss(logits, labels, seen))
-    nothing = torch.full_like(labels, occ3d.UNLABELLED)
+    nothing = torch.full_like(labels, UNLABELLED)
     assert float(loss(logits, nothing).detach()) == 0
 
 
 def test_weights_of_unlabelled_voxels_do_not_count():
     logits, labels, mask = volume()
     weight = torch.rand(labels.shape)
-    turned = labels.masked_fill(~mask, occ3d.UNLABELLED)
+    turned = labels.masked_fill(~mask, UNLABELLED)
     torch.testing.assert_close(
         focal_loss(logits, turned, voxel_weight=weight),
         focal_loss(logits, labels, mask, voxel_weight=weight))

@@ -17,6 +17,7 @@ from radocc_plugin.evaluation import (DumpPredictions, OccMetric, RayIoU,
 from radocc_plugin.structures import OccData, OccDataSample
 
 ROOT = Path(__file__).resolve().parents[2]
+SPACE = occ3d.OCC3D_NUSCENES
 TOKENS = ('t0', 't1', 't2')
 
 
@@ -104,7 +105,7 @@ def test_dump_has_the_layout_of_the_labels(dump):
         assert file.files == ['semantics']
         assert file['semantics'].dtype == np.uint8
     assert torch.equal(
-        read_prediction(dump / files[1]),
+        read_prediction(dump / files[1], SPACE),
         torch.from_numpy(np.roll(labels(1), 1, 0)))
 
 
@@ -114,6 +115,7 @@ def test_dump_scores_as_the_predictions_do(tool, data_root, dump, tmp_path):
         'rayiou', '--workers', '2', '--out', str(tmp_path / 'scores.json')
     ])
     evaluator = Evaluator([OccMetric(), RayIoU()])
+    evaluator.dataset_meta = SPACE.metainfo()
     for sample in samples(data_root):
         evaluator.process([sample])
     want = evaluator.evaluate(len(TOKENS))
@@ -188,4 +190,4 @@ def test_bad_predictions_name_the_file(tmp_path, content, message):
     else:
         np.savez(path, **content)
     with pytest.raises(ValueError, match=f'labels.npz {message}'):
-        read_prediction(path)
+        read_prediction(path, SPACE)

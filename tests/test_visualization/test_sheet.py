@@ -54,6 +54,8 @@ def sample(image_paths):
         metainfo=dict(
             token='t0',
             scene_name='scene-1',
+            label_space=occ3d.OCC3D_NUSCENES,
+            cam_names=occ3d.CAMERAS,
             img_path=image_paths,
             ori_shape=(180, 320),
             cam2img=np.stack([cam2img] * 6),
@@ -146,7 +148,11 @@ def test_hook_draws_one_of_so_many_samples(sample, tmp_path, monkeypatch,
             out_dir=str(tmp_path),
             interval=interval))
     samples = [
-        OccDataSample(metainfo=dict(scene_name='s', token=f't{i}'))
+        OccDataSample(
+            metainfo=dict(
+                scene_name='s',
+                token=f't{i}',
+                label_space=occ3d.OCC3D_NUSCENES))
         for i in range(5)
     ]
     for _ in range(2):  # a second test begins anew

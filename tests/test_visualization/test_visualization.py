@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from radocc_plugin.occ3d import CAMERAS, FREE, PALETTE
+from radocc_plugin.occ3d import CAMERAS, FREE, OCC3D_NUSCENES, PALETTE
 from radocc_plugin.visualization import (colorize_depth, colorize_semantics,
                                          draw_cameras, draw_occupancy,
                                          frame_page, legend, rendering_page,
@@ -12,6 +12,8 @@ from radocc_plugin.visualization import (colorize_depth, colorize_semantics,
 
 CAR, BUS = 4, 3
 BACKGROUND = (244, 246, 249)
+SPACE = OCC3D_NUSCENES
+KNOWN = dict(space=SPACE, cameras=CAMERAS)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def is_hue(picture, label):
 
 @pytest.mark.parametrize('view', ['behind', 'bev'])
 def test_left_is_left_and_ahead_is_up(street, view):
-    picture = draw_occupancy(street, view, size=(400, 300))
+    picture = draw_occupancy(street, SPACE, view, size=(400, 300))
     assert picture.shape == (300, 400, 3) and picture.dtype == np.uint8
     rows, columns = np.nonzero(is_hue(picture, CAR))
     assert len(rows) > 30
@@ -47,14 +49,17 @@ def test_nearer_voxels_hide_those_behind_them(street):
     ahead, behind = street.copy(), street.copy()
     ahead[68:71, 60:140, 2:16] = 15
     behind[55:58, 60:140, 2:16] = 15
-    seen = is_hue(draw_occupancy(street, ego=False), BUS).sum()
-    assert is_hue(draw_occupancy(ahead, ego=False), BUS).sum() > 0.9 * seen
-    assert is_hue(draw_occupancy(behind, ego=False), BUS).sum() == 0 < seen
+    seen = is_hue(draw_occupancy(street, SPACE, ego=False), BUS).sum()
+    ahead, behind = (
+        is_hue(draw_occupancy(labels, SPACE, ego=False), BUS).sum()
+        for labels in (ahead, behind))
+    assert ahead > 0.9 * seen
+    assert behind == 0 < seen
 
 
 def test_bev_shows_the_topmost_class(street):
     street[150:165, 120:130, 9] = BUS
-    picture = draw_occupancy(street, 'bev', size=(200, 200), ego=False)
+    picture = draw_occupancy(street, SPACE, 'bev', size=(200, 200), ego=False)
     # row of x = 157 counted from the front, column of y = 125 from the left
     assert is_hue(picture, BUS)[199 - 157, 199 - 125]
     assert not is_hue(picture, CAR).any()
@@ -63,16 +68,16 @@ def test_bev_shows_the_topmost_class(street):
 def test_unobserved_voxels_are_dimmed_or_hidden(street):
     visible = np.zeros(street.shape, bool)
     options = dict(visible=visible, ego=False, size=(200, 150))
-    hidden = draw_occupancy(street, unobserved='hide', **options)
+    hidden = draw_occupancy(street, SPACE, unobserved='hide', **options)
     assert (hidden == BACKGROUND).all()
-    dim = draw_occupancy(street, unobserved='dim', **options)
+    dim = draw_occupancy(street, SPACE, unobserved='dim', **options)
     assert not is_hue(dim, CAR).any()
     assert (dim != BACKGROUND).any()
 
 
 def test_ego_vehicle_can_be_left_out(street):
-    with_ego = draw_occupancy(street)
-    without = draw_occupancy(street, ego=False)
+    with_ego = draw_occupancy(street, SPACE)
+    without = draw_occupancy(street, SPACE, ego=False)
     assert (with_ego != without).any()
 
 
@@ -80,7 +85,7 @@ def test_full_volume_is_drawn_within_seconds():
     labels = np.random.default_rng(0).integers(0, 18, (200, 200, 16),
                                                np.uint8)
     start = time.perf_counter()
-    draw_occupancy(labels, size=(900, 560))
+    draw_occupancy(labels, SPACE, size=(900, 560))
     assert time.perf_counter() - start < 10  # below 3 on a quiet core
 
 
@@ -93,7 +98,8 @@ def test_full_volume_is_drawn_within_seconds():
 ])
 def test_wrong_arguments_are_errors(street, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        draw_occupancy(**dict(dict(semantics=street), **kwargs))
+        draw_occupancy(
+            **dict(dict(semantics=street, space=SPACE), **kwargs))
 
 
 @pytest.fixture
@@ -104,7 +110,7 @@ def images():
 
 
 def test_mosaic_has_the_cameras_in_ring_order(images):
-    picture = draw_cameras(images, width=600)
+    picture = draw_cameras(images, CAMERAS, width=600)
     assert picture.shape[1] == 600
     height = picture.shape[0]
     for number in range(6):
@@ -115,7 +121,7 @@ def test_mosaic_has_the_cameras_in_ring_order(images):
 
 def test_wrong_images_are_errors(images):
     with pytest.raises(ValueError, match='uint8 RGB .* got float64'):
-        draw_cameras(images / 255)
+        draw_cameras(images / 255, CAMERAS)
     with pytest.raises(ValueError, match='takes 6 camera names, got 1'):
         draw_cameras(images, ['CAM_FRONT'])
 
@@ -139,37 +145,43 @@ def test_growing_returns_keeps_the_nearest():
 
 
 def test_classes_have_their_palette_colour():
-    picture = colorize_semantics(np.array([[CAR, FREE, 255]]))
+    picture = colorize_semantics(
+        np.array([[CAR, FREE, 255]]), SPACE)
     assert tuple(picture[0, 0]) == PALETTE[CAR]
     assert picture[0, 1].min() > 200 and picture[0, 2].max() < 50
-    assert (legend([CAR], width=200) == PALETTE[CAR]).all(-1).sum() >= 14**2
+    swatches = legend(SPACE, [CAR], width=200)
+    assert (swatches == PALETTE[CAR]).all(-1).sum() >= 14**2
 
 
 def test_frame_page_shows_every_volume(street, images):
-    one = frame_page(images, {'ground truth': street}, title='frame')
+    one = frame_page(
+        images, {'ground truth': street}, **KNOWN, title='frame')
     three = frame_page(
         images, {
             'ground truth': street,
             'baseline': street,
             'RadOcc': street
         },
+        **KNOWN,
         miou={'RadOcc': 31.4},
         visible=np.ones(street.shape, bool))
     assert is_hue(three, CAR).sum() > 2.5 * is_hue(one, CAR).sum()
     with pytest.raises(ValueError, match=r"miou names \['student'\]"):
-        frame_page(images, {'RadOcc': street}, miou={'student': 1.0})
+        frame_page(
+            images, {'RadOcc': street}, **KNOWN, miou={'student': 1.0})
     with pytest.raises(ValueError, match='volumes is empty'):
-        frame_page(images, {})
+        frame_page(images, {}, **KNOWN)
 
 
 def test_rendering_page_has_a_row_a_map(images):
     depth = np.full((6, 45, 80), 20.0)
     classes = np.full((6, 45, 80), CAR)
-    page = rendering_page(images, {'teacher': depth}, {'teacher': classes})
+    page = rendering_page(images, {'teacher': depth}, {'teacher': classes},
+                          **KNOWN)
     # the 6 tiles of 260 pixels are all in the car's colour
     assert (page == PALETTE[CAR]).all(-1).sum() >= len(CAMERAS) * 260 * 140
     with pytest.raises(ValueError, match=r'takes shape \(6, h, w\)'):
-        rendering_page(images, {'teacher': depth[:5]}, {})
+        rendering_page(images, {'teacher': depth[:5]}, {}, **KNOWN)
 
 
 def test_saved_picture_reads_back(tmp_path, images):

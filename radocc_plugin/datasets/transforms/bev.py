@@ -1,10 +1,10 @@
 """Augmentation of the ego frame (BDA): points and labels move together."""
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from radocc_plugin import occ3d
+from radocc_plugin.label_space import UNLABELLED, label_space_of
 from radocc_plugin.registry import TRANSFORMS
 
 
@@ -18,8 +18,8 @@ class AugmentBEV(BaseTransform):
 
     Flipped labels are exact. Turned or scaled ones are looked up at the
     centres of the new voxels (:func:`move_labels`): voxels that come from
-    outside of the volume get the label ``occ3d.UNLABELLED`` (255) and are in
-    no mask, so a loss over all voxels must ignore that label.
+    outside of the volume get the label ``UNLABELLED`` (255) and are in no
+    mask, so a loss over all voxels must ignore that label.
 
     Args:
         flip_x_prob: Probability of x -> -x (front and back).
@@ -31,7 +31,8 @@ class AugmentBEV(BaseTransform):
             rotation; its configs have none.
 
     Raises:
-        ValueError: If a range is malformed.
+        ValueError: If a range is malformed, or labels are to be mirrored
+            whose range is not symmetric.
     """
 
     def __init__(self,
@@ -63,9 +64,12 @@ class AugmentBEV(BaseTransform):
             results['points'][:, :3] = results['points'][:, :3] @ bda_mat[
                 :3, :3].T
         if 'gt_occ' in results:
+            extent = label_space_of(results, 'AugmentBEV').point_cloud_range
             if self.turn_labels and (angle, scale) != (0, 1):
-                results['gt_occ'] = move_labels(results['gt_occ'], bda_mat)
+                results['gt_occ'] = move_labels(results['gt_occ'], bda_mat,
+                                                extent)
             else:
+                check_symmetric(extent, self.flip_prob)
                 results['gt_occ'] = flip_labels(results['gt_occ'], *flips)
         return results
 
@@ -95,9 +99,21 @@ def flip_labels(volumes: Dict[str, np.ndarray], flip_x: bool,
     return {name: np.flip(volume, axes) for name, volume in volumes.items()}
 
 
-def move_labels(volumes: Dict[str, np.ndarray],
-                bda_mat: np.ndarray) -> Dict[str, np.ndarray]:
-    """Volumes over the Occ3D range, looked up after a BEV augmentation.
+def check_symmetric(point_cloud_range: Sequence[float],
+                    flip_prob: Sequence[float]) -> None:
+    """Raises a ValueError if a flip would move labels off their grid."""
+    for axis, probability in enumerate(flip_prob):
+        low, high = point_cloud_range[axis], point_cloud_range[axis + 3]
+        if probability and not np.isclose(low, -high):
+            name = 'flip_x_prob' if axis == 0 else 'flip_y_prob'
+            raise ValueError(
+                f'{name} of AugmentBEV takes 0 where the labels reach from '
+                f'{low:g} to {high:g} m on that axis, got {probability:g}')
+
+
+def move_labels(volumes: Dict[str, np.ndarray], bda_mat: np.ndarray,
+                point_cloud_range: Sequence[float]) -> Dict[str, np.ndarray]:
+    """Volumes looked up after a BEV augmentation.
 
     Each voxel of the result takes what the voxel holds that its centre came
     from: FB-OCC's nearest rotation, for any augmentation.
@@ -106,13 +122,14 @@ def move_labels(volumes: Dict[str, np.ndarray],
         volumes: ``semantics`` and bool masks, shape (X, Y, Z) each; any
             resolution.
         bda_mat: Key ego to augmented ego, of :func:`bda_matrix`, (4, 4).
+        point_cloud_range: Range of the volumes, metres.
 
     Returns:
         Volumes of the same shapes. Where the centre came from outside of the
-        range, labels are ``occ3d.UNLABELLED`` and masks False.
+        range, labels are ``UNLABELLED`` and masks False.
     """
     shape = next(iter(volumes.values())).shape
-    low, high = np.reshape(occ3d.POINT_CLOUD_RANGE, (2, 3))
+    low, high = np.reshape(point_cloud_range, (2, 3))
     size = (high - low) / shape
     centres = [
         low[axis] + (np.arange(shape[axis]) + 0.5) * size[axis]
@@ -131,7 +148,7 @@ def move_labels(volumes: Dict[str, np.ndarray],
     return {
         name: np.where(
             known, volume[x[..., None], y[..., None], z],
-            np.array(False if volume.dtype == bool else occ3d.UNLABELLED,
+            np.array(False if volume.dtype == bool else UNLABELLED,
                      volume.dtype))
         for name, volume in volumes.items()
     }

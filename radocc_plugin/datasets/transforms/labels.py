@@ -8,8 +8,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
-from radocc_plugin import occ3d
 from radocc_plugin.datasets.transforms.bev import check_before_bda
+from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.registry import TRANSFORMS
 from radocc_plugin.segments import read_label_map, segment_path
 
@@ -20,9 +20,10 @@ _FIELDS = ('semantics', 'mask_lidar', 'mask_camera')
 class LoadOcc3D(BaseTransform):
     """Reads ``labels.npz`` of Occ3D.
 
-    Adds ``gt_occ``: ``semantics`` (uint8, 17 free), ``mask_lidar`` and
-    ``mask_camera`` (bool), shape (X, Y, Z) = (200, 200, 16) each. Where
-    ``labelled`` is False all voxels are unlabelled (255) and in no mask.
+    Adds ``gt_occ``: ``semantics`` (uint8, free last), ``mask_lidar`` and
+    ``mask_camera`` (bool), shape (X, Y, Z) each, the part of the file that
+    ``label_space`` of the sample covers. Where ``labelled`` is False all
+    voxels are unlabelled (255) and in no mask.
 
     Raises:
         ValueError: If the file is missing or corrupt, lacks a field, or a
@@ -36,15 +37,16 @@ class LoadOcc3D(BaseTransform):
                 f'sample {results["token"]} has no occ_path; write the info '
                 'file with tools/create_data.py, or leave LoadOcc3D out for '
                 'the test split, which has no public labels')
-        results['gt_occ'] = read_labels(results['occ_path'])
+        space = label_space_of(results, type(self).__name__)
+        results['gt_occ'] = read_labels(results['occ_path'], space)
         if not results.get('labelled', True):
-            results['gt_occ']['semantics'].fill(occ3d.UNLABELLED)
+            results['gt_occ']['semantics'].fill(UNLABELLED)
             results['gt_occ']['mask_lidar'].fill(False)
             results['gt_occ']['mask_camera'].fill(False)
         return results
 
 
-def read_labels(path: str) -> dict:
+def read_labels(path: str, space: LabelSpace) -> dict:
     """Checked content of an Occ3D ``labels.npz``; see :class:`LoadOcc3D`."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -53,19 +55,20 @@ def read_labels(path: str) -> dict:
         raise ValueError(f'labels {path} take the fields {list(_FIELDS)}: '
                          f'{error}') from error
     for name, volume in labels.items():
-        if volume.shape != occ3d.GRID_SHAPE or volume.dtype.kind not in 'ubi':
+        if volume.shape != space.file_shape or volume.dtype.kind not in 'ubi':
             raise ValueError(
                 f'{name} of labels {path} takes integers of shape '
-                f'{occ3d.GRID_SHAPE}, got {volume.dtype} {volume.shape}')
+                f'{space.file_shape}, got {volume.dtype} {volume.shape}')
     semantics = labels['semantics']
-    if semantics.min() < 0 or semantics.max() >= occ3d.NUM_CLASSES:
-        unknown = semantics[(semantics < 0) | (semantics > occ3d.FREE)]
+    if semantics.min() < 0 or semantics.max() > space.free:
+        unknown = semantics[(semantics < 0) | (semantics > space.free)]
         raise ValueError(f'semantics of labels {path} take classes 0 to '
-                         f'{occ3d.FREE}, got {np.unique(unknown).tolist()}')
+                         f'{space.free}, got {np.unique(unknown).tolist()}')
+    part = space.file_slices()
     return dict(
-        semantics=semantics.astype(np.uint8),
-        mask_lidar=labels['mask_lidar'].astype(bool),
-        mask_camera=labels['mask_camera'].astype(bool))
+        semantics=semantics[part].astype(np.uint8),
+        mask_lidar=labels['mask_lidar'][part].astype(bool),
+        mask_camera=labels['mask_camera'][part].astype(bool))
 
 
 @TRANSFORMS.register_module()
