@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from radocc_plugin import occ3d
 from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses import (class_balanced_weights, focal_loss, geo_scal,
                                   lovasz_softmax, masked_cross_entropy,
