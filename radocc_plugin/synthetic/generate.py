@@ -21,7 +21,7 @@ from radocc_plugin.synthetic.sensors import CAMERA_NAMES
 SETTINGS_FILE = 'synthetic_settings.json'
 _FINISHED_FOLDER = '.finished_scenes'
 # Raise it when the same settings give another world.
-_WORLD_VERSION = 1
+_WORLD_VERSION = 2
 
 
 def generate(root: Union[str, Path],

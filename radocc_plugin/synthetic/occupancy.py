@@ -16,11 +16,17 @@ from radocc_plugin.occ3d import (
     VOXEL_SIZE,
 )
 from radocc_plugin.synthetic.materials import Surfaces
-from radocc_plugin.synthetic.sensors import Camera, camera_rays, pixel_centres
+from radocc_plugin.synthetic.ray_casting import (
+    ObjectArrays,
+    StaticGrid,
+    cast_rays,
+)
+from radocc_plugin.synthetic.sensors import Camera
 from radocc_plugin.synthetic.traffic import Traffic
 from radocc_plugin.synthetic.world import Street
 
 _LOWER = np.array(POINT_CLOUD_RANGE[:3])
+_UPPER = np.array(POINT_CLOUD_RANGE[3:])
 _TO_OCC3D = np.array(LIDARSEG_TO_OCC3D, np.uint8)
 # A cell takes the class with the largest volume times this weight, so that
 # small things survive and the ground gives way to what stands on it.
@@ -31,8 +37,8 @@ _WEIGHT = np.array([
     1.0 if name in _FLAT else 16.0 if name in _SMALL else 4.0
     for name in CLASSES[:FREE]
 ])
-# Camera rays of the mask: a grid of this many pixels in each image.
-_MASK_PIXELS = (160, 90)
+# How far a camera ray is followed into the surface that it meets, metres.
+_INTO_SURFACE = 0.01
 
 
 @njit(cache=True)
@@ -153,9 +159,9 @@ def occupancy_labels(street: Street, traffic: Traffic, surfaces: Surfaces,
 
 
 @njit(cache=True)
-def _mark(labels, free, start, ends, stop_at_occupied, observed):
+def _mark(start, ends, observed):
     """Marks the cells that straight lines pass; positions in cell units."""
-    nx, ny, nz = labels.shape
+    nx, ny, nz = observed.shape
     for r in range(len(ends)):
         dx = ends[r, 0] - start[0]
         dy = ends[r, 1] - start[1]
@@ -174,8 +180,6 @@ def _mark(labels, free, start, ends, stop_at_occupied, observed):
         tz = (k + (dz > 0) - start[2]) * iz if dz != 0 else 1e12
         while 0 <= i < nx and 0 <= j < ny and 0 <= k < nz:
             observed[i, j, k] = 1
-            if stop_at_occupied and labels[i, j, k] != free:
-                break
             if i == last_i and j == last_j and k == last_k:
                 break
             if min(tx, ty, tz) > 1:
@@ -195,59 +199,75 @@ def _cells(points: np.ndarray) -> np.ndarray:
     return (points - _LOWER) / VOXEL_SIZE
 
 
-def lidar_mask(labels: np.ndarray, key_origin: np.ndarray,
-               key_points: np.ndarray,
-               sweeps: List[Tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Cells that LiDAR beams passed or hit.
+def beam_mask(origin: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Cells that the LiDAR beams of a sweep passed or hit.
 
     Args:
-        labels: Occ3D labels, shape (X, Y, Z).
-        key_origin: LiDAR centre in the key ego frame, shape (3,).
-        key_points: Returns of the key sweep in the key ego frame, (P, 3).
-        sweeps: Origin and returns of earlier sweeps, in the key ego frame.
-            Their beams end at the first cell that is occupied *now*.
+        origin: LiDAR centre in the key ego frame, shape (3,).
+        points: Returns in the key ego frame, shape (P, 3).
 
     Returns:
         0 or 1, shape (X, Y, Z) uint8.
     """
-    observed = np.zeros(labels.shape, np.uint8)
-    _mark(labels, FREE, _cells(key_origin), _cells(key_points), False,
-          observed)
-    for origin, points in sweeps:
-        _mark(labels, FREE, _cells(origin), _cells(points), True, observed)
+    observed = np.zeros(GRID_SHAPE, np.uint8)
+    _mark(_cells(origin), _cells(points), observed)
     return observed
 
 
-def camera_mask(labels: np.ndarray, cameras: List[Camera],
-                image_size: Tuple[int, int]) -> np.ndarray:
-    """Cells that camera rays pass, up to the first occupied one.
+def camera_mask(labels: np.ndarray, beams: np.ndarray, cameras: List[Camera],
+                image_size: Tuple[int, int], grid: StaticGrid,
+                objects: ObjectArrays, ego2world: np.ndarray) -> np.ndarray:
+    """Cells that LiDAR and cameras observe, by the rule of Occ3D.
 
-    Like in Occ3D, rays go towards every occupied cell (here to its upper
-    face, which a ray grazing the ground reaches before the cells below); a
-    grid of pixels is added for the free space in front of the sky.
+    Occ3D (arXiv 2304.14365, section on visibility) joins each camera with
+    the centre of each occupied voxel. What such a ray passes up to the first
+    surface is observed by the camera, and what is observed by LiDAR too is in
+    the mask: an occupied voxel since it holds a LiDAR point by construction,
+    a free one only if a beam crossed it. There are no rays into the sky.
+
+    Our reading, where the paper is silent: rays end at surfaces of the scene,
+    which are finer than a voxel (on a real label half of the mask's occupied
+    voxels lie behind other occupied voxels), and only the keyframe's own
+    sweep clears free voxels (all sweeps of a drive would clear far more than
+    real masks show).
 
     Args:
         labels: Occ3D labels, shape (X, Y, Z).
+        beams: ``beam_mask`` of the keyframe's sweep.
         cameras: Cameras with ``cam2ego`` to the *key* ego frame.
         image_size: Width and height in pixels.
+        grid, objects: The scene's surfaces at the time of the keyframe.
+        ego2world: Key ego pose, shape (4, 4).
 
     Returns:
         0 or 1, shape (X, Y, Z) uint8.
     """
-    width, height = image_size
     observed = np.zeros(labels.shape, np.uint8)
-    tops = np.argwhere(labels != FREE) + np.array([0.5, 0.5, 0.99])
-    metres = tops * VOXEL_SIZE + _LOWER
-    pixels = pixel_centres(*_MASK_PIXELS) * (np.array(image_size) /
-                                             np.array(_MASK_PIXELS))
+    occupied = labels != FREE
+    targets = (np.argwhere(occupied) + 0.5) * VOXEL_SIZE + _LOWER
+    reach = np.linalg.norm(_UPPER - _LOWER)
+    near = np.linalg.norm(objects.centre - ego2world[:3, 3],
+                          axis=1) < reach + objects.radius
+    active = np.flatnonzero(near)
     for camera in cameras:
-        rotation, origin = camera.cam2ego[:3, :3], camera.cam2ego[:3, 3]
-        local = (metres - origin) @ rotation
-        u, v, depth = (local @ camera.cam2img.T).T
-        with np.errstate(divide='ignore', invalid='ignore'):
-            visible = (depth > 0) & (u >= 0) & (u < width * depth) & (
-                v >= 0) & (v < height * depth)
-        far = origin + 150 * camera_rays(camera.cam2img, pixels) @ rotation.T
-        for ends in (tops[visible], _cells(far)):
-            _mark(labels, FREE, _cells(origin), ends, True, observed)
-    return observed
+        origin = camera.cam2ego[:3, 3]
+        rays = _in_view(targets, camera, image_size) - origin
+        length = np.linalg.norm(rays, axis=1)
+        rays /= length[:, None]
+        hits = cast_rays(grid, objects, active,
+                         ego2world[:3, :3] @ origin + ego2world[:3, 3],
+                         rays @ ego2world[:3, :3].T, reach)
+        length = np.minimum(length, hits.distance + _INTO_SURFACE)
+        _mark(_cells(origin), _cells(origin + rays * length[:, None]),
+              observed)
+    return observed * (occupied | (beams == 1))
+
+
+def _in_view(points: np.ndarray, camera: Camera,
+             image_size: Tuple[int, int]) -> np.ndarray:
+    """Those of the points (P, 3) that lie in a camera's image."""
+    width, height = image_size
+    local = (points - camera.cam2ego[:3, 3]) @ camera.cam2ego[:3, :3]
+    u, v, depth = (local @ camera.cam2img.T).T
+    return points[(depth > 0) & (u >= 0) & (u < width * depth) & (v >= 0) &
+                  (v < height * depth)]

@@ -19,8 +19,8 @@ from radocc_plugin.synthetic.nuscenes_tables import (
     visibility_token,
 )
 from radocc_plugin.synthetic.occupancy import (
+    beam_mask,
     camera_mask,
-    lidar_mask,
     occupancy_labels,
 )
 from radocc_plugin.synthetic.sensors import (
@@ -216,15 +216,9 @@ class SceneWriter:
                 token=token,
                 timestamp=self._timestamp(time),
                 scene_token=self._token('scene')))
-        world2ego = np.linalg.inv(self.ego2world(time))
-        earlier = []
         for n in range(self.settings.sweeps if frame else 0):
             gap = 1 - (n + 1) / (self.settings.sweeps + 1)
-            at = time - KEYFRAME_INTERVAL * gap
-            sweep = self._scan(at, token, False)
-            lidar2key = world2ego @ self.ego2world(at) @ self.rig.lidar2ego
-            static = sweep.points[sweep.instance < 0, :3].astype(np.float64)
-            earlier.append((lidar2key[:3, 3], transform(lidar2key, static)))
+            self._scan(time - KEYFRAME_INTERVAL * gap, token, False)
         key = self._scan(time, token, True)
         lidar_token = self.rows['sample_data'][-1]['token']
         filename = f'lidarseg/{VERSION}/{lidar_token}_lidarseg.bin'
@@ -234,16 +228,17 @@ class SceneWriter:
                 token=lidar_token,
                 sample_data_token=lidar_token,
                 filename=filename))
-        cameras, visible = self._write_images(time, token, world2ego)
-        self._write_labels(time, token, key, earlier, cameras)
+        cameras, visible = self._write_images(time, token)
+        self._write_labels(time, token, key, cameras)
         self._annotate(time, token, key, visible)
 
-    def _write_images(self, time, token, world2ego):
+    def _write_images(self, time, token):
         """Six pictures; cameras in the key ego frame, visibility of objects.
 
         Visibility is the share of an object's pixels that nothing hides,
         shape (O, 2): pixels that see it, pixels that would if it were alone.
         """
+        world2ego = np.linalg.inv(self.ego2world(time))
         cameras: List[Camera] = []
         visible = np.zeros((len(self.traffic.users), 2), np.int64)
         for name, camera in self.rig.cameras.items():
@@ -258,16 +253,23 @@ class SceneWriter:
             cameras.append(Camera(camera.cam2img, world2ego @ cam2world))
         return cameras, visible
 
-    def _write_labels(self, time, token, key, earlier, cameras) -> None:
+    def _write_labels(self, time, token, key, cameras) -> None:
+        ego2world = self.ego2world(time)
         labels = occupancy_labels(self.street, self.traffic, self.surfaces,
-                                  self.ego2world(time), time)
+                                  ego2world, time)
         lidar2ego = self.rig.lidar2ego
         points = transform(lidar2ego, key.points[:, :3].astype(np.float64))
+        beams = beam_mask(lidar2ego[:3, 3], points)
+        seen = camera_mask(labels, beams, cameras, self.rig.image_size,
+                           self.street.grid, self.traffic.objects(time),
+                           ego2world)
+        # As in Occ3D, the camera mask lies inside the LiDAR mask: there
+        # occupied voxels hold a LiDAR point of some sweep of the drive.
         np.savez_compressed(
             self._path(f'gts/{self.settings.name}/{token}/labels.npz'),
             semantics=labels,
-            mask_lidar=lidar_mask(labels, lidar2ego[:3, 3], points, earlier),
-            mask_camera=camera_mask(labels, cameras, self.rig.image_size))
+            mask_lidar=beams | seen,
+            mask_camera=seen)
 
     def _annotate(self, time, token, key, visible) -> None:
         """Boxes of the objects that a sensor of the keyframe saw."""

@@ -21,6 +21,7 @@ from radocc_plugin.occ3d import (
 from radocc_plugin.synthetic import generate
 from radocc_plugin.synthetic.generate import SETTINGS_FILE
 from radocc_plugin.synthetic.nuscenes_tables import VERSION, quaternion
+from radocc_plugin.synthetic.occupancy import camera_mask
 from radocc_plugin.synthetic.ray_casting import (
     BRICK,
     ObjectArrays,
@@ -29,7 +30,7 @@ from radocc_plugin.synthetic.ray_casting import (
     cast_rays,
 )
 from radocc_plugin.synthetic.scene import SceneSettings, SceneWriter
-from radocc_plugin.synthetic.sensors import Camera, take_picture
+from radocc_plugin.synthetic.sensors import Camera, pose_matrix, take_picture
 
 SETTINGS = dict(
     scenes_train=1,
@@ -178,6 +179,7 @@ def test_labels_hold_all_classes_and_masks_see_them(nusc):
             occupied = (labels['semantics'] != FREE) & (mask == 1)
             assert occupied.sum() > 500
             assert 0.02 < mask.mean() < 0.7
+        assert (labels['mask_camera'] <= labels['mask_lidar']).all()
     assert (seen > 0).all()
 
 
@@ -362,3 +364,96 @@ def test_rays_hit_what_small_steps_find():
     assert agree.mean() > 0.98  # steps may jump over a corner
     facing = (hits.normal * directions).sum(1)
     assert (facing[np.isfinite(hits.distance)] < 0).all()
+
+
+def small_scene(rng):
+    """Voxels of 0.2 m and one object, with the labels of the Occ3D grid."""
+    voxels = np.zeros((60, 60, 16), np.uint8)
+    voxels[..., 1] = 1  # ground, its top at -0.6 m
+    voxels[rng.random(voxels.shape) < 0.01] = 2
+    lower, size = np.array([-6.0, -6.0, -1.0]), 0.2
+    grid = StaticGrid(voxels, brick_clearance(voxels), lower, size)
+    objects = ObjectArrays(
+        np.ones(4 * 6 * 8, np.uint8), np.array([0]), np.array([[4, 6, 8]]),
+        0.1, np.array([[3.0, 0.5, 0.2]]), np.array([[0.8, 0.6]]),
+        np.array([0.6]))
+
+    def solid(points):
+        cells = np.floor((points - lower) / size).astype(int)
+        inside = ((cells >= 0) & (cells < voxels.shape)).all(-1)
+        found = np.zeros(points.shape[:-1], bool)
+        found[inside] = voxels[tuple(cells[inside].T)] > 0
+        x, y, z = np.moveaxis(points - objects.centre[0], -1, 0)
+        return found | ((np.abs(0.8 * x + 0.6 * y) < 0.2) &
+                        (np.abs(0.8 * y - 0.6 * x) < 0.3) & (np.abs(z) < 0.4))
+
+    # A cell is occupied where one of 4 x 4 x 4 points in it is.
+    steps = (np.arange(4) + 0.5) * VOXEL_SIZE / 4
+    offsets = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
+    labels = np.full(GRID_SHAPE, FREE, np.uint8)
+    window = np.argwhere(np.ones((36, 36, 10), bool)) + [82, 82, 0]
+    corners = window * VOXEL_SIZE + POINT_CLOUD_RANGE[:3]
+    filled = solid(corners[:, None] + offsets).any(1)
+    labels[tuple(window[filled].T)] = 15
+    return grid, objects, solid, labels
+
+
+def test_camera_mask_is_what_rays_to_occupied_cells_pass():
+    """The mask by small steps along every ray, as its docstring says."""
+    rng = np.random.default_rng(2)
+    grid, objects, solid, labels = small_scene(rng)
+    beams = (rng.random(GRID_SHAPE) < 0.5).astype(np.uint8)
+    lower = np.array(POINT_CLOUD_RANGE[:3])
+    # One camera looks along x, the other along y; z of the image is forward.
+    cam2img = np.array([[80.0, 0, 80], [0, 80.0, 45], [0, 0, 1]])
+    cameras = []
+    for forward, position in [((1, 0, 0), (0.313, 0.127, 0.553)),
+                              ((0, 1, 0), (0.121, 0.417, 0.342))]:
+        cam2ego = np.eye(4)
+        down = np.array([0, 0, -1])
+        cam2ego[:3, :3] = np.stack(
+            [np.cross(down, forward), down, forward], axis=1)
+        cam2ego[:3, 3] = position
+        cameras.append(Camera(cam2img, cam2ego))
+    ego2world = np.eye(4)
+    got = camera_mask(labels, beams, cameras, (160, 90), grid, objects,
+                      ego2world)
+
+    expected = np.zeros(GRID_SHAPE, bool)
+    steps = np.arange(0, 12, 0.004)
+    for camera in cameras:
+        for cell in np.argwhere(labels != FREE):
+            offset = (cell + 0.5) * VOXEL_SIZE + lower - camera.cam2ego[:3, 3]
+            u, v, depth = cam2img @ (camera.cam2ego[:3, :3].T @ offset)
+            if depth <= 0 or not (0 <= u / depth < 160 and
+                                  0 <= v / depth < 90):
+                continue
+            length = np.linalg.norm(offset)
+            along = np.append(steps[steps < length], length)
+            points = camera.cam2ego[:3, 3] + np.outer(along / length, offset)
+            blocked = solid(points)
+            if blocked.any():  # and the first step in the surface itself
+                points = points[:blocked.argmax() + 1]
+            passed = np.floor((points - lower) / VOXEL_SIZE).astype(int)
+            expected[tuple(passed.T)] = True
+    expected &= (labels != FREE) | (beams == 1)
+    assert ((expected == 1) & (labels == FREE)).sum() > 500
+    assert ((expected == 1) & (labels != FREE)).sum() > 100
+    hidden = (labels != FREE) & ~expected
+    assert hidden.sum() > 100
+    # Steps of 4 mm miss the corners that a ray only just cuts.
+    assert not (expected & (got == 0)).any()
+    assert expected[got == 1].mean() > 0.99
+
+    # A turned ego frame in a turned world is the same scene.
+    turned = pose_matrix(0, 0, 0, np.pi / 2)
+    world2ego = np.linalg.inv(turned)
+    moved = [Camera(c.cam2img, world2ego @ c.cam2ego) for c in cameras]
+
+    def quarter(volume):
+        return np.rot90(volume, -1, axes=(0, 1))
+
+    again = camera_mask(
+        quarter(labels), quarter(beams), moved, (160, 90), grid, objects,
+        turned)
+    np.testing.assert_array_equal(again, quarter(got))
