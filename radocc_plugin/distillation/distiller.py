@@ -19,10 +19,11 @@ from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
 from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
-                                  distill_losses)
+                                  distill_losses, needs_of)
 from radocc_plugin.losses.common import (check_choice, connected_zero,
                                          seeded_generator)
 from radocc_plugin.registry import MODELS
+from radocc_plugin.rendering import VoxelLight
 
 
 @MODELS.register_module()
@@ -166,13 +167,15 @@ class RadOccDistiller(BaseModel):
             if factors is None or name in factors
         }
         compared = {compared_part(loss) for loss in losses.values()}
-        if compared & {'render', 'occ_logits'}:
+        needs_light = any('light' in needs_of(x) for x in losses.values())
+        traces = needs_light or 'render' in compared
+        if traces or 'occ_logits' in compared:
             checks.check_volumes(student.occ_logits, teacher.occ_logits)
         checks.check_label_space(student.occ_logits, self.renderer, losses,
                                  data_samples)
         device = student.occ_logits.device
-        draws_segments = ('render' in compared and getattr(
-            self.renderer, 'ray_sampler', None) == 'segments')
+        draws_segments = traces and getattr(self.renderer, 'ray_sampler',
+                                            None) == 'segments'
         batch = DistillBatch.from_data_samples(
             data_samples,
             losses.values(),
@@ -181,13 +184,18 @@ class RadOccDistiller(BaseModel):
             needs=('segments', ) if draws_segments else ())
         if draws_segments:
             batch.require('segments', "renderer.ray_sampler='segments'")
-        if 'render' in compared:
+        if traces:
+            cameras = Cameras.from_data_samples(data_samples, device)
             geometry = self.renderer.trace(
-                Cameras.from_data_samples(data_samples, device),
+                cameras,
                 student.occ_logits.shape[1:4],
                 self._generator('rays'),
                 points=points,
                 segments=batch.segments)
+        if needs_light:
+            batch = replace(
+                batch, light=self._light(teacher, geometry, cameras))
+        if 'render' in compared:
             renders = self.renderer.render_pair(
                 self.rendered_volumes(teacher, 'teacher'),
                 self.rendered_volumes(student, 'student'), geometry)
@@ -195,6 +203,17 @@ class RadOccDistiller(BaseModel):
                 replace(model, render=render)
                 for model, render in zip((teacher, student), renders))
         return distill_losses(losses, student, teacher, batch, factors)
+
+    def _light(self, teacher: ModelOutputs, geometry,
+               cameras: Cameras) -> VoxelLight:
+        """The teacher's light, in rays of the full render: where only
+        ``max_rays`` of its pixels were drawn, each stands for several."""
+        logits, density_logits = self.rendered_volumes(teacher, 'teacher')
+        light = self.renderer.light(logits, geometry, density_logits)
+        height, width = self.renderer.render_size
+        pixels = cameras.cam2img.shape[:2].numel() * height * width
+        share = pixels / max(len(geometry.rays), 1)
+        return VoxelLight(*(share * x for x in light))
 
     def rendered_volumes(self, outputs: ModelOutputs,
                          model: str) -> Tuple[Tensor, Optional[Tensor]]:

@@ -5,7 +5,8 @@ from radocc_plugin.losses.author_forms import (LogitsKDOverX,
                                                kd_kl_div,
                                                packed_double_softmax_kl)
 from radocc_plugin.losses.base import (DistillBatch, DistillLoss, ModelOutputs,
-                                       compared_part, distill_losses)
+                                       compared_part, distill_losses,
+                                       needs_of)
 from radocc_plugin.losses.common import class_kl
 from radocc_plugin.losses.instance_affinity import (AffinityAlignment,
                                                     affinity_alignment,
@@ -35,6 +36,10 @@ from radocc_plugin.losses.volume_alignments import (ChannelWiseDistillation,
                                                     channel_wise_kl,
                                                     feature_distance,
                                                     logits_kd)
+from radocc_plugin.losses.voxel_consistency import (RenderedVoxelConsistency,
+                                                    regions_of, voxel_kl,
+                                                    weighted_mean,
+                                                    with_class_weights)
 
 __all__ = [
     'AffinityAlignment', 'ChannelWiseDistillation', 'DistillBatch',
@@ -42,13 +47,14 @@ __all__ = [
     'ModelOutputs', 'OccCrossEntropy', 'OccFocal', 'OccGeoScal', 'OccLovasz',
     'OccSemScal', 'RenderedCrossEntropy', 'RenderedDepthConsistency',
     'RenderedDepthDoubleSoftmax', 'RenderedDepthMapAlignment',
-    'RenderedSemanticConsistency', 'RenderedSemanticElementwiseKL', 'affinity',
-    'affinity_alignment', 'channel_wise_kl', 'class_balanced_weights',
+    'RenderedSemanticConsistency', 'RenderedSemanticElementwiseKL',
+    'RenderedVoxelConsistency', 'affinity', 'affinity_alignment', 'channel_wise_kl', 'class_balanced_weights',
     'class_kl', 'compared_part', 'depth_map_distance', 'distill_losses',
     'elementwise_semantic_kl', 'feature_distance', 'focal_loss', 'geo_scal',
     'group_rays', 'inter_channel_affinity', 'inter_instance_affinity',
     'kd_kl_div', 'logits_kd', 'lovasz_softmax', 'masked_cross_entropy',
-    'packed_double_softmax_kl', 'pixel_affinity_distance', 'radial_weights',
-    'rendered_cross_entropy', 'scale_invariant_log',
-    'segment_affinity_distance', 'segment_means', 'sem_scal', 'zero_nonfinite'
+    'needs_of',    'packed_double_softmax_kl', 'pixel_affinity_distance', 'radial_weights',
+    'regions_of', 'rendered_cross_entropy', 'scale_invariant_log',
+    'segment_affinity_distance', 'segment_means', 'sem_scal', 'voxel_kl',
+    'weighted_mean', 'with_class_weights', 'zero_nonfinite'
 ]

@@ -10,9 +10,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from radocc_plugin.losses.common import check_choice, seeded_generator
-from radocc_plugin.rendering import Render
+from radocc_plugin.rendering import Render, VoxelLight
 
-COMPARED = ('render', 'occ_logits', 'features')
+COMPARED = ('render', 'occ_logits', 'features', 'outputs')
 # Where a data sample keeps a field of the batch.
 SAMPLE_FIELD = dict(
     segments=('segments', ),
@@ -25,6 +25,7 @@ REMEDY = dict(
     gt_occ='the training pipeline must load data_sample.gt_occ.semantics',
     mask_camera='the training pipeline must load '
     'data_sample.gt_occ.mask_camera',
+    light="only RadOccDistiller's renderer finds it",
     generator='pass a CPU torch.Generator of its own, never the global one')
 
 
@@ -65,11 +66,11 @@ class ModelOutputs:
         """
         part = compared_part(loss)
         if part != 'features':
-            value = getattr(self, part)
-            if value is None:
-                raise ValueError(f'{type(loss).__name__} compares {part}, '
+            name = 'occ_logits' if part == 'outputs' else part
+            if getattr(self, name) is None:
+                raise ValueError(f'{type(loss).__name__} compares {name}, '
                                  'which the models did not provide')
-            return value
+            return self if part == 'outputs' else getattr(self, name)
         if loss.feature not in self.features:
             raise ValueError(
                 f'{type(loss).__name__}.feature takes the name of a tapped '
@@ -89,11 +90,13 @@ class DistillBatch:
         mask_camera: Voxels that some camera sees, bool, (B, X, Y, Z).
         generator: CPU generator of the losses' random draws, so that the
             student's random numbers are those of plain training.
+        light: Light of the teacher's rays in each voxel.
     """
     segments: Optional[Tensor] = None
     gt_occ: Optional[Tensor] = None
     mask_camera: Optional[Tensor] = None
     generator: Optional[torch.Generator] = None
+    light: Optional[VoxelLight] = None
 
     @classmethod
     def from_data_samples(
@@ -136,8 +139,9 @@ class DistillLoss(BaseModule):
         loss(student.compared_by(loss), teacher.compared_by(loss), batch=batch)
 
     Attributes:
-        compares: ``'render'``, ``'occ_logits'`` or ``'features'``: what
-            ``forward`` gets of each model.
+        compares: ``'render'``, ``'occ_logits'``, ``'features'`` or
+            ``'outputs'`` (all ``ModelOutputs``): what ``forward`` gets of
+            each model.
         feature: Name of the compared feature; only for ``'features'``.
         needs: Fields of ``DistillBatch`` that must be there.
 
@@ -175,7 +179,7 @@ class DistillLoss(BaseModule):
             ValueError: If ``compares`` is neither.
         """
         check_choice(f'{type(self).__name__}.compares', compares,
-                     COMPARED[1:])
+                     COMPARED[1:3])
         self.compares = compares
         self.feature = feature if compares == 'features' else None
 

@@ -3,7 +3,7 @@
 R rays, V voxels, C classes.
 """
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from torch import Tensor
 
@@ -11,6 +11,18 @@ from radocc_plugin.rendering.geometry import RenderGeometry
 
 if TYPE_CHECKING:
     from radocc_plugin.rendering.renderer import VolumeRenderer
+
+
+class VoxelLight(NamedTuple):
+    """What the teacher's rays leave in each voxel, (B, X, Y, Z) each; see
+    ``rendering.voxel_light``.
+
+    Args:
+        entered: Light that enters a voxel, in rays of the full render.
+        ended: Light that ends in it.
+    """
+    entered: Tensor
+    ended: Tensor
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering.backends import BACKENDS
 from radocc_plugin.rendering.density import (DENSITIES, class_index,
                                              density_from_head,
-                                             density_from_labels)
+                                             density_from_labels,
+                                             density_from_logits)
 from radocc_plugin.rendering.functional import termination
 from radocc_plugin.rendering.geometry import RenderGeometry
 from radocc_plugin.rendering.ops import (ray_kl, render, render_logits,
-                                         render_logits_pair)
-from radocc_plugin.rendering.rendered import Render
+                                         render_logits_pair, voxel_light)
+from radocc_plugin.rendering.rendered import Render, VoxelLight
 from radocc_plugin.rendering.sampled import (Sampling, render_samples,
                                              sampled_ray_kl, sampled_weights)
 
@@ -249,6 +250,39 @@ class VolumeRenderer(BaseModule):
             Render(*rest, density, geometry, self)
             for density, *rest in renders)
         return target, replace(own, teacher=target, divergence=divergence)
+
+    @torch.no_grad()
+    def light(self,
+              occ_logits: Tensor,
+              geometry: RenderGeometry,
+              density_logits: Optional[Tensor] = None) -> VoxelLight:
+        """The light of a volume's rays in each of its voxels, no gradient.
+
+        Args:
+            occ_logits: (B, X, Y, Z, C).
+            geometry: What ``trace`` returned.
+            density_logits: As in ``forward``.
+
+        Raises:
+            ValueError: As in ``forward``, or in sampled mode.
+        """
+        if self.sampling is not None:
+            raise ValueError('VolumeRenderer.light renders exactly: set '
+                             'VolumeRenderer.sampling=None')
+        self._check(occ_logits, geometry, density_logits)
+        with torch.autocast(occ_logits.device.type, enabled=False):
+            if density_logits is not None:
+                density = density_from_head(density_logits.flatten())
+            else:
+                density = density_from_logits(
+                    _at_least_float32(occ_logits.flatten(0, 3)),
+                    geometry.cubic_voxel_size, self.free_index, self.density)
+            light = voxel_light(
+                density,
+                geometry,
+                backend=self.backend,
+                min_transmittance=self.min_transmittance)
+        return VoxelLight(*(x.view(occ_logits.shape[:4]) for x in light))
 
     def render_labels(self, labels: Tensor, geometry: RenderGeometry,
                       num_classes: int) -> Render:

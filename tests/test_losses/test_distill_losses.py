@@ -7,6 +7,7 @@ import torch
 from radocc_plugin.losses import (DistillBatch, DistillLoss, ModelOutputs,
                                   distill_losses)
 from radocc_plugin.registry import MODELS
+from radocc_plugin.rendering import VoxelLight
 
 SHAPE, CLASSES, FREE = (2, 4, 3, 2), 5, 4
 CONFIGS = dict(
@@ -36,7 +37,14 @@ CONFIGS = dict(
     depth_map_silog=dict(type='RenderedDepthMapAlignment', distance='silog'),
     depth_map_accumulated=dict(
         type='RenderedDepthMapAlignment', given_hit=False),
-    rendered_ce=dict(type='RenderedCrossEntropy'))
+    rendered_ce=dict(type='RenderedCrossEntropy'),
+    voxel=dict(type='RenderedVoxelConsistency', min_light=0.2),
+    voxel_visible=dict(
+        type='RenderedVoxelConsistency', min_light=0.2, cap=None,
+        observed='mask_camera'),
+    voxel_regions=dict(
+        type='RenderedVoxelConsistency', light='ended', objects=(0, 1),
+        occupied_only=True, min_light=0.2))
 MASKED = [
     'kd', 'feature', 'feature_l1', 'cwd', 'cwd_feature', 'affinity',
     'affinity_logits'
@@ -89,6 +97,7 @@ def make_batch(**changes):
         segments=torch.randint(0, 4, (2, 2, 4, 8), generator=generator),
         gt_occ=torch.randint(0, CLASSES, SHAPE, generator=generator),
         mask_camera=torch.rand(SHAPE, generator=generator) < 0.6,
+        light=VoxelLight(*torch.rand(2, *SHAPE, generator=generator)),
         generator=generator)
     return replace(batch, **changes)
 
@@ -150,7 +159,7 @@ def test_gradient_passes_gradcheck(outputs, from_leaves, name):
         fast_mode=True)
 
 
-@pytest.mark.parametrize('name', MASKED)
+@pytest.mark.parametrize('name', [*MASKED, 'voxel_visible'])
 def test_hidden_voxels_do_not_count(outputs, name):
     student, _ = outputs(0)
     teacher, _ = outputs(1)
@@ -260,7 +269,7 @@ def test_only_what_a_loss_needs_is_asked_for(outputs, name):
         render=dict(render=None),
         occ_logits=dict(occ_logits=None),
         features=dict(features={}))
-    del part[loss.compares]
+    del part[dict(outputs='occ_logits').get(loss.compares, loss.compares)]
     empty = {k: v for fields in part.values() for k, v in fields.items()}
     models = [replace(outputs(seed)[0], **empty) for seed in (0, 1)]
     torch.testing.assert_close(
