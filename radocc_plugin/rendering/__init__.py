@@ -19,10 +19,9 @@ from radocc_plugin.rendering.sweep_check import sweep_depth_difference
 __all__ = [
     'BACKENDS', 'DENSITIES', 'LOGIT_DENSITIES', 'Render', 'RenderGeometry',
     'Sampling', 'VolumeRenderer', 'VoxelLight', 'density_from_head',
-    'density_from_labels',
-    'density_from_logits', 'depth_in_segment', 'expected_depth',
-    'get_backend', 'packed_ray_kl', 'ray_kl', 'render', 'render_logits',
-    'render_logits_pair', 'render_samples', 'sampled_ray_kl',
+    'density_from_labels', 'density_from_logits', 'depth_in_segment',
+    'expected_depth', 'get_backend', 'packed_ray_kl', 'ray_kl', 'render',
+    'render_logits', 'render_logits_pair', 'render_samples', 'sampled_ray_kl',
     'sampled_weights', 'segment_transmittance', 'sum_rays',
     'sweep_depth_difference', 'termination', 'voxel_light'
 ]
