@@ -210,6 +210,8 @@ def test_pages_show_adjacent_frames_and_segments():
     from radocc_plugin.structures import OccDataSample
     sample = OccDataSample(
         metainfo=dict(ori_shape=(90, 160), timestamp=2.0,
+                      cam_names=occ3d.CAMERAS,
+                      label_space=occ3d.OCC3D_NUSCENES,
                       img_aug_mat=np.stack([np.eye(4)] * 6)))
     inputs = dict(img=torch.zeros(6, 3, 90, 160, dtype=torch.uint8))
     packed = dict(inputs=inputs, data_samples=sample)
