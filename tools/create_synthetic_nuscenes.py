@@ -10,7 +10,10 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--root-path', default='data/synthetic')
     parser.add_argument('--scenes-train', type=int, default=4)
-    parser.add_argument('--scenes-val', type=int, default=2)
+    parser.add_argument(
+        '--scenes-val', type=int, default=2, help='scenes to develop on')
+    parser.add_argument(
+        '--scenes-test', type=int, default=0, help='scenes for final numbers')
     parser.add_argument(
         '--frames', type=int, default=10, help='keyframes of a scene, at 2 Hz')
     parser.add_argument(
@@ -19,7 +22,8 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         metavar=('W', 'H'),
         default=(1600, 900))
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--seed', type=int, default=0, help='another seed, another world')
     parser.add_argument(
         '--sweeps',
         type=int,

@@ -42,7 +42,8 @@ def convert_nuscenes(root_path: str,
         version: ``'v1.0-trainval'`` and ``'v1.0-mini'`` take the official
             splits, ``'v1.0-test'`` the unlabelled one, any other version
             ``<root_path>/<version>/splits.json`` with
-            ``{"train": [scene names], "val": [...]}``.
+            ``{"train": [scene names], "val": [...]}`` and, where there are
+            any, ``"test": [...]``, which has labels like the others.
         out_dir: Folder of the info files; the data root by default.
         num_sweeps: Past LiDAR sweeps listed for each sample.
         progress: Whether to show progress bars.
@@ -165,8 +166,10 @@ def _load_splits(root_path: str, version: str) -> Dict[str, List[str]]:
     try:
         with open(path) as file:
             splits = json.load(file)
-        return {split: list(splits[split]) for split in ('train', 'val')}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = ['train', 'val', *(['test'] if splits.get('test') else [])]
+        return {split: list(splits[split]) for split in names}
+    except (OSError, ValueError, KeyError, TypeError,
+            AttributeError) as error:
         raise ValueError(
             f'{path} takes {{"train": [scene names], "val": [...]}}, got '
             f'{error!r}') from error
@@ -208,7 +211,7 @@ def _convert_scenes(root_path: str, version: str, splits: Dict[str, List[str]],
                         nusc,
                         scene,
                         num_sweeps=num_sweeps,
-                        labelled=split != 'test')
+                        labelled=version != 'v1.0-test')
                     save_infos(dict(data_list=data_list), path)
                 infos[split] += load_infos(path)['data_list']
     return infos

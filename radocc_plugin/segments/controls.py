@@ -23,7 +23,7 @@ from radocc_plugin.segments.painting import renumber, split_components
 
 # Mean difference of 8-bit values; JPEG alone makes about 3, another image 30.
 _SAME_IMAGE = 12.0
-_IMAGE_NAME = re.compile(r'synthetic-(\d+)__(CAM_\w+?)__(\d+)\.jpg$')
+_IMAGE_NAME = re.compile(r'(synthetic-\w+-\d+)__(CAM_\w+?)__(\d+)\.jpg$')
 
 
 @MODELS.register_module()
@@ -109,8 +109,8 @@ class SyntheticInstances:
         match = _IMAGE_NAME.search(img_path)
         if not match:
             raise ValueError(f'{img_path} is no image of the synthetic world')
-        number, channel, timestamp = match.groups()
-        scene = _scene(self.data_root, int(number))
+        name, channel, timestamp = match.groups()
+        scene = _scene(self.data_root, name)
         view = scene.picture(channel, scene.time(int(timestamp)))
         if view.image.shape == image.shape:
             difference = cv2.absdiff(view.image, image).mean()
@@ -142,15 +142,8 @@ def _world_settings(data_root: str) -> dict:
 
 
 @lru_cache(maxsize=16)  # 0.1 GB and about a second each
-def _scene(data_root: str, number: int):
-    """The scene with this number, counted from 1 over both splits."""
-    from radocc_plugin.synthetic.scene import SceneSettings, SceneWriter
-    world = _world_settings(data_root)
-    index = number - 1
-    split = int(index >= world['scenes_train'])
-    index -= split * world['scenes_train']
+def _scene(data_root: str, name: str):
+    """The scene of this name."""
+    from radocc_plugin.synthetic.scene import SceneWriter, scene_settings
     return SceneWriter(
-        Path(data_root),
-        SceneSettings(f'synthetic-{number:04d}',
-                      (world['seed'], split, index), number, world['frames'],
-                      world['sweeps'], tuple(world['image_size'])))
+        Path(data_root), scene_settings(name, _world_settings(data_root)))

@@ -3,7 +3,7 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 from PIL import Image
 from rich.progress import Progress
@@ -15,19 +15,26 @@ from radocc_plugin.synthetic.nuscenes_tables import (
     shared_rows,
     write_json,
 )
-from radocc_plugin.synthetic.scene import SceneSettings, SceneWriter
+from radocc_plugin.synthetic.scene import (
+    SPLITS,
+    SceneSettings,
+    SceneWriter,
+    scene_name,
+    scene_settings,
+)
 from radocc_plugin.synthetic.sensors import CAMERA_NAMES
 
 SETTINGS_FILE = 'synthetic_settings.json'
 _FINISHED_FOLDER = '.finished_scenes'
 # Raise it when the same settings give another world.
-_WORLD_VERSION = 2
+_WORLD_VERSION = 3
 
 
 def generate(root: Union[str, Path],
              *,
              scenes_train: int = 4,
              scenes_val: int = 2,
+             scenes_test: int = 0,
              frames: int = 10,
              image_size: Sequence[int] = (1600, 900),
              seed: int = 0,
@@ -36,17 +43,20 @@ def generate(root: Union[str, Path],
              progress: bool = True) -> None:
     """Writes the synthetic nuScenes world.
 
-    The same settings give the same bytes, whatever ``workers`` is. A scene
-    that is finished is not written again, so a run that was cut off goes on
-    where it stopped.
+    The same settings give the same bytes, whatever ``workers`` is. A scene is
+    the same however many others are drawn, and one that is finished is not
+    written again: a run that was cut off goes on where it stopped, and one
+    that asks for more scenes adds them. Scenes of different splits, or of
+    different seeds, share nothing.
 
     Args:
         root: Folder of the data set; made if missing.
         scenes_train: Scenes of the train split.
-        scenes_val: Scenes of the val split.
+        scenes_val: Scenes of the val split, to develop on.
+        scenes_test: Scenes of the test split, for final numbers.
         frames: Keyframes of each scene, at 2 Hz.
         image_size: Width and height of the images in pixels.
-        seed: Seed of everything.
+        seed: Seed of everything; another one gives another world.
         sweeps: LiDAR sweeps between two keyframes, 0 to 9.
         workers: Scenes written at the same time; default one per CPU.
         progress: Whether to show a progress bar.
@@ -57,9 +67,10 @@ def generate(root: Union[str, Path],
     """
     if workers is None:
         workers = os.cpu_count() or 1
-    _check('scenes_train', scenes_train, 0)
-    _check('scenes_val', scenes_val, 0)
-    _check('scenes_train + scenes_val', scenes_train + scenes_val, 1, 9999)
+    counts = dict(train=scenes_train, val=scenes_val, test=scenes_test)
+    for split, count in counts.items():
+        _check(f'scenes_{split}', count, 0, 9999)
+    _check('scenes_train + scenes_val + scenes_test', sum(counts.values()), 1)
     _check('frames', frames, 1, 400)
     _check('seed', seed, 0)
     _check('sweeps', sweeps, 0, 9)
@@ -72,25 +83,20 @@ def generate(root: Union[str, Path],
     root = Path(root)
     settings = dict(
         world_version=_WORLD_VERSION,
-        scenes_train=scenes_train,
-        scenes_val=scenes_val,
         frames=frames,
         image_size=list(image_size),
         seed=seed,
         sweeps=sweeps)
     _claim(root / SETTINGS_FILE, settings)
 
-    splits: Dict[str, List[str]] = dict(train=[], val=[])
-    scenes = []
-    counts = dict(train=scenes_train, val=scenes_val)
-    for split_index, (split, count) in enumerate(counts.items()):
-        for index in range(count):
-            number = len(scenes) + 1
-            name = f'synthetic-{number:04d}'
-            splits[split].append(name)
-            scenes.append(
-                SceneSettings(name, (seed, split_index, index), number, frames,
-                              sweeps, tuple(image_size)))
+    splits = {
+        split: [scene_name(split, index) for index in range(counts[split])]
+        for split in SPLITS
+    }
+    scenes = [
+        scene_settings(name, settings) for names in splits.values()
+        for name in names
+    ]
     _write_scenes(root, scenes, workers, progress)
     _write_tables(root, scenes, splits)
 

@@ -38,6 +38,7 @@ from radocc_plugin.synthetic.traffic import make_traffic
 from radocc_plugin.synthetic.world import build_street, make_layout
 
 KEYFRAME_INTERVAL = 0.5
+SPLITS = ('train', 'val', 'test')
 _LIDAR = 'LIDAR_TOP'
 _ANNOTATED_RANGE = 70.0
 _JPEG_QUALITY = 90
@@ -48,8 +49,8 @@ _EPOCH, _HOUR = 1_577_836_800_000_000, 3_600_000_000
 class SceneSettings(NamedTuple):
     """What makes a scene.
 
-    name: Scene name, ``synthetic-0001`` and so on.
-    seed: Entropy of all its random numbers, e.g. (seed, split, number).
+    name: Scene name, see :func:`scene_name`.
+    seed: Entropy of all its random numbers.
     number: Sets the clock of the scene.
     frames: Keyframes, at 2 Hz.
     sweeps: LiDAR sweeps between two keyframes.
@@ -61,6 +62,27 @@ class SceneSettings(NamedTuple):
     frames: int
     sweeps: int
     image_size: Tuple[int, int]
+
+
+def scene_name(split: str, index: int) -> str:
+    """``synthetic-train-0001`` for the first scene of the train split."""
+    return f'synthetic-{split}-{index + 1:04d}'
+
+
+def scene_settings(name: str, world: dict) -> SceneSettings:
+    """Settings of a scene from its name and those of the whole data set.
+
+    A scene is the same however many others are drawn.
+
+    Args:
+        name: As :func:`scene_name` makes it.
+        world: ``seed``, ``frames``, ``sweeps``, ``image_size``.
+    """
+    _, split, number = name.split('-')
+    split, index = SPLITS.index(split), int(number) - 1
+    return SceneSettings(name, (world['seed'], split, index),
+                         split * 10_000 + index, world['frames'],
+                         world['sweeps'], tuple(world['image_size']))
 
 
 def transform(a2b: np.ndarray, points: np.ndarray) -> np.ndarray:

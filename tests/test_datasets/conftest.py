@@ -120,7 +120,7 @@ def world(tmp_path_factory):
                 utime=time + 1000,
                 vel=[5 + index, 0, 0]))
     (root / 'can_bus').mkdir()
-    for name in ('synthetic-0001', 'synthetic-0002'):
+    for name in ('synthetic-train-0001', 'synthetic-train-0002'):
         (root / f'can_bus/{name}_pose.json').write_text(json.dumps(messages))
     convert_nuscenes(str(root), 'v1.0-synthetic', progress=False)
     return root

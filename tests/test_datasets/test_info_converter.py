@@ -86,7 +86,7 @@ def test_infos_feed_dataset_and_preprocessor(world):
     out = OccDataPreprocessor()(batch)
     assert out['inputs']['imgs'].shape == (2, 6, 3, 32, 64)
     for points, sample in zip(out['inputs']['points'], out['data_samples']):
-        assert sample.scene_name == 'synthetic-0001'
+        assert sample.scene_name == 'synthetic-train-0001'
         key = points[points[:, 4] == 0]
         assert _share_of_points_in_occupied_voxels(key, sample.gt_occ) > 0.95
     assert points[:, 4].unique().shape == torch.Size([3])
@@ -99,7 +99,8 @@ def test_missing_files_stop_the_conversion_and_it_goes_on_later(
     (linked / 'samples').unlink()
     shutil.copytree(world / 'samples', linked / 'samples')
     (linked / lost).unlink()
-    with pytest.raises(ValueError, match=f'synthetic-0003: 1, e.g. {lost}'):
+    with pytest.raises(
+            ValueError, match=f'synthetic-val-0001: 1, e.g. {lost}'):
         convert_nuscenes(str(linked), VERSION, progress=False)
     assert not list(linked.glob('*.pkl'))
     shutil.copy(world / lost, linked / lost)
@@ -129,7 +130,7 @@ def test_an_interrupted_conversion_keeps_its_scenes(world, linked,
     monkeypatch.setattr(info_converter, 'scene_infos', interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert_nuscenes(str(linked), VERSION, progress=False)
-    assert done == ['synthetic-0001', 'synthetic-0002']
+    assert done == ['synthetic-train-0001', 'synthetic-train-0002']
     assert not list(linked.glob('*.pkl'))
     later = []
 
@@ -139,7 +140,7 @@ def test_an_interrupted_conversion_keeps_its_scenes(world, linked,
 
     monkeypatch.setattr(info_converter, 'scene_infos', rest)
     convert_nuscenes(str(linked), VERSION, progress=False)
-    assert later == ['synthetic-0003']
+    assert later == ['synthetic-val-0001']
     for name in ('radocc_infos_train.pkl', 'radocc_infos_val.pkl'):
         assert (linked / name).read_bytes() == (world / name).read_bytes()
 
@@ -156,6 +157,23 @@ def test_scenes_of_other_settings_are_converted_anew(world, linked,
     assert max(len(info['lidar_sweeps']) for info in infos) == 1
 
 
+def test_a_test_split_of_ones_own_is_labelled(world, linked):
+    (linked / VERSION).unlink()
+    shutil.copytree(world / VERSION, linked / VERSION)
+    names = dict(
+        train=['synthetic-train-0001'],
+        val=['synthetic-train-0002'],
+        test=['synthetic-val-0001'])
+    (linked / VERSION / 'splits.json').write_text(json.dumps(names))
+    paths = convert_nuscenes(str(linked), VERSION, progress=False)
+    assert [path.split('_')[-1] for path in paths
+            ] == ['train.pkl', 'val.pkl', 'test.pkl']
+    expected = load_infos(world / 'radocc_infos_val.pkl')['data_list']
+    got = load_infos(paths[2])['data_list']
+    assert [info['occ_path'] for info in got
+            ] == [info['occ_path'] for info in expected]
+
+
 def test_the_test_split_has_neither_labels_nor_boxes(world, linked,
                                                      monkeypatch):
     tables = linked / 'v1.0-test'
@@ -164,7 +182,7 @@ def test_the_test_split_has_neither_labels_nor_boxes(world, linked,
     for name in ('sample_annotation', 'instance'):
         (tables / f'{name}.json').write_text('[]')
     monkeypatch.setattr(info_converter, 'create_splits_scenes',
-                        lambda: dict(test=['synthetic-0003']))
+                        lambda: dict(test=['synthetic-val-0001']))
     path, = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
     assert path.endswith('radocc_infos_test.pkl')
     labelled = load_infos(world / 'radocc_infos_val.pkl')['data_list']
@@ -186,7 +204,7 @@ def test_the_empty_lidarseg_table_of_the_test_set_labels_nothing(
     (linked / 'lidarseg').unlink()
     (linked / 'lidarseg/v1.0-test').mkdir(parents=True)
     monkeypatch.setattr(info_converter, 'create_splits_scenes',
-                        lambda: dict(test=['synthetic-0003']))
+                        lambda: dict(test=['synthetic-val-0001']))
     path, = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
     infos = load_infos(path)['data_list']
     assert infos and not any('lidarseg_path' in info for info in infos)
@@ -224,7 +242,7 @@ def test_can_bus_holds_pose_and_the_next_message(world):
         load_infos(world / f'radocc_infos_{split}.pkl')['data_list']
         for split in ('train', 'val'))
     messages = json.loads(
-        (world / 'can_bus/synthetic-0001_pose.json').read_text())
+        (world / 'can_bus/synthetic-train-0001_pose.json').read_text())
     for info in train:
         vector = info['can_bus']
         message = next(m for m in messages
@@ -258,8 +276,9 @@ def test_without_the_can_bus_expansion_motion_is_unknown(world, linked,
 def test_a_damaged_can_bus_file_is_named(linked, world):
     (linked / 'can_bus').unlink()
     (linked / 'can_bus').mkdir()
-    (linked / 'can_bus/synthetic-0002_pose.json').write_text('[{"utime": 1}]')
-    with pytest.raises(ValueError, match='synthetic-0002_pose.json.*accel'):
+    name = 'synthetic-train-0002_pose.json'
+    (linked / 'can_bus' / name).write_text('[{"utime": 1}]')
+    with pytest.raises(ValueError, match=f'{name}.*accel'):
         convert_nuscenes(str(linked), VERSION, progress=False)
     assert not list(linked.glob('*.pkl'))
 
@@ -269,7 +288,7 @@ def test_check_only_reads_the_written_files(world, linked):
     with pytest.raises(ValueError, match='radocc_infos_train.pkl'):
         check_nuscenes(str(linked), VERSION, progress=False)
     (linked / 'gts').unlink()
-    with pytest.raises(ValueError, match='synthetic-0001: 4.*gts/'):
+    with pytest.raises(ValueError, match='synthetic-train-0001: 4.*gts/'):
         check_nuscenes(
             str(linked), VERSION, out_dir=str(world), progress=False)
     with pytest.raises(ValueError, match='train.pkl.*v1.0-synthetic.*v1.0-m'):
@@ -331,8 +350,8 @@ def test_scenes_that_the_tables_lack_are_named(world, linked):
     (linked / VERSION).unlink()
     shutil.copytree(world / VERSION, linked / VERSION)
     (linked / VERSION / 'splits.json').write_text(
-        json.dumps(dict(train=['synthetic-0099'], val=[])))
-    with pytest.raises(ValueError, match='synthetic-0099'):
+        json.dumps(dict(train=['synthetic-val-0099'], val=[])))
+    with pytest.raises(ValueError, match='synthetic-val-0099'):
         convert_nuscenes(str(linked), VERSION, progress=False)
 
 

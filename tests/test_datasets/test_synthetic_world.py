@@ -29,7 +29,7 @@ from radocc_plugin.synthetic.ray_casting import (
     brick_clearance,
     cast_rays,
 )
-from radocc_plugin.synthetic.scene import SceneSettings, SceneWriter
+from radocc_plugin.synthetic.scene import SceneWriter, scene_settings
 from radocc_plugin.synthetic.sensors import Camera, pose_matrix, take_picture
 
 SETTINGS = dict(
@@ -149,9 +149,32 @@ def test_same_settings_same_bytes_whatever_the_workers(root, tmp_path):
     assert all(got[name] == expected[name] for name in expected)
 
 
+def test_scenes_depend_on_their_place_and_not_on_the_others(root, tmp_path):
+    others = dict(SETTINGS, scenes_val=0, scenes_test=1, workers=1)
+    generate(tmp_path, **{**others, 'scenes_train': 0})
+    alone = files_of(tmp_path)
+    generate(tmp_path, **others)
+    splits = json.loads((tmp_path / VERSION / 'splits.json').read_text())
+    assert splits == dict(
+        train=['synthetic-train-0001'], val=[], test=['synthetic-test-0001'])
+    first, both = files_of(root), files_of(tmp_path)
+    tables = {name for name in both if name.startswith(VERSION)}
+    kept = {name for name in alone if name not in tables}
+    added = set(both) - kept - tables
+    assert added and all(both[name] == alone[name] for name in kept)
+    assert all(both[name] == first[name] for name in added)
+    # Nothing that was drawn for the test split is in another one.
+    drawn = {content for name, content in first.items() if name[0] in 'sg'}
+    kept -= {SETTINGS_FILE}
+    assert not drawn & {both[name] for name in kept if name[0] in 'sg'}
+
+
 def test_train_and_val_scenes_differ(root, nusc):
     splits = json.loads((root / VERSION / 'splits.json').read_text())
-    assert splits == dict(train=['synthetic-0001'], val=['synthetic-0002'])
+    assert splits == dict(
+        train=['synthetic-train-0001'],
+        val=['synthetic-val-0001'],
+        test=[])
     firsts = [
         load_labels(nusc, nusc.get('sample', s['first_sample_token']))
         for s in nusc.scene
@@ -222,11 +245,12 @@ def test_boxes_count_their_lidar_returns(nusc):
 def test_pictures_show_what_the_calibration_says(root, nusc):
     """Projected returns fall on rays of their depth and class, and the stored
     picture is the one that those rays draw."""
-    settings = SceneSettings('synthetic-0001', (3, 0, 0), 1, 2, 1, (160, 90))
-    world = SceneWriter(root, settings)
+    name = 'synthetic-train-0001'
+    settings = json.loads((root / SETTINGS_FILE).read_text())
+    world = SceneWriter(root, scene_settings(name, settings))
     global2world = np.linalg.inv(world.world2global)
     scene = nusc.scene[0]
-    assert scene['name'] == settings.name
+    assert scene['name'] == name
     sample = nusc.get('sample', scene['last_sample_token'])
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
     points, lidarseg = load_scan(nusc, lidar)

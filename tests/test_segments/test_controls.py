@@ -72,8 +72,8 @@ def test_true_segments_separate_what_rays_hit(world):
     for path in sorted((world / 'samples').glob('CAM_*/*.jpg')):
         relative = str(path.relative_to(world))
         labels = segmenter(read_image(path), relative)
-        number, channel, stamp = path.stem.split('__')
-        scene = _scene(str(world), int(number[-4:]))
+        name, channel, stamp = path.stem.split('__')
+        scene = _scene(str(world), name)
         hits = scene.picture(channel, scene.time(int(stamp))).hits
         instance = hits.instance.reshape(labels.shape)
         on_object = instance >= 0
