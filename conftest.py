@@ -1,6 +1,4 @@
 """Fixtures of every test: MMEngine's globals, threads, the shared folder."""
-import importlib.util
-import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +6,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
-ROOT = Path(__file__).resolve().parent
+from tests.support.golden import load_module, shared_folder
 
 
 @pytest.fixture(autouse=True)
@@ -34,23 +32,14 @@ def one_thread():
 
 @pytest.fixture(scope='session')
 def shared() -> Path:
-    """The folder with the real keyframe and the golden numbers."""
-    folder = Path(
-        os.environ.get('RADOCC_SHARED', ROOT.parent / 'shared')).resolve()
+    """The folder with real data."""
+    folder = shared_folder()
     if not folder.is_dir():
         pytest.skip(f'{folder} is absent; set RADOCC_SHARED')
     return folder
 
 
 @pytest.fixture(scope='session')
-def golden(shared):
+def golden():
     """The helper module of the golden numbers, with ``case(name)`` added."""
-    folder = shared / 'data' / 'golden'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is absent')
-    spec = importlib.util.spec_from_file_location('golden',
-                                                  folder / 'golden.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.case = lambda name: module.load_case(str(folder / f'{name}.json'))
-    return module
+    return load_module()

@@ -32,11 +32,11 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.distillation import RadOccDistiller
 from radocc_plugin.distillation.tap import OccTap
 from radocc_plugin.distillation.teacher import find_config
@@ -210,24 +210,8 @@ def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
     # all losses at their full weights, whatever the iteration
     model.schedules = {}
     if args.student:
-        load_student(model, args.student)
+        load_weights(model, args.student, optional=['distill.'])
     return model.to(args.device).train()
-
-
-def load_student(model: RadOccDistiller, filename: str) -> None:
-    """Loads the plain student's keys, and adapters where the file has them.
-
-    Raises:
-        ValueError: If a key of the student is missing, or one is unknown.
-    """
-    state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
-    keys = model.load_state_dict(state.get('state_dict', state), strict=False)
-    missing = [key for key in keys.missing_keys
-               if not key.startswith('distill.')]
-    if missing or keys.unexpected_keys:
-        raise ValueError(f'{filename} does not fit the student: missing '
-                         f'{missing[:5]}, unexpected '
-                         f'{keys.unexpected_keys[:5]}')
 
 
 def main(argv=None) -> None:

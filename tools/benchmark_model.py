@@ -31,9 +31,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.console import Console
 
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.engine import Stage, StageMeter, find_stages
 from radocc_plugin.engine.stages import peak_bytes, reset_peak
@@ -249,7 +249,7 @@ def main(argv=None) -> None:
     batch = pseudo_collate([sample] * args.batch)
     model = build(config.model, args.teacher)
     if args.checkpoint:
-        load_checkpoint(model, args.checkpoint, 'cpu', strict=True)
+        load_weights(model, args.checkpoint)
     if args.test:  # the student alone
         model = getattr(model, 'student', model)
     model = model.to(device)

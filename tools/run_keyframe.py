@@ -28,11 +28,11 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.table import Table
 
 from radocc_plugin import occ3d
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras
@@ -129,7 +129,7 @@ def main() -> None:
     with stages('build student and teacher'):
         model = MODELS.build(model_config)
         if args.student:
-            load_checkpoint(model, args.student, 'cpu', strict=True)
+            load_weights(model, args.student, optional=['distill.'])
         else:
             model.init_weights()
         teacher = model.teacher.model(torch.device('cpu'))

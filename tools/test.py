@@ -29,6 +29,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from radocc_plugin.checkpoints import load_from_checkpoint
 from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import make_record, tta_pipeline, write_record
 from radocc_plugin.evaluation.training_log import (seconds_per_step,
@@ -88,6 +89,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--show-interval', type=int, default=1,
         help='draws one of so many samples (of each GPU)')
+    parser.add_argument(
+        '--allow-partial', action='store_true',
+        help='tests a checkpoint whose keys or shapes differ from the '
+        "model's; without, that is an error")
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     parser.add_argument(
         '--launcher',
@@ -165,6 +170,25 @@ def use_tta(config, views) -> list:
     return config.tta_model
 
 
+def load_strictly(runner: Runner, filename: str,
+                  allow_partial: bool) -> dict:
+    """Loads a checkpoint as ``Runner.load_checkpoint``, which only logs keys
+    that are missing; returns it.
+
+    Raises:
+        ValueError: If keys or shapes differ, unless ``allow_partial``.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(
+        filename, map_location='cpu')
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+    model = getattr(runner.model, 'module', runner.model)  # DDP
+    # A plain student's file has nothing of the distillation, which a test
+    # does not need.
+    load_from_checkpoint(model, checkpoint, filename,
+                         allow_partial=allow_partial, optional=['distill.'])
+    return checkpoint
+
+
 def main(argv=None) -> None:
     args = parse_args(argv)
     config = Config.fromfile(find_config(args.config, 'config'))
@@ -176,7 +200,7 @@ def main(argv=None) -> None:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:
         config.work_dir = os.path.join('work_dirs', stem)
-    config.load_from = args.checkpoint
+    config.load_from, config.resume = None, False  # see load_strictly
     plain_config = copy.deepcopy(config)
     if args.metrics is not None:
         config.test_evaluator = [METRICS[name] for name in args.metrics]
@@ -204,6 +228,7 @@ def main(argv=None) -> None:
     runner = Runner.from_cfg(config)
     if tta_model is not None:
         runner.register_hook(PrepareTTAHook(tta_cfg=dict(tta_model)))
+    checkpoint = load_strictly(runner, args.checkpoint, args.allow_partial)
     metrics = runner.test()
     if not is_main_process():
         return
@@ -211,8 +236,7 @@ def main(argv=None) -> None:
     dataset = runner.test_dataloader.dataset
     # What the training wrote into its checkpoint, with the options of its
     # command line; a published file may have less.
-    trained = CheckpointLoader.load_checkpoint(
-        args.checkpoint, map_location='cpu').get('meta', {})
+    trained = checkpoint.get('meta', {})
     train_config = plain_config
     if 'cfg' in trained:
         train_config = Config.fromstring(trained['cfg'], '.py')

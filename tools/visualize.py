@@ -36,9 +36,9 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.progress import track
 
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.datasets import Occ3DNuScenesDataset
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
@@ -112,7 +112,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def load_model(config: Config, checkpoint: str, device: str):
     """A model for inference; of a distiller only the student."""
     model = MODELS.build(config.model)
-    load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    load_weights(model, checkpoint, optional=['distill.'])
     model = getattr(model, 'student', model)
     return model.to(device).eval()
 

@@ -277,6 +277,8 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def _can_bus(self, info: dict) -> np.ndarray:
         vector = as_matrix(info['can_bus']).copy()
+        # Files written before hold the four components of the quaternion.
+        vector[3:7] = vector[3]
         if self.can_bus == 'poses':
             vector[MOTION] = 0
         elif np.isnan(vector).any():

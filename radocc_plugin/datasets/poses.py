@@ -50,15 +50,17 @@ def can_bus_vector(rotation: Sequence[float],
             expansion is not installed.
 
     Returns:
-        Shape (18,): translation, rotation, motion (NaN if unknown), yaw in
-        [0, 2 pi), yaw in [0, 360) degrees.
+        Shape (18,): translation, four times the quaternion's scalar part,
+        motion (NaN if unknown), yaw in [0, 2 pi), yaw in [0, 360) degrees.
 
-    CVPR2023-Occ @4781df9, ``get_data_info`` of its dataset.
+    CVPR2023-Occ @4781df9, ``get_data_info`` of its dataset, which assigns a
+    quaternion object to four places; numpy takes its scalar part for each,
+    and the published weights were trained so. The yaw is told anyway.
     """
     ahead = Quaternion(rotation).rotation_matrix[:, 0]
     yaw = np.degrees(np.arctan2(ahead[1], ahead[0])) % 360
     vector = np.full(18, np.nan)
-    vector[:3], vector[3:7] = translation, rotation
+    vector[:3], vector[3:7] = translation, rotation[0]
     vector[16:] = np.radians(yaw), yaw
     if motion is not None:
         vector[MOTION] = motion

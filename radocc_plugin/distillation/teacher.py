@@ -4,9 +4,9 @@ from typing import Mapping, Optional, Union
 
 import torch
 from mmengine.config import Config
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
                                             record_taps)
 from radocc_plugin.losses import ModelOutputs
@@ -41,6 +41,8 @@ class FrozenTeacher:
         checkpoint: Its weights; after the model's own conversions of keys
             every key must match. None keeps the weights of the build
             (``init_cfg``).
+        allow_partial: Whether a checkpoint that does not fit is loaded as
+            far as it does.
         tap: Where its occupancy logits come from; None if it brings its own.
         features: Taps of further features by name, see ``FeatureTap``.
     """
@@ -49,8 +51,10 @@ class FrozenTeacher:
                  model: Union[dict, str],
                  checkpoint: Optional[str] = None,
                  tap: Optional[dict] = None,
-                 features: Optional[Mapping[str, dict]] = None) -> None:
+                 features: Optional[Mapping[str, dict]] = None,
+                 allow_partial: bool = False) -> None:
         self.config = model
+        self.allow_partial = allow_partial
         self.checkpoint = checkpoint
         self.tap_config = tap
         self.features = dict(features or {})
@@ -91,21 +95,6 @@ class FrozenTeacher:
             if self.checkpoint is None:
                 model.init_weights()
         if self.checkpoint is not None:
-            self._load(model, self.checkpoint)
+            load_weights(
+                model, self.checkpoint, allow_partial=self.allow_partial)
         return model.eval().requires_grad_(False)
-
-    @staticmethod
-    def _load(model: nn.Module, filename: str) -> None:
-        state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
-        state = state.get('state_dict', state)
-        problem = f'{filename} does not fit the teacher {type(model).__name__}'
-        try:
-            # A model's own conversions of keys take part.
-            keys = model.load_state_dict(state, strict=False)
-        except RuntimeError as error:  # shapes
-            raise ValueError(f'{problem}: {error}') from error
-        missing, unexpected = keys.missing_keys, keys.unexpected_keys
-        if missing or unexpected:
-            raise ValueError(
-                f'{problem}: missing {missing[:5]} ({len(missing)}), '
-                f'unexpected {unexpected[:5]} ({len(unexpected)})')

@@ -40,10 +40,6 @@ def head_config(published: dict, **transformer) -> dict:
     assert old['use_3d'] and not old['use_conv']
     assert old['rotate_prev_bev'] and old['use_shift'] and old['use_can_bus']
     assert old['norm_cfg_3d'] == dict(type='BN3d')
-    low, high = np.reshape(published['pc_range'], (2, 3))
-    shape = np.array([published['bev_w'], published['bev_h']])
-    np.testing.assert_allclose(old['rotate_center'],
-                               (-low / (high - low))[:2] * shape)
     encoder = old['encoder']
     return dict(
         type='radocc_plugin.BEVFormerOccHead',
@@ -55,6 +51,7 @@ def head_config(published: dict, **transformer) -> dict:
             type='radocc_plugin.TransformerOcc',
             pillar_h=old['pillar_h'],
             num_classes=old['num_classes'],
+            rotate_center=old.get('rotate_center', (100, 100)),
             encoder=dict(
                 type='radocc_plugin.BEVFormerEncoder',
                 num_layers=encoder['num_layers'],

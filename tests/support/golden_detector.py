@@ -8,7 +8,7 @@ from radocc_plugin.structures import OccData, OccDataSample
 IGNORED = dict(
     img_backbone=(),
     img_neck=('num_outs', 'start_level', 'out_ids'),
-    img_view_transformer=('input_size', 'sid'),
+    img_view_transformer=('input_size', ),
     img_bev_encoder_backbone=(),
     img_bev_encoder_neck=(),
     occ_head=('use_predicter', 'loss_occ'))

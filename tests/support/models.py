@@ -1,10 +1,8 @@
 """Configs, models and made-up batches for tests of the model families."""
-import os
 import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from mmengine.config import Config
 
@@ -14,6 +12,7 @@ from radocc_plugin.registry import MODELS
 from radocc_plugin.segments import write_label_map
 from radocc_plugin.structures import OccData, OccDataSample
 from radocc_plugin.synthetic import generate
+from tests.support.golden import key_list
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVEABLE = CLASSES.index('driveable_surface')
@@ -139,10 +138,7 @@ def train_steps(model, steps: int = 3, **batch):
 
 def read_key_list(name: str) -> dict:
     """A state dict of zeros with the published keys and shapes."""
-    shared = Path(os.environ.get('RADOCC_SHARED', ROOT.parent / 'shared'))
-    path = shared / 'facts' / 'checkpoint_keys' / f'{name}.txt'
-    if not path.is_file():
-        pytest.skip(f'{path} is absent; set RADOCC_SHARED')
+    path = key_list(name)
     state = {}
     for line in path.read_text().splitlines():
         key, shape = re.fullmatch(r'(\S+) \[([\d, ]*)\]', line).groups()

@@ -1,8 +1,6 @@
 """A data root in the real layout, small enough to make for every test."""
 import copy
-import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -163,17 +161,3 @@ def make_dataset(_pristine, tmp_path):
 def sample(make_dataset, tiny_infos):
     """What the dataset gives to the pipeline for the first keyframe."""
     return make_dataset(tiny_infos).get_data_info(0)
-
-
-@pytest.fixture
-def golden(shared, monkeypatch):
-    """The module that reads golden cases, and the folder of the cases."""
-    folder = shared / 'data' / 'golden'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is absent')
-    spec = importlib.util.spec_from_file_location('golden',
-                                                  folder / 'golden.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, 'golden', module)
-    spec.loader.exec_module(module)
-    return module, folder

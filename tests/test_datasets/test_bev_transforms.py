@@ -86,12 +86,8 @@ def test_bad_ranges_are_named(bad):
         AugmentBEV(**bad)
 
 
-def _golden(golden, name):
-    return golden[0].load_case(str(golden[1] / f'{name}.json'))
-
-
 def test_golden_bda_and_gt(golden, sample):
-    case = _golden(golden, 'bda_and_gt')
+    case = golden.case('bda_and_gt')
     names = dict(
         labels='semantics', mask_lidar='mask_lidar', mask_camera='mask_camera')
     for angle, scale, flip_x, flip_y in case.config['combos']:
@@ -108,15 +104,15 @@ def test_golden_bda_and_gt(golden, sample):
             turn_labels=False)
         sample = augment(sample)
         key = f'{angle:g}_{scale:g}_{flip_x}_{flip_y}'
-        golden[0].compare(case, f'{key}/bda',
+        golden.compare(case, f'{key}/bda',
                           sample['bda_mat'][:3, :3].astype(np.float32))
         for theirs, ours in names.items():
-            golden[0].compare(case, f'{key}/{theirs}',
+            golden.compare(case, f'{key}/{theirs}',
                               np.ascontiguousarray(sample['gt_occ'][ours]))
 
 
 def test_golden_fbocc_gt_layout(golden, sample):
-    case = _golden(golden, 'fbocc_gt_layout')
+    case = golden.case('fbocc_gt_layout')
     for name in case.output_names():
         if not name.startswith('gt_'):
             continue
@@ -128,11 +124,11 @@ def test_golden_fbocc_gt_layout(golden, sample):
             semantics=case.input('semantics').numpy(),
             mask_camera=case.input('mask_camera').numpy().astype(bool))
         sample = AugmentBEV(flip_x, flip_y, rotate=(angle, angle))(sample)
-        golden[0].compare(case, f'bda_{key}',
+        golden.compare(case, f'bda_{key}',
                           sample['bda_mat'][:3, :3].astype(np.float32))
         occ = sample['gt_occ']
         labels = np.where(occ['mask_camera'], occ['semantics'] + 1,
                           case.config['constructor']['fill_value'])
-        golden[0].compare(
+        golden.compare(
             case, name,
             np.ascontiguousarray(labels.transpose(1, 0, 2)).astype(np.uint8))

@@ -16,9 +16,8 @@ FRAMES = ('imgs_current', 'imgs_adjacent1', 'imgs_adjacent2')
 
 
 @pytest.fixture
-def case(golden):
-    module, folder = golden
-    return module.load_case(str(folder / 'transforms.json'))
+def case(golden, shared):
+    return golden.case('transforms')
 
 
 def _old_info(case, index):
@@ -73,9 +72,9 @@ def test_golden_images_as_the_published_network_sees_them(
     inputs = OccDataPreprocessor(channel_order='bgr')(batch)['inputs']
     frames = torch.cat([inputs['imgs'][:, None], inputs['adjacent_imgs']], 1)
     for name, images in zip(FRAMES, frames[0]):
-        golden[0].compare(case, name, images)
+        golden.compare(case, name, images)
     # published models take the frames of a camera one after the other
-    golden[0].compare(case, 'imgs', frames.transpose(1, 2).flatten(0, 2))
+    golden.compare(case, 'imgs', frames.transpose(1, 2).flatten(0, 2))
 
 
 def test_golden_matrices(golden, case, published):
@@ -86,9 +85,9 @@ def test_golden_matrices(golden, case, published):
     translation = np.zeros((6, 3))
     translation[:, :2] = matrices[:, :2, 3]
     # all three frames have those of the current one
-    golden[0].compare(case, 'post_rot', np.tile(rotation, (3, 1, 1)))
-    golden[0].compare(case, 'post_tran', np.tile(translation, (3, 1)))
-    golden[0].compare(case, 'intrin', np.tile(sample.cam2img, (3, 1, 1)))
+    golden.compare(case, 'post_rot', np.tile(rotation, (3, 1, 1)))
+    golden.compare(case, 'post_tran', np.tile(translation, (3, 1)))
+    golden.compare(case, 'intrin', np.tile(sample.cam2img, (3, 1, 1)))
     sensor2ego, ego2global = (
         case.arrays[f'out/{name}/whole'].astype(np.float64)
         for name in ('sensor2ego', 'ego2global'))
@@ -106,16 +105,16 @@ def test_golden_lidar2img(golden, case, published):
     cam2img[:, :3, :3] = published['cam2img']
     lidar2img = cam2img @ np.linalg.inv(
         published['cam2ego']) @ published['lidar2ego']
-    golden[0].compare(case, 'lidar2img', lidar2img.astype(np.float32))
+    golden.compare(case, 'lidar2img', lidar2img.astype(np.float32))
 
 
 def test_golden_depth_maps(golden, case, published):
     near, far, _ = case.config['depth']
     published = LoadLidarPoints(ego_vehicle=(0, 0, 0, 0))(published)
     maps = PointsToDepthMaps((near, far), pixel_centre=0.)(published)
-    golden[0].compare(case, 'gt_depth', maps['gt_depth'])
+    golden.compare(case, 'gt_depth', maps['gt_depth'])
     counts = (maps['gt_depth'] > 0).sum((1, 2))
-    golden[0].compare(case, 'gt_depth_count', counts.astype(np.float32))
+    golden.compare(case, 'gt_depth_count', counts.astype(np.float32))
 
 
 def test_golden_test_time_augmentation(case):

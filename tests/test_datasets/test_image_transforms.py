@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from radocc_plugin.datasets import AugmentMultiViewImages, LoadMultiViewImages
+from radocc_plugin.datasets.transforms import ResizeMultiViewImages
 from radocc_plugin.datasets.transforms.images import (
     augment_image, image_augmentation_matrix)
 
@@ -87,3 +90,33 @@ def test_an_image_of_another_size_is_named(sample, tmp_path):
 def test_a_bad_input_size_is_refused():
     with pytest.raises(ValueError, match='input_size'):
         AugmentMultiViewImages((0, 64))
+
+
+@pytest.mark.parametrize('scale', [0.8, 0.5, 1.25])
+def test_a_resize_is_bilinear_between_four_neighbours(scale):
+    """Half-pixel centres, no filter in front; within rounding."""
+    height, width = 40, 80
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (height, width, 3), np.uint8)
+    results = dict(
+        img=[Image.fromarray(image)],
+        adjacent_img=[[Image.fromarray(image[::-1])]],
+        img_shape=(height, width),
+        img_aug_mat=np.eye(4)[None])
+    results = ResizeMultiViewImages(scale)(results)
+    assert results['img_shape'] == (int(height * scale), int(width * scale))
+    np.testing.assert_array_equal(results['img_aug_mat'],
+                                  np.diag([scale, scale, 1, 1])[None])
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].double()
+    expected = F.interpolate(
+        tensor, size=results['img_shape'], mode='bilinear',
+        align_corners=False)[0].permute(1, 2, 0).numpy()
+    found = np.asarray(results['img'][0], float)
+    assert np.abs(found - expected).max() < 1
+    flipped = np.asarray(results['adjacent_img'][0][0], float)
+    assert np.abs(flipped - expected[::-1]).max() < 1
+
+
+def test_a_resize_to_nothing_is_refused():
+    with pytest.raises(ValueError, match='scale takes'):
+        ResizeMultiViewImages(0)

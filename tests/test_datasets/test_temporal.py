@@ -222,13 +222,12 @@ def test_can_bus_without_measurements(dataset, world, tmp_path):
 
 
 def test_golden_bevformer_queue_can_bus(golden):
-    module, folder = golden
-    case = module.load_case(str(folder / 'bevformer_queue.json'))
+    case = golden.case('bevformer_queue')
     relative, has_previous = relative_can_bus(
         case.input('can_bus_absolute').numpy(),
         case.input('scene').tolist())
-    module.compare(case, 'can_bus_relative', relative)
-    module.compare(case, 'prev_bev_exists', has_previous)
+    golden.compare(case, 'can_bus_relative', relative)
+    golden.compare(case, 'prev_bev_exists', has_previous)
 
 
 @pytest.mark.parametrize('split, lengths', (

@@ -194,9 +194,9 @@ def test_missing_teacher_checkpoint_is_named():
 
 @pytest.mark.parametrize('change, error', [
     (lambda state: state.pop('head.weight'),
-     r"other.pth.*missing \['head.weight'\] \(1\), unexpected \[\]"),
+     r'(?s)other.pth.*Missing key.*"head.weight"'),
     (lambda state: state.update(extra=torch.zeros(2)),
-     r"other.pth.*missing \[\] \(0\), unexpected \['extra'\] \(1\)"),
+     r'(?s)other.pth.*Unexpected key.*"extra"'),
     (lambda state: state.update({'head.weight': torch.zeros(2)}),
      '(?s)other.pth.*head.weight.*shape'),
 ], ids=['missing', 'unexpected', 'shape'])

@@ -1,8 +1,6 @@
 import math
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +13,6 @@ from radocc_plugin.evaluation import (OccMetric, confusion_matrix, ring_mask,
 from radocc_plugin.occ3d import CLASSES, OCC3D_NUSCENES, POINT_CLOUD_RANGE
 from radocc_plugin.registry import METRICS
 from radocc_plugin.structures import OccData, OccDataSample
-
-SHARED = Path(
-    os.environ.get('RADOCC_SHARED',
-                   Path(__file__).resolve().parents[3] / 'shared'))
-GOLDEN = SHARED / 'data' / 'golden'
 
 
 def random_sample(seed, shape=(6, 5, 4), classes=18):
@@ -178,14 +171,9 @@ def test_unlabelled_voxels_are_not_counted():
 
 
 @pytest.fixture
-def golden_miou(monkeypatch):
+def golden_miou(golden):
     """The case with its structured ground truth and prediction."""
-    if not GOLDEN.is_dir():
-        pytest.skip(f'{GOLDEN} is not there')
-    monkeypatch.syspath_prepend(str(GOLDEN))
-    golden = pytest.importorskip('golden')
-    monkeypatch.delitem(sys.modules, 'golden')
-    case = golden.load_case(str(GOLDEN / 'metric_miou.json'))
+    case = golden.case('metric_miou')
     truth = case.input('gt')
     prediction = torch.where(
         case.input('noise') < 0.2, case.input('noise_label'),
@@ -221,7 +209,8 @@ def test_golden_metric_miou(golden_miou, variant, mask):
 def test_golden_ring(golden_miou, name):
     golden, case, truth, prediction = golden_miou
     truth = truth.masked_fill(case.input('ignore'), 255)
-    ring = case.config['ring'] if name == 'ring' else (-1., 100.)
+    # all of FB-OCC's default, which changes nothing
+    ring = case.config.get(name, (-1., 100.))
     kept = ring_mask(truth.shape[1:], POINT_CLOUD_RANGE, ring, 'corner')
     confusion = count(truth, prediction, case.input('mask_camera') & kept)
     golden.compare(case, f'{name}/hist', confusion.int())

@@ -1,7 +1,4 @@
 import math
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +13,6 @@ from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.occ3d import CLASSES, FREE, POINT_CLOUD_RANGE
 from radocc_plugin.structures import OccData, OccDataSample
 
-SHARED = Path(
-    os.environ.get('RADOCC_SHARED',
-                   Path(__file__).resolve().parents[3] / 'shared'))
-GOLDEN = SHARED / 'data' / 'golden'
 SPACE = small_space((-4., -4., -1., 4., 4., 1.4))
 SMALL = SPACE.grid
 
@@ -217,16 +210,8 @@ def test_scenes_do_not_mix():
 
 
 @pytest.fixture(scope='module')
-def golden_rayiou():
-    if not GOLDEN.is_dir():
-        pytest.skip(f'{GOLDEN} is not there')
-    sys.path.insert(0, str(GOLDEN))
-    try:
-        import golden
-        case = golden.load_case(str(GOLDEN / 'metric_rayiou.json'))
-    finally:
-        sys.path.remove(str(GOLDEN))
-        sys.modules.pop('golden', None)
+def golden_rayiou(golden):
+    case = golden.case('metric_rayiou')
     config = case.config
     grid = VoxelGrid.from_voxel_size(config['point_cloud_range'],
                                      config['voxel_size'])

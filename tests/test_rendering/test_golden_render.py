@@ -1,7 +1,4 @@
 """Parity with the published renderer, from the numbers of a case."""
-import os
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,13 +8,12 @@ from radocc_plugin.losses import scale_invariant_log
 from radocc_plugin.rendering import (RenderGeometry, Sampling, VolumeRenderer,
                                      render_samples, sampled_weights)
 from radocc_plugin.rendering.backends import cpp
+from tests.support.golden import golden_folder
 
 
 def names():
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get('RADOCC_SHARED', root.parent / 'shared'))
-    found = sorted((folder / 'data/golden').glob('radocc_render*.json'))
-    return [p.stem for p in found] or ['radocc_render']
+    return sorted(
+        path.stem for path in golden_folder().glob('radocc_render*.json'))
 
 
 @pytest.fixture(params=names())
@@ -34,21 +30,24 @@ class Case:
         grid = VoxelGrid((x0, y0, z0, x1, y1, z1),
                          tuple(self.config['voxels_size']))
         self.size = tuple(self.config['render_size'])
-        self.cameras = Cameras(
-            case.input('intrin')[..., :3, :3], case.input('cam2ego'),
-            torch.eye(4)[None], self.size)
+        intrin = case.input('intrin')
+        self.batch = len(intrin)
+        self.cameras = Cameras(intrin[..., :3, :3], case.input('cam2ego'),
+                               torch.eye(4).repeat(self.batch, 1, 1),
+                               self.size)
         self.geometry = RenderGeometry(
-            draw_rays(self.cameras, self.size, 'grid'), grid, 1)
+            draw_rays(self.cameras, self.size, 'grid'), grid, self.batch)
         self.sampling = Sampling.of_author(grid, self.config['stepsize'])
 
     def compare(self, name, got):
         self.golden.compare(self.case, name, got)
 
     def volume(self, name):
-        """Density logits (V,) and semantics (V, C) that require grad."""
+        """Density logits (B V,) and semantics (B V, C) that require grad."""
         if name == 'random':
             density = self.case.input('density').flatten()
-            semantics = self.case.input('semantics')[0].flatten(1).t()
+            semantics = self.case.input('semantics').movedim(1, -1)
+            semantics = semantics.flatten(0, -2)
         else:
             labels = self.case.input('room').flatten().long()
             free = self.config['semantic_dim']
@@ -58,14 +57,18 @@ class Case:
                 semantics.contiguous().requires_grad_())
 
     def maps(self, values):
-        """(R, ...) -> (1, N, ..., h, w)."""
-        values = values.view(1, -1, *self.size, *values.shape[1:])
+        """(B R, ...) -> (B, N, ..., h, w)."""
+        values = values.view(self.batch, -1, *self.size, *values.shape[1:])
         return values if values.dim() == 4 else values.movedim(-1, 2)
 
     def voxels(self, values):
-        """(V, ...) -> (1, C, X, Y, Z)."""
-        return values.view(1, *self.geometry.grid.shape,
+        """(B V, ...) -> (B, C, X, Y, Z)."""
+        return values.view(self.batch, *self.geometry.grid.shape,
                            -1).movedim(-1, 1)
+
+    def rays(self, values):
+        """(B R, ...) -> (B, R, ...)."""
+        return values.unflatten(0, (self.batch, -1))
 
 
 def test_golden_rays_and_samples(case):
@@ -97,7 +100,7 @@ def test_golden_render_and_its_gradients(case, name, backend):
     rendered = case.maps(rendered)
     case.compare(f'{name}/depth', depth)
     case.compare(f'{name}/semantics', rendered)
-    case.compare(f'{name}/weight_sum', 1 - no_hit[None])
+    case.compare(f'{name}/weight_sum', case.rays(1 - no_hit))
     loss = depth.sum() + (rendered * case.case.input('cotangent')).sum()
     loss.backward()
     case.compare(f'{name}/grad_density', case.voxels(density.grad))
@@ -112,7 +115,7 @@ def test_golden_render_and_its_gradients(case, name, backend):
 def test_golden_weights(case, name):
     density, _ = case.volume(name)
     weights, no_hit = sampled_weights(density, case.geometry, case.sampling)
-    case.compare(f'{name}/weights', weights[None])
+    case.compare(f'{name}/weights', case.rays(weights))
     torch.testing.assert_close(weights.sum(1) + no_hit,
                                torch.ones_like(no_hit))
 
@@ -132,7 +135,8 @@ def test_golden_masked_render_by_the_registered_module(case, name):
         case.geometry.rays.select(chosen), case.cameras,
         case.geometry.grid.shape)
     logits = torch.cat((semantics, -density[:, None]), dim=1)
-    render = renderer(logits.view(1, *case.geometry.grid.shape, -1), geometry)
+    render = renderer(
+        logits.view(case.batch, *case.geometry.grid.shape, -1), geometry)
     case.compare(f'masked/{name}_depth', render.depth)
     case.compare(f'masked/{name}_semantics', render.semantics)
 

@@ -86,9 +86,11 @@ def test_scheduled_losses_and_adapters_are_analysed(tool, tmp_path, options):
 
 def test_a_checkpoint_of_another_model_is_named(tool, tmp_path):
     torch.save(dict(nothing=torch.zeros(1)), tmp_path / 'other.pth')
-    model = MODELS.build(distilled())
+    args = tool.parse_args(
+        ['config.py', '--student', str(tmp_path / 'other.pth'),
+         '--device', 'cpu'])
     with pytest.raises(ValueError, match='other.pth does not fit'):
-        tool.load_student(model, str(tmp_path / 'other.pth'))
+        tool.load_model(Config(dict(model=distilled())), args)
 
 
 @pytest.mark.parametrize('sampler', ['segments', 'lidar'])

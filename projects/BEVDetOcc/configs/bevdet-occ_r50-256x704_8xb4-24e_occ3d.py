@@ -4,3 +4,5 @@ _base_ = [
     '../../../configs/_base_/schedules/bevdet_24e.py',
     '../../../configs/_base_/default_runtime.py',
 ]
+# Published training starts from the detector's weights (BEVDet, dev2.1).
+load_from = 'checkpoints/bevdet-r50-cbgs.pth'

@@ -23,9 +23,9 @@ PUBLISHED = {
     'bevdet-occ-stbase-4d-stereo-512x1408-24e':
     (BEVDET + 'swin-b-4d-stereo-512x1408_32xb2-24e_occ3d.py', 121.278),
     'flashocc_flashocc-r50':
-    (FLASH + 'r50-m1-256x704_8xb4-24e_occ3d.py', 44.744),
+    (FLASH + 'r50-m1-256x704_4xb4-24e_occ3d.py', 44.744),
     'flashocc_flashocc-r50-4d-stereo':
-    (FLASH + 'r50-4d-stereo-256x704_8xb4-24e_occ3d.py', 58.668),
+    (FLASH + 'r50-4d-stereo-256x704_4xb4-24e_occ3d.py', 58.668),
 }
 TINY = BEVDET + 'tiny-4d-stereo_1xb1-3e_synthetic.py'
 TINIES = [

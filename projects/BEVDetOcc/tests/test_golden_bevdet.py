@@ -20,38 +20,46 @@ from radocc_plugin.models.lift_splat import (
     ViewGeometry,
 )
 from radocc_plugin.models.lift_splat.cost_volume import (
-    cost_volume,
+    costs_by_channels,
+    costs_by_planes,
     sampling_positions,
 )
-from radocc_plugin.models.lift_splat.depth import depth_loss
+from radocc_plugin.models.lift_splat.depth import DepthBins, depth_loss
 from radocc_plugin.models.lift_splat.lift import assign_voxels, make_frustum
 
-LIFT = ('grid_config', 'in_channels', 'out_channels', 'downsample')
+LIFT = ('grid_config', 'in_channels', 'out_channels', 'downsample', 'sid')
 
 
 def geometry_of(case) -> ViewGeometry:
     intrin, rotation = case.input('intrin'), case.input('post_rot')
-    image = torch.eye(4).repeat(1, intrin.shape[1], 1, 1)
+    image = torch.eye(4).repeat(*intrin.shape[:2], 1, 1)
     image[..., :3, :3] = rotation
     image[..., :3, 3] = case.input('post_tran')
-    bda = torch.eye(4)[None].clone()
+    bda = torch.eye(4).repeat(len(intrin), 1, 1)
     bda[:, :3, :3] = case.input('bda')
     return ViewGeometry(
         intrin.double(),
         case.input('sensor2keyego').double(), image.double(), bda.double())
 
 
+def bins_of(case) -> DepthBins:
+    config = case.config['view_transformer']
+    return DepthBins(
+        *config['grid_config']['depth'], sid=config.get('sid', False))
+
+
 def frustum_of(case):
     config = case.config['view_transformer']
     stride = config['downsample']
-    return make_frustum(config['grid_config']['depth'],
+    return make_frustum(bins_of(case),
                         [size // stride for size in config['input_size']],
                         stride)
 
 
 def view_transformer(case, cls, **changes):
     config = case.config['view_transformer']
-    return cls(**{**{name: config[name] for name in LIFT}, **changes})
+    settings = {name: config[name] for name in LIFT if name in config}
+    return cls(**{**settings, **changes})
 
 
 def test_golden_bevdet_custom_fpn(golden):
@@ -140,7 +148,8 @@ def previous_geometry_of(case):
     return geometry.earlier(geometry.cam2ego @ motion)
 
 
-def test_golden_bevdet_cost_volume(golden):
+@pytest.mark.parametrize('costs_by', [costs_by_planes, costs_by_channels])
+def test_golden_bevdet_cost_volume(golden, costs_by):
     case = golden.case('bevdet_cost_volume')
     current, previous = case.input('feat_curr'), case.input('feat_prev')
     # one channel has exact zeros, see the notes of the case
@@ -149,14 +158,13 @@ def test_golden_bevdet_cost_volume(golden):
     config = case.config['view_transformer']
     positions = sampling_positions(
         geometry_of(case), previous_geometry_of(case),
-        config['grid_config']['depth'], current.shape[-2:], 'cpu')
+        bins_of(case), current.shape[-2:], 'cpu')
     golden.compare(case, 'grid', positions.flatten(1, 2))
     for bias, name in ((config['depthnet_cfg']['bias'], 'cost_volume'),
                        (0, 'cost_volume_nobias')):
-        golden.compare(
-            case, name,
-            cost_volume(current, previous, positions, bias,
-                        case.config['group_size']))
+        costs = costs_by(current, previous, positions, bias,
+                         case.config['group_size'])
+        golden.compare(case, name, (-costs).softmax(1))
 
 
 @pytest.mark.parametrize('cls, name', [

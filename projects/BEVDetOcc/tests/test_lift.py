@@ -6,8 +6,16 @@ import torch.nn.functional as F
 
 from radocc_plugin.geometry import Cameras, VoxelGrid
 from radocc_plugin.models.bevdet import split_frames
-from radocc_plugin.models.lift_splat import LSSViewTransformer, ViewGeometry
-from radocc_plugin.models.lift_splat.depth import depth_loss, one_hot_depth
+from radocc_plugin.models.lift_splat import (
+    LSSViewTransformer,
+    LSSViewTransformerBEVStereo,
+    ViewGeometry,
+)
+from radocc_plugin.models.lift_splat.depth import (
+    DepthBins,
+    depth_loss,
+    one_hot_depth,
+)
 from radocc_plugin.models.lift_splat.lift import (
     assign_voxels,
     make_frustum,
@@ -17,6 +25,7 @@ from tests.support.models import make_sample
 
 GRID = dict(
     x=(-40, 40, 0.8), y=(-40, 40, 0.8), z=(-1, 5.4, 0.8), depth=(1, 45, 1))
+BINS = DepthBins(*GRID['depth'])
 FLIP_X, FLIP_Y = np.diag([-1., 1, 1, 1]), np.diag([1., -1, 1, 1])
 
 
@@ -60,7 +69,7 @@ def test_a_projected_point_is_lifted_to_where_it_was():
 def test_a_feature_at_a_known_depth_fills_the_voxel_of_its_point():
     lift = transformer()
     geometry = ViewGeometry.from_data_samples([augmented_sample()])
-    points = geometry.lift(make_frustum(GRID['depth'], (12, 32), 8))
+    points = geometry.lift(make_frustum(BINS, (12, 32), 8))
     camera, bin_, row, column = 2, 9, 7, 20
     depth = torch.zeros(6, lift.num_bins, 12, 32)
     depth[camera, bin_, row, column] = 1
@@ -127,9 +136,63 @@ def test_truncation_keeps_points_just_below_the_lower_bound():
 def test_one_hot_depth_takes_the_nearest_return_of_a_cell():
     maps = torch.zeros(1, 4, 8)
     maps[0, 1, 1], maps[0, 3, 3] = 7.9, 3.2  # same cell of 4 x 4 pixels
-    one_hot = one_hot_depth(maps, (1, 45, 1), 4)
+    one_hot = one_hot_depth(maps, BINS, 4)
     assert one_hot.shape == (1, 44, 1, 2)
     assert one_hot[0, :, 0, 0].argmax() == 2 and one_hot.sum() == 1
+
+
+@pytest.mark.parametrize('config', [(1, 45, 0.5), (2, 42, 1.0)])
+def test_spacing_increasing_bins_are_those_of_the_published_formulas(config):
+    """Depths and classes as FlashOCC @4084861 has them, in float64."""
+    first, end, step = config
+    bins = DepthBins(*config, sid=True)
+    count = len(np.arange(*config))
+    span = np.log((end - 1) / first)
+    depths = np.exp(np.log(first) + np.arange(count) / (count - 1) * span)
+    np.testing.assert_allclose(bins.depths(), depths, rtol=1e-6)
+
+    generator = np.random.default_rng(0)
+    returns = generator.uniform(0, 1.2 * end, (1, 64, 64)).round(3)
+    returns[0, ::3] = 0  # nothing there
+    with np.errstate(divide='ignore'):
+        position = (np.log(returns) - np.log(first)) * (count - 1) / span + 1
+    # rounding may decide beside an edge
+    inside = position[returns > 0]
+    assert np.abs(inside - inside.round()).min() > 1e-5
+    kept = (position >= 0) & (position < count + 1) & (returns > 0)
+    classes = np.where(kept, np.floor(position), 0).astype(int)
+    one_hot = one_hot_depth(torch.from_numpy(returns).float(), bins, 1)
+    assert one_hot.shape == (1, count, 64, 64)
+    wanted = np.eye(count + 1)[classes][..., 1:]
+    np.testing.assert_array_equal(one_hot.movedim(1, -1), wanted)
+
+
+def test_a_stereo_student_with_growing_bins_matches_and_lifts_in_them(
+        monkeypatch):
+    from radocc_plugin.models.lift_splat import view_transformer as module
+    asked = []
+    monkeypatch.setattr(
+        module, 'sampling_positions',
+        lambda geometry, previous, bins, *args: asked.append(bins))
+    monkeypatch.setattr(module, 'cost_volume', lambda *args: None)
+    lift = LSSViewTransformerBEVStereo(
+        grid_config=dict(GRID, depth=(1.0, 45.0, 0.5)),
+        in_channels=8,
+        out_channels=4,
+        sid=True)
+    feature = torch.zeros(6, 4, 8, 8)
+    lift.match(feature, feature, None, None)
+    # 6.78 m, where linear bins have 23 m
+    assert float(asked[0].depths()[44]) == pytest.approx(6.78, abs=0.005)
+    assert asked == [lift.depth_bins]
+
+
+@pytest.mark.parametrize('depth, sid', [((0, 45, 1), False),
+                                        ((1, 45, 0), False),
+                                        ((1, 2, 0.5), True)])
+def test_bins_behind_the_camera_or_empty_are_refused(depth, sid):
+    with pytest.raises(ValueError, match=r'grid_config\.depth takes'):
+        DepthBins(*depth, sid=sid)
 
 
 def test_depth_loss_is_the_published_formula_and_zero_without_returns():

@@ -5,13 +5,16 @@ import torch.nn.functional as F
 from mmdet.models.backbones import ResNet, SwinTransformer
 
 from radocc_plugin.models.bevdet import StereoResNet, StereoSwinTransformer
-from radocc_plugin.models.lift_splat import ViewGeometry
+from radocc_plugin.models.lift_splat import DepthBins, ViewGeometry
 from radocc_plugin.models.lift_splat.cost_volume import (
     cost_volume,
+    costs_by_channels,
+    costs_by_planes,
     sampling_positions,
 )
 
-BINS = (1., 9., 1.)
+BINS = DepthBins(1., 9., 1.)
+COSTS = [costs_by_planes, costs_by_channels]  # of a CPU, of other devices
 
 
 def camera(shift: float = 0.) -> ViewGeometry:
@@ -35,7 +38,8 @@ def random_features(channels=8, size=(8, 16)):
         1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
-def test_cost_volume_is_that_of_grid_sample():
+@pytest.mark.parametrize('costs_by', COSTS)
+def test_cost_volume_is_that_of_grid_sample(costs_by):
     torch.manual_seed(0)
     for size in ((8, 16), (5, 7)):
         current, previous = torch.randn(2, 2, 12, *size)
@@ -47,7 +51,21 @@ def test_cost_volume_is_that_of_grid_sample():
         cost = (current[:, :, None] - samples).abs().sum(1)
         cost = cost + 5. * (samples[:, -4] == 0)
         torch.testing.assert_close(
+            costs_by(current, previous, positions, 5., 4), cost)
+        torch.testing.assert_close(
             cost_volume(current, previous, positions), (-cost).softmax(1))
+
+
+@pytest.mark.parametrize('at_once', [0, 5, 8, 100])
+def test_costs_do_not_depend_on_the_channels_at_once(at_once):
+    torch.manual_seed(0)
+    current, previous = torch.randn(2, 2, 12, 5, 7)
+    previous[:, 8] *= torch.rand(2, 5, 7) > 0.5  # exact zeros that decide
+    positions = torch.rand(2, 3, 5, 7, 2) * 2.4 - 1.2
+    costs = costs_by_channels(current, previous, positions, 5., 4,
+                              at_once * 3 * 5 * 7)
+    torch.testing.assert_close(
+        costs, costs_by_planes(current, previous, positions, 5., 4))
 
 
 def test_what_moved_by_the_disparity_of_a_depth_matches_there():

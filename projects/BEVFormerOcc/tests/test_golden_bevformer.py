@@ -175,7 +175,7 @@ def test_golden_bevformer_encoder_first_frame_and_parts(golden):
     turned = rotate_bev(
         case.input('prev_bev'), head.bev_shape,
         bev_angle(can_bus.numpy(), frame['bda_mat']),
-        case.config['constructor']['transformer']['rotate_center'])
+        head.transformer.rotate_center)
     golden.compare(case, 'prev_bev_rotated', turned.transpose(0, 1))
 
 
@@ -220,8 +220,13 @@ def test_golden_bevformer_head(golden):
 @pytest.mark.parametrize('use_mask', [False, True])
 def test_golden_bevformer_loss(golden, use_mask):
     case = golden.case('bevformer_loss')
-    config = head_config(
-        golden.case('bevformer_head').config['constructor'])
+    published = {
+        **golden.case('bevformer_head').config['constructor'],
+        **case.config['constructor']
+    }
+    assert published['loss_occ'] == dict(
+        type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
+    config = head_config(published)
     config.update(use_mask=use_mask)
     config.pop('type')
     head = BEVFormerOccHead(**config)

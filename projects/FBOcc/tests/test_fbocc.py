@@ -203,8 +203,31 @@ def test_autocast_keeps_volumes_and_losses_in_float32(model):
     inputs, samples = make_frames(0)[0]
     with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
         volume, depth = model.extract_volume(inputs, samples)
-        losses = model(inputs, samples, mode='loss')
     assert volume.dtype == depth.dtype == torch.float32
+
+
+def test_autocast_keeps_the_3d_part_in_float32(model):
+    """As published, encoder, pyramid and head are no part of fp16."""
+    inputs, samples = make_frames(0)[0]
+    seen = {}
+    parts = ('img_bev_encoder_backbone', 'img_bev_encoder_neck',
+             'occupancy_head')
+    hooks = [
+        module.register_forward_hook(
+            lambda module, args, out, name=name: seen.update(
+                {name: out.dtype}))
+        for part in parts
+        for name, module in model.get_submodule(part).named_modules(
+            prefix=part)
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
+    ]
+    try:
+        with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+            losses = model(inputs, samples, mode='loss')
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(seen) > 10 and set(seen.values()) == {torch.float32}
     assert all(loss.dtype == torch.float32 for loss in losses.values())
 
 
@@ -236,6 +259,16 @@ def test_without_history_the_past_is_the_frame(model):
     try:
         with torch.no_grad():
             model(*first), model(*second)
+        # as published, copies of a frame in a sequence are one frame old
+        memory, = model.streams['train'].memories.values()
+        assert memory.steps.tolist() == [0, 1, 1, 1]
+        with torch.no_grad():
+            model(*first)
+        memory, = model.streams['train'].memories.values()
+        assert not memory.steps.any()
+        model.published_motion = False
+        with torch.no_grad():
+            model(*first), model(*second)
         memory, = model.streams['train'].memories.values()
         assert not memory.steps.any()
         model.eval()
@@ -244,7 +277,7 @@ def test_without_history_the_past_is_the_frame(model):
         memory, = model.streams['test'].memories.values()
         assert memory.steps.tolist() == [0, 1, 1, 1]
     finally:
-        model.do_history = True
+        model.do_history = model.published_motion = True
 
 
 def test_golden_keys_and_shapes():

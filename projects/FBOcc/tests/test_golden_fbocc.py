@@ -9,7 +9,11 @@ from torch import nn
 
 from radocc_plugin.models.fbocc import BackwardProjection, ForwardProjection
 from radocc_plugin.models.fbocc.anchors import pillar_anchors, project_anchors
-from radocc_plugin.models.lift_splat.depth import depth_loss, one_hot_depth
+from radocc_plugin.models.lift_splat.depth import (
+    DepthBins,
+    depth_loss,
+    one_hot_depth,
+)
 from radocc_plugin.models.lift_splat.depth_net import DepthNet
 from radocc_plugin.models.lift_splat.lift import make_frustum
 from radocc_plugin.registry import MODELS
@@ -41,7 +45,7 @@ def fill(golden, case, module):
 def test_golden_fbocc_depth_net(golden):
     case = golden.case('fbocc_depth_net')
     published = case.config['constructor']
-    bins = published['grid_config']['depth']
+    bins = DepthBins(*published['grid_config']['depth'])
     net = fill(
         golden, case,
         DepthNet(
@@ -53,8 +57,8 @@ def test_golden_fbocc_depth_net(golden):
     x = case.input('x')
     with torch.no_grad():
         out = net(flat(x), camera).unflatten(0, x.shape[:2])
-    golden.compare(case, 'context', out[:, :, len(torch.arange(*bins)):])
-    depth = out[:, :, :len(torch.arange(*bins))].softmax(2).requires_grad_()
+    golden.compare(case, 'context', out[:, :, bins.count:])
+    depth = out[:, :, :bins.count].softmax(2).requires_grad_()
     golden.compare(case, 'depth', depth)
     targets = one_hot_depth(
         flat(case.input('gt_depth')), bins, published['downsample'])
@@ -89,7 +93,8 @@ def test_golden_fbocc_backward_projection(golden):
     published = case.config['constructor']
     encoder = published['transformer']['encoder']
     bins = encoder['transformerlayers']['attn_cfgs'][1]['dbound']
-    grid = ForwardProjection(grid_of(published, bins)).grid
+    projection = ForwardProjection(grid_of(published, bins))
+    grid, bins = projection.grid, projection.depth_bins
     module = fill(
         golden, case,
         BackwardProjection(grid, bins, published['in_channels'],
@@ -170,12 +175,16 @@ def history_case(golden):
     return case, model.eval()
 
 
-def fuse_step(case, model, step):
+def fuse_step(case, model, step, start=None):
+    """Of a stream; all samples start a sequence, or do not, if told."""
+    samples = streamed_samples(case, step)
+    for sample in samples if start is not None else ():
+        sample.set_metainfo(dict(start_of_sequence=start))
     bda = torch.eye(4).double().repeat(case.config['batch'], 1, 1)
     bda[:, :3, :3] = case.input('bda')[step]
     with torch.no_grad():
         return model.fuse_history(
-            case.input(f'bev{step}'), streamed_samples(case, step), bda)
+            case.input(f'bev{step}'), samples, bda)
 
 
 def test_golden_fbocc_history(golden, history_case):
@@ -198,9 +207,13 @@ def test_golden_fbocc_without_history(golden, history_case, monkeypatch):
     case, model = history_case
     monkeypatch.setattr(model, 'do_history', False)
     monkeypatch.setattr(model, 'training', True)  # norms stay in eval mode
-    golden.compare(case, 'no_history_step1', fuse_step(case, model, 1))
+    # The case starts a sequence and moves nevertheless.
+    name = 'no_history_step1'
+    golden.compare(case, name, fuse_step(case, model, 1, start=True))
+    older = golden.report(case, name, fuse_step(case, model, 1, start=False))
+    assert not older['ok']  # one frame old, see test_fbocc.py
     monkeypatch.setattr(model, 'published_motion', False)
-    still = golden.report(case, 'no_history_step1', fuse_step(case, model, 1))
+    still = golden.report(case, name, fuse_step(case, model, 1, start=True))
     assert not still['ok']
 
 

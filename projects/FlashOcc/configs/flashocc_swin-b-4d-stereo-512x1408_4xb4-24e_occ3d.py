@@ -8,3 +8,4 @@ _base_ = [
 load_from = 'checkpoints/bevdet-stbase-4d-stereo-512x1408-cbgs.pth'
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 auto_scale_lr = dict(base_batch_size=16)
+sync_bn = 'torch'

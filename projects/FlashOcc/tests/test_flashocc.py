@@ -2,7 +2,13 @@
 import pytest
 import torch
 
-from radocc_plugin.models.bevdet import FPN_LSS, BEVOCCHead2D, CustomResNet
+from radocc_plugin.models.bevdet import (
+    FPN_LSS,
+    BEVOCCHead2D,
+    BEVOCCHead2D_V2,
+    CustomResNet,
+)
+from radocc_plugin.structures import OccData
 from tests.support.models import (
     build_model,
     load_config,
@@ -63,13 +69,76 @@ def test_class_balance_weighs_by_the_inverse_logarithm():
 
 
 def test_m0_is_m1_with_half_the_width_behind_the_encoder():
-    m0, m1 = (load_config(f'{CONFIGS}r50-{size}-256x704_8xb4-24e_occ3d.py')
+    m0, m1 = (load_config(f'{CONFIGS}r50-{size}-256x704_4xb4-24e_occ3d.py')
               for size in ('m0', 'm1'))
     assert m0.model.pop('img_bev_encoder_neck').out_channels == 128
     assert m1.model.pop('img_bev_encoder_neck').out_channels == 256
     assert m0.model.pop('occ_head').in_dim == 128
     assert m1.model.pop('occ_head').in_dim == 256
+    for config, step in (m0, 1.0), (m1, 0.5):
+        grid = config.model.img_view_transformer.grid_config
+        assert grid.pop('depth') == (1.0, 45.0, step)
     assert m0.to_dict() == m1.to_dict()
+
+
+# Depth bins, whether they grow, and parameters in millions.
+SIZES = {
+    'r50-m0-256x704': (44, False, 39.939),
+    'r50-m1-256x704': (88, False, 44.744),
+    'r50-depth-tiny-256x704': (44, False, 45.318),
+    'r50-depth-256x704': (88, False, 57.834),
+    'r50-4d-stereo-256x704': (88, True, 58.668),
+    'swin-b-4d-stereo-512x1408': (88, False, 144.989),
+}
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_bins_and_parameters_are_the_published_ones(name):
+    count, grows, parameters = SIZES[name]
+    model = build_model(f'{CONFIGS}{name}_4xb4-24e_occ3d.py')
+    lift = model.img_view_transformer
+    assert (lift.depth_bins.count, lift.depth_bins.sid) == (count, grows)
+    total = sum(p.numel() for p in model.parameters())
+    assert total / 1e6 == pytest.approx(parameters, abs=0.001)
+
+
+def test_loading_says_for_which_bins(monkeypatch):
+    from radocc_plugin.models.lift_splat import view_transformer
+    said = []
+    monkeypatch.setattr(view_transformer, 'print_log',
+                        lambda text, logger: said.append(text))
+    for sid, text in ((True, 'grow with depth'), (False, 'equally wide')):
+        lift = view_transformer.LSSViewTransformer(
+            dict(x=(0, 4, 1), y=(0, 4, 1), z=(0, 4, 1), depth=(1, 45, .5)),
+            4, 4, sid=sid)
+        lift.load_state_dict(lift.state_dict())
+        assert len(said) == 1 and text in said.pop()
+
+
+def test_the_stronger_losses_are_those_of_fbocc():
+    from radocc_plugin.losses import class_balanced_weights
+    from radocc_plugin.models.fbocc import FBOccHead
+    torch.manual_seed(0)
+    samples = make_batch(1)[1]
+    truth = samples[0].gt_occ
+    samples[0].gt_occ = OccData(
+        semantics=truth.semantics[::10, ::10, ::4],
+        mask_camera=truth.mask_camera[::10, ::10, ::4])
+    logits = torch.randn(1, 20, 20, 4, 18)
+    head = BEVOCCHead2D_V2(4, 4, use_mask=True)
+    torch.testing.assert_close(head.class_weight, class_balanced_weights())
+    assert 'class_weight' not in head.state_dict()
+    found = head.loss(logits, samples)
+    # FB-OCC's have a void class more, of weight 0 and never predicted here
+    void = torch.full((1, 20, 20, 4, 1), -1e4)
+    theirs = FBOccHead(8, 8).loss(
+        torch.cat([void, logits], -1).permute(0, 4, 2, 1, 3), samples)
+    for ours, name in (('loss_occ', 'loss_focal'),
+                       ('loss_sem_scal', ) * 2, ('loss_geo_scal', ) * 2,
+                       ('loss_lovasz', ) * 2):
+        torch.testing.assert_close(found[ours], theirs[name])
+    everywhere = BEVOCCHead2D_V2(4, 4).loss(logits, samples)
+    assert everywhere['loss_occ'] != found['loss_occ']
 
 
 def test_the_swin_model_has_the_stereo_images_of_bevdet_occ():

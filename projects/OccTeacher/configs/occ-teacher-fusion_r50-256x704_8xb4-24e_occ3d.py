@@ -22,6 +22,8 @@ model = dict(
         out_channels=32,
         use_se=True),
     depth_from_lidar=True)
+# A student's detection weights do not fit; the camera part has its own option.
+load_from = None
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.teacher_train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_base_.teacher_test_pipeline))

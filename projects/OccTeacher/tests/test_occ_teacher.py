@@ -174,9 +174,9 @@ def test_a_student_checkpoint_initialises_the_camera_part(tmp_path):
 
 @pytest.mark.parametrize('edit, message', [
     (lambda state: state.pop('img_neck.fpn_convs.0.conv.weight'),
-     r"1 missing \['img_neck.fpn_convs.0.conv.weight'\], 0 unexpected"),
+     r'Missing key.*"img_neck.fpn_convs.0.conv.weight"\.'),
     (lambda state: state.update(other=torch.zeros(1)),
-     r"0 missing \[\], 1 unexpected \['other'\]"),
+     r'Unexpected key.*"other"\.'),
     (lambda state: state.update({'pts_fusion.gate.1.bias': torch.zeros(1)}),
      'pts_fusion.gate.1.bias'),
     (lambda state: state.update(

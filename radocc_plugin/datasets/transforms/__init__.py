@@ -1,7 +1,8 @@
 from radocc_plugin.datasets.transforms.bev import AugmentBEV
 from radocc_plugin.datasets.transforms.images import (AugmentMultiViewImages,
                                                       DistortMultiViewImages,
-                                                      LoadMultiViewImages)
+                                                      LoadMultiViewImages,
+                                                      ResizeMultiViewImages)
 from radocc_plugin.datasets.transforms.labels import LoadOcc3D, LoadSegments
 from radocc_plugin.datasets.transforms.lidar import (LoadLidarPoints,
                                                      PointsToDepthMaps)
@@ -10,5 +11,5 @@ from radocc_plugin.datasets.transforms.packing import PackOccInputs
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'DistortMultiViewImages',
     'LoadLidarPoints', 'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments',
-    'PackOccInputs', 'PointsToDepthMaps'
+    'PackOccInputs', 'PointsToDepthMaps', 'ResizeMultiViewImages'
 ]

@@ -9,8 +9,8 @@ from mmcv.cnn import ConvModule
 from mmdet.models.backbones.resnet import BasicBlock
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from radocc_plugin.models.recompute import run
 from radocc_plugin.registry import MODELS
 
 CONV_CFG = dict(type='radocc_plugin.Conv3d')
@@ -108,10 +108,7 @@ class _ResidualStages(BaseModule):
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
         outputs = []
         for stage, layer in enumerate(self.layers):
-            if self.with_cp and x.requires_grad:
-                x = checkpoint(layer, x, use_reentrant=False)
-            else:
-                x = layer(x)
+            x = run(layer, x, with_cp=self.with_cp)
             if stage in self.backbone_output_ids:
                 outputs.append(x)
         return tuple(outputs)

@@ -1,5 +1,5 @@
 """Necks of image features and BEV maps."""
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +7,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from radocc_plugin.models.recompute import run
 from radocc_plugin.registry import MODELS
 
 
@@ -20,13 +21,19 @@ class CustomFPN(BaseModule):
     Args:
         in_channels: Channels of the input levels, finest first.
         out_channels: Channels of the output.
+        with_cp: Whether the neck is computed again in the backward pass,
+            which saves its activations.
     """
 
     def __init__(self,
                  in_channels: Sequence[int],
                  out_channels: int,
-                 init_cfg=None) -> None:
+                 with_cp: bool = False,
+                 init_cfg: Union[dict, list, None] = dict(
+                     type='Xavier', layer='Conv2d',
+                     distribution='uniform')) -> None:
         super().__init__(init_cfg)
+        self.with_cp = with_cp
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, act_cfg=None)
             for channels in in_channels)
@@ -41,6 +48,9 @@ class CustomFPN(BaseModule):
             raise ValueError(
                 f'in_channels names {len(self.lateral_convs)} levels, the '
                 f'backbone gives {len(levels)}; check its out_indices')
+        return run(self._fuse, *levels, with_cp=self.with_cp)
+
+    def _fuse(self, *levels: Tensor) -> Tensor:
         laterals = [
             conv(level) for conv, level in zip(self.lateral_convs, levels)
         ]

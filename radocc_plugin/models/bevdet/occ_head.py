@@ -1,15 +1,19 @@
 """Occupancy heads."""
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from radocc_plugin.losses.lovasz import lovasz_softmax
 from radocc_plugin.losses.occupancy import (
     class_balanced_weights,
+    focal_loss,
     masked_cross_entropy,
+    radial_weights,
 )
+from radocc_plugin.losses.scene_class_affinity import geo_scal, sem_scal
 from radocc_plugin.models.bevdet.bev_encoder import CONV_CFG
 from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
@@ -77,12 +81,23 @@ def occ_loss(logits: Tensor, data_samples: Sequence, use_mask: bool,
         use_mask: Whether only camera-visible voxels count.
         class_weight: Weight of each class, shape (C,); all one if None.
     """
-    labels = torch.stack([s.gt_occ.semantics for s in data_samples])
-    mask = torch.stack([s.gt_occ.mask_camera for s in data_samples
-                        ]) if use_mask else None
+    labels, mask = stack_truth(data_samples, use_mask)
     return dict(
-        loss_occ=masked_cross_entropy(logits, labels.long(), mask,
-                                      class_weight))
+        loss_occ=masked_cross_entropy(logits, labels, mask, class_weight))
+
+
+def stack_truth(data_samples: Sequence,
+                use_mask: bool) -> Tuple[Tensor, Optional[Tensor]]:
+    """Labels of B samples and which voxels a camera sees, (B, X, Y, Z).
+
+    Args:
+        data_samples: B samples with ``gt_occ``.
+        use_mask: Whether a mask is wanted; None without.
+    """
+    labels = torch.stack([s.gt_occ.semantics for s in data_samples]).long()
+    if not use_mask:
+        return labels, None
+    return labels, torch.stack([s.gt_occ.mask_camera for s in data_samples])
 
 
 @MODELS.register_module()
@@ -151,3 +166,43 @@ class BEVOCCHead2D(_OccHead):
         """Logits (B, X, Y, Dz, C) of a BEV map (B, in_dim, Y, X)."""
         columns = self.predicter(self.final_conv(bev).permute(0, 3, 2, 1))
         return columns.unflatten(-1, (self.Dz, self.num_classes))
+
+
+@MODELS.register_module()
+class BEVOCCHead2D_V2(BEVOCCHead2D):
+    """Channel to height with FB-OCC's four losses, as in Panoptic-FlashOcc.
+
+    Args:
+        use_mask: Whether the losses are over camera-visible voxels only;
+            published weights were trained without.
+        class_balance: Whether classes weigh by their inverse logarithmic
+            frequency in the focal loss.
+        **kwargs: Arguments of ``BEVOCCHead2D``.
+
+    FlashOCC @4084861; Panoptic-FlashOcc, arXiv 2406.10527.
+    """
+
+    def __init__(self,
+                 *args,
+                 use_mask: bool = False,
+                 class_balance: bool = True,
+                 **kwargs) -> None:
+        super().__init__(
+            *args, use_mask=use_mask, class_balance=class_balance, **kwargs)
+
+    def loss(self, logits: Tensor,
+             data_samples: Sequence) -> Dict[str, Tensor]:
+        """Focal, semantic and geometric affinity and Lovasz losses.
+
+        Args:
+            logits: Shape (B, X, Y, Z, C).
+            data_samples: B samples with ``gt_occ``.
+        """
+        labels, mask = stack_truth(data_samples, self.use_mask)
+        radial = radial_weights(labels.shape[1:3]).to(logits.device)
+        return dict(
+            loss_occ=100 * focal_loss(logits, labels, mask, self.class_weight,
+                                      radial[..., None]),
+            loss_sem_scal=sem_scal(logits, labels, mask),
+            loss_geo_scal=geo_scal(logits, labels, mask),
+            loss_lovasz=lovasz_softmax(logits, labels, mask))

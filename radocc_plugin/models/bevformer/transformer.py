@@ -7,7 +7,7 @@ from typing import List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 from mmcv.cnn import ConvModule
-from mmengine.model import BaseModule, xavier_init
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from radocc_plugin.models.bevdet.bev_encoder import CONV_CFG
@@ -39,6 +39,9 @@ class TransformerOcc(BaseModule):
             encoder's levels. Published models with two levels have four.
         shift_frame: Formula of the previous BEV's shift, see ``bev_shift``:
             ``'ego'``, or ``'lidar'`` for weights trained with published code.
+        rotate_center: Cell (x, y) about which the previous BEV is turned,
+            (100, 100) in published code, whatever the grid; where the ego
+            stands by default, which is there for 200 x 200 cells.
         upsample: Each cell of the volume is predicted as ``upsample`` ** 3
             voxels by the last linear layer; 1 as published.
 
@@ -57,6 +60,7 @@ class TransformerOcc(BaseModule):
                  num_cams: int = 6,
                  num_feature_levels: int = 4,
                  shift_frame: str = 'ego',
+                 rotate_center: Optional[Tuple[float, float]] = None,
                  upsample: int = 1,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
@@ -75,6 +79,7 @@ class TransformerOcc(BaseModule):
         self.pillar_h = pillar_h
         self.num_classes = num_classes
         self.shift_frame = shift_frame
+        self.rotate_center = rotate_center
         self.upsample = upsample
         self.level_embeds = nn.Parameter(
             torch.randn(num_feature_levels, channels))
@@ -98,12 +103,14 @@ class TransformerOcc(BaseModule):
             nn.Linear(2 * out_dim, num_classes * upsample**3))
 
     def init_weights(self) -> None:
+        """Xavier's weights everywhere but where attentions and embeddings
+        have their own."""
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
         super().init_weights()
         nn.init.normal_(self.level_embeds)
         nn.init.normal_(self.cams_embeds)
-        for layer in self.can_bus_mlp:
-            if isinstance(layer, nn.Linear):
-                xavier_init(layer, distribution='uniform')
 
     def forward(self,
                 levels: Sequence[Tensor],
@@ -142,7 +149,7 @@ class TransformerOcc(BaseModule):
         shift = bev_shift(can_bus, bda_mat, point_cloud_range,
                           self.shift_frame)
         if previous is not None:
-            ego = [
+            centre = self.rotate_center or [
                 -low / (high - low) * size
                 for low, high, size in zip(point_cloud_range[:2],
                                            point_cloud_range[3:5],
@@ -150,7 +157,7 @@ class TransformerOcc(BaseModule):
             ]
             previous = previous._replace(
                 bev=rotate_bev(previous.bev, bev_shape,
-                               bev_angle(can_bus, bda_mat), ego))
+                               bev_angle(can_bus, bda_mat), centre))
         vectors = torch.from_numpy(can_bus).to(query)
         queries = query + self.can_bus_mlp(vectors)[:, None]
         features, level_shapes = self.flatten_levels(levels)

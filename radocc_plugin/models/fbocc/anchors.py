@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from radocc_plugin.geometry import VoxelGrid, transform_points
-from radocc_plugin.models.lift_splat import ViewGeometry
+from radocc_plugin.models.lift_splat import DepthBins, ViewGeometry
 
 EPS = 1e-5  # of the image's border and of depth, as published
 
@@ -51,17 +51,16 @@ def pillar_anchors(grid: VoxelGrid, anchors_z: Sequence[float],
 
 def project_anchors(points: Tensor, geometry: ViewGeometry,
                     image_size: Tuple[int, int],
-                    depth_bins: Sequence[float]) -> Anchors:
+                    depth_bins: DepthBins) -> Anchors:
     """Projects the anchors of the augmented-ego frame into all cameras.
 
     Args:
         points: Shape (Q, A, 3); projected in float64.
         geometry: Calibration of the batch.
         image_size: Height and width of the augmented images.
-        depth_bins: ``(first, end, step)`` in metres.
+        depth_bins: The depth bins.
     """
     height, width = image_size
-    first, end, step = depth_bins
     points = points.double()
     ego2cam = torch.linalg.inv(geometry.cam2augmented_ego())
     ego2img = (geometry.cam2img @ ego2cam[..., :3, :]).to(points.device)
@@ -75,7 +74,7 @@ def project_anchors(points: Tensor, geometry: ViewGeometry,
     positions = pixels / pixels.new_tensor([width, height])
     inside = (positions > EPS) & (positions < 1 - EPS)
     seen = inside.all(-1) & (depth > EPS)
-    bins = ((depth - first) / step).floor().clamp(
-        0, len(torch.arange(first, end, step)) - 1).long()
+    bins = depth_bins.position(depth).floor().clamp(
+        0, depth_bins.count - 1).long()
     return Anchors(*(values.unflatten(2, points.shape[:2])
                      for values in (positions.float(), seen, bins)))

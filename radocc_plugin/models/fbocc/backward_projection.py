@@ -17,7 +17,7 @@ from radocc_plugin.models.fbocc.anchors import (
     project_anchors,
 )
 from radocc_plugin.models.fbocc.attention import DepthAwareCrossAttention
-from radocc_plugin.models.lift_splat import ViewGeometry
+from radocc_plugin.models.lift_splat import DepthBins, ViewGeometry
 
 
 class _EncoderLayer(nn.Module):
@@ -63,7 +63,7 @@ class BackwardProjection(nn.Module):
 
     Args:
         grid: The voxel grid of the volume.
-        depth_bins: ``(first, end, step)`` in metres.
+        depth_bins: The depth bins.
         embed_dims: Channels C of volume and context.
         anchors_z: ``(lower, upper, step)`` of the anchors of a pillar.
         num_cameras: Cameras N; only sizes an embedding that published
@@ -83,7 +83,7 @@ class BackwardProjection(nn.Module):
 
     def __init__(self,
                  grid: VoxelGrid,
-                 depth_bins: Sequence[float],
+                 depth_bins: DepthBins,
                  embed_dims: int = 80,
                  anchors_z: Sequence[float] = (-1, 5.4, 1.6),
                  num_cameras: int = 6,
@@ -99,7 +99,7 @@ class BackwardProjection(nn.Module):
                              f'multiple of the {num_anchors} anchors of '
                              f'anchors_z, got {cross_points}')
         self.grid = grid
-        self.depth_bins = tuple(depth_bins)
+        self.depth_bins = depth_bins
         self.anchors_z = tuple(anchors_z)
         self.shape = (grid.shape[1], grid.shape[0])  # Y, X
         self.bev_embedding = nn.Embedding(self.shape[0] * self.shape[1],
@@ -117,10 +117,18 @@ class BackwardProjection(nn.Module):
                 torch.zeros(num_cameras, embed_dims), requires_grad=False))
 
     def init_weights(self) -> None:
-        """Initialises the attentions."""
+        """Xavier's weights, then fixed offsets for the cross-attention.
+
+        As published, where the weights of the self-attention's offsets get
+        Xavier's too and only its biases are on a circle.
+        """
         for layer in self.layers:
             for attention in layer.attentions:
                 attention.init_weights()
+            for parameter in layer.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+            layer.attentions[1].deformable_attention.init_weights()
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -1,11 +1,12 @@
 """3D residual encoder and 3D feature pyramid on volumes (B, C, Y, X, Z)."""
-from typing import List, Sequence
+from typing import List, Sequence, Union
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from radocc_plugin.models.recompute import run
 from radocc_plugin.registry import MODELS
 
 
@@ -41,6 +42,8 @@ class ResNet3D(BaseModule):
         channels: Channels of the stages.
         strides: Strides of the stages.
         num_blocks: Blocks of the stages.
+        with_cp: Whether stages are computed again in the backward pass,
+            which saves their activations.
     """
 
     def __init__(self,
@@ -48,8 +51,11 @@ class ResNet3D(BaseModule):
                  channels: Sequence[int] = (64, 128, 256),
                  strides: Sequence[int] = (1, 2, 2),
                  num_blocks: Sequence[int] = (2, 2, 2),
-                 init_cfg=None) -> None:
+                 with_cp: bool = False,
+                 init_cfg: Union[dict, list, None] = dict(
+                     type='Kaiming', layer='Conv3d')) -> None:
         super().__init__(init_cfg)
+        self.with_cp = with_cp
         self.input_proj = nn.Sequential(
             nn.Conv3d(in_channels, channels[0], 1, bias=False),
             nn.BatchNorm3d(channels[0]), nn.ReLU(inplace=True))
@@ -66,7 +72,7 @@ class ResNet3D(BaseModule):
         """Levels (B, channels[i], Y_i, X_i, Z_i), finest first."""
         levels = [self.input_proj(volume)]
         for layer in self.layers:
-            levels.append(layer(levels[-1]))
+            levels.append(run(layer, levels[-1], with_cp=self.with_cp))
         return levels[1:]
 
 
@@ -77,13 +83,17 @@ class FPN3D(BaseModule):
     Args:
         in_channels: Channels of the levels, finest first.
         out_channels: Channels of every output.
+        with_cp: Whether the convolutions are computed again in the backward
+            pass, which saves their activations.
     """
 
     def __init__(self,
                  in_channels: Sequence[int] = (64, 128, 256),
                  out_channels: int = 256,
+                 with_cp: bool = False,
                  init_cfg=None) -> None:
         super().__init__(init_cfg)
+        self.with_cp = with_cp
         kinds = dict(conv_cfg=dict(type='Conv3d'), norm_cfg=dict(type='BN3d'))
         self.lateral_convs = nn.ModuleList(
             nn.Sequential(ConvModule(channels, out_channels, 1, **kinds))
@@ -96,11 +106,17 @@ class FPN3D(BaseModule):
 
     def forward(self, levels: Sequence[Tensor]) -> List[Tensor]:
         """As many levels, of ``out_channels`` each."""
-        levels = [conv(x) for conv, x in zip(self.lateral_convs, levels)]
+        levels = [
+            run(conv, x, with_cp=self.with_cp)
+            for conv, x in zip(self.lateral_convs, levels)
+        ]
         for i in range(len(levels) - 1, 0, -1):
             levels[i - 1] = levels[i - 1] + F.interpolate(
                 levels[i],
                 size=levels[i - 1].shape[-3:],
                 mode='trilinear',
                 align_corners=False)
-        return [conv(x) for conv, x in zip(self.fpn_convs, levels)]
+        return [
+            run(conv, x, with_cp=self.with_cp)
+            for conv, x in zip(self.fpn_convs, levels)
+        ]

@@ -57,7 +57,8 @@ class FBOcc(BaseModel):
         downsample: Stride of the image features.
         published_motion: Whether, as published, the copies of the current
             frame that stand for the past while ``do_history`` is off are moved
-            by the ego motion.
+            by the ego motion and, in the middle of a sequence, are said to be
+            one frame old.
         data_preprocessor: See ``radocc_plugin.OccDataPreprocessor``.
 
     FB-OCC, arXiv 2307.01492 (FB-BEV @6e25469).
@@ -93,7 +94,7 @@ class FBOcc(BaseModel):
         self.img_neck = MODELS.build(img_neck)
         self.forward_projection = ForwardProjection(grid_config, downsample)
         self.depth_bins = self.forward_projection.depth_bins
-        self.num_bins = len(torch.arange(*self.depth_bins))
+        self.num_bins = self.depth_bins.count
         self.depth_net = DepthNet(
             context_channels=channels,
             depth_channels=self.num_bins,
@@ -142,9 +143,11 @@ class FBOcc(BaseModel):
             raise ValueError(
                 f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
         volume, depth = self.extract_volume(inputs, data_samples)
-        levels = self.img_bev_encoder_neck(
-            self.img_bev_encoder_backbone(volume))
-        void_logits = self.occupancy_head(levels)
+        # as published, in float32 under mixed precision too
+        with torch.autocast(volume.device.type, enabled=False):
+            levels = self.img_bev_encoder_neck(
+                self.img_bev_encoder_backbone(volume))
+            void_logits = self.occupancy_head(levels)
         if mode == 'loss':
             losses = self.occupancy_head.loss(void_logits, data_samples)
             losses.update(self.depth_loss(depth, data_samples))
@@ -250,10 +253,12 @@ class FBOcc(BaseModel):
             return (warp(memory.volumes.to(volume), moved),
                     memory.steps.to(volume) + 1)
         past = volume.expand(self.num_history, *volume.shape)
+        steps = volume.new_zeros(self.num_history)
         if self.training and not self.do_history and self.published_motion:
             past = warp(
                 past, cell2past_cell(grid, bda_mat, ego2prev_ego, bda_mat))
-        return past, volume.new_zeros(self.num_history)
+            steps += not metainfo['start_of_sequence']
+        return past, steps
 
 
 def stream_metainfo(sample) -> dict:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.models.lift_splat import ViewGeometry, bev_pool
+from radocc_plugin.models.lift_splat import DepthBins, ViewGeometry, bev_pool
 from radocc_plugin.models.lift_splat.lift import plan_lift
 
 
@@ -31,7 +31,7 @@ class ForwardProjection(nn.Module):
             for low, high, step in zip(lower, upper, size)
         ]
         self.grid = VoxelGrid([*lower, *upper], counts)
-        self.depth_bins = tuple(grid_config['depth'])
+        self.depth_bins = DepthBins(*grid_config['depth'])
         self.downsample = downsample
         self.published_truncation = published_truncation
         # Checkpoints hold the grid; nothing is computed from these.

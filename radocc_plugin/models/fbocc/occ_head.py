@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from radocc_plugin.losses.common import visible_rows
 from radocc_plugin.losses.lovasz import lovasz_softmax
@@ -20,6 +19,7 @@ from radocc_plugin.losses.occupancy import (
     zero_nonfinite,
 )
 from radocc_plugin.losses.scene_class_affinity import geo_scal, sem_scal
+from radocc_plugin.models.recompute import run
 from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
 
@@ -93,11 +93,8 @@ class FBOccHead(BaseModule):
         fine = self.deblock(levels[0])
         weights = self.voxel_soft_weights(fine).softmax(1)
         levels = [conv(x) for conv, x in zip(self.occ_convs, levels)]
-        if self.with_cp and fine.requires_grad:
-            mixed = checkpoint(
-                mix_levels, weights, fine, *levels, use_reentrant=False)
-        else:
-            mixed = mix_levels(weights, fine, *levels)
+        mixed = run(
+            mix_levels, weights, fine, *levels, with_cp=self.with_cp)
         return split_cells(self.occ_pred_conv(mixed), self.upsample)
 
     def loss(self, logits: Tensor,

@@ -8,15 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from radocc_plugin.models.lift_splat.depth import DepthBins
 from radocc_plugin.models.lift_splat.lift import make_frustum
 from radocc_plugin.models.lift_splat.view_geometry import ViewGeometry
 
 STEREO_DOWNSAMPLE = 4  # stride of the features that are compared
 _NEAR = 1e-3  # metres; what is closer to the earlier camera is not seen
+# Sampled numbers that a GPU holds at once: 512 MiB in float32.
+MAX_SAMPLED = 2**27
 
 
 def sampling_positions(geometry: ViewGeometry, previous: ViewGeometry,
-                       depth_bins: Tuple[float, float, float],
+                       depth_bins: DepthBins,
                        feature_size: Tuple[int, int], device) -> Tensor:
     """Where each pixel of a frame, at each depth, lies in the frame before.
 
@@ -26,7 +29,7 @@ def sampling_positions(geometry: ViewGeometry, previous: ViewGeometry,
     Args:
         geometry: Calibration of the frame.
         previous: Calibration of the frame before it.
-        depth_bins: ``(first, end, step)`` in metres.
+        depth_bins: The depth bins.
         feature_size: (h, w).
         device: Where the positions are needed.
 
@@ -68,8 +71,10 @@ def cost_volume(current: Tensor,
     """Matching distribution over depth of each pixel.
 
     The cost of a depth is the L1 distance between the feature and the
-    bilinear sample of the frame before. One depth plane is sampled at a time,
-    so the samples, a gigabyte per camera at full size, are never stored.
+    bilinear sample of the frame before. The samples, a gigabyte per camera at
+    full size, are never stored: a CPU takes one depth plane of one camera at
+    a time, which its caches hold, other devices some channels of all planes
+    of all cameras, which is some hundred kernels instead of ten thousands.
 
     Args:
         current: Features of the frame, shape (M, C, h, w).
@@ -84,6 +89,16 @@ def cost_volume(current: Tensor,
 
     BEVDet dev2.1, ``calculate_cost_volumn``.
     """
+    costs_by = (
+        costs_by_planes if positions.device.type == 'cpu' else
+        costs_by_channels)
+    costs = costs_by(current, previous, positions, bias, group_size)
+    return costs.neg_().softmax(dim=1)
+
+
+def costs_by_planes(current: Tensor, previous: Tensor, positions: Tensor,
+                    bias: float, group_size: int) -> Tensor:
+    """Costs of ``cost_volume``, one plane of one image after the other."""
     costs = current.new_empty(positions.shape[:-1], dtype=torch.float32)
     for image, planes in enumerate(positions):
         rows = current[image].float().flatten(1).t().contiguous()
@@ -93,7 +108,38 @@ def cost_volume(current: Tensor,
             unseen = samples[:, -group_size] == 0
             costs[image, plane] = (cost + bias * unseen).view(
                 planes.shape[1:3])
-    return (-costs).softmax(dim=1)
+    return costs
+
+
+def costs_by_channels(current: Tensor,
+                      previous: Tensor,
+                      positions: Tensor,
+                      bias: float,
+                      group_size: int,
+                      max_sampled: int = MAX_SAMPLED) -> Tensor:
+    """Costs of ``cost_volume``, some channels of everything at a time.
+
+    Args:
+        max_sampled: Sampled numbers that are held at once, at least those of
+            a group.
+    """
+    bins = positions.shape[1]
+    grid = positions.flatten(1, 2)  # (M, D * h, w, 2)
+
+    def sample(channels: Tensor) -> Tensor:
+        return F.grid_sample(
+            channels.float(), grid,
+            align_corners=True).unflatten(2, (bins, -1))
+
+    decisive = previous.shape[1] - group_size
+    unseen = sample(previous[:, decisive:decisive + 1])[:, 0] == 0
+    costs = float(bias) * unseen
+    at_once = max(group_size, max_sampled // grid[..., 0].numel())
+    for now, before in zip(
+            current.split(at_once, 1), previous.split(at_once, 1)):
+        distance = sample(before).sub_(now.float()[:, :, None]).abs_()
+        costs += distance.sum(dim=1)
+    return costs
 
 
 def _bilinear_rows(feature: Tensor, planes: Tensor) -> Iterator[Tensor]:

@@ -1,5 +1,6 @@
 """Depth bins of the lift-splat view transformer, and their supervision."""
-from typing import Sequence
+import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +10,69 @@ from torch import Tensor
 NEARLY_ONE = 1 - 1e-5
 
 
-def one_hot_depth(depth_maps: Tensor, bins: Sequence[float],
+@dataclass(frozen=True)
+class DepthBins:
+    """The D depths at which image features are lifted.
+
+    Args:
+        first: Depth of the first bin in metres.
+        end: Upper end of the linear bins in metres.
+        step: Width of the linear bins in metres; with the ends it also says
+            how many bins there are.
+        sid: Whether the bins grow with depth (spacing-increasing): equal
+            ratios from ``first`` to ``end - 1``, as in FlashOcc's M2
+            (FlashOCC @4084861).
+
+    Raises:
+        ValueError: If the bins are empty or not in front of the camera.
+    """
+    first: float
+    end: float
+    step: float
+    sid: bool = False
+
+    def __post_init__(self) -> None:
+        last = self.end - 1 if self.sid else self.end
+        if not (0 < self.first < last and self.step > 0):
+            raise ValueError(
+                'grid_config.depth takes (first, end, step) with 0 < first < '
+                f'{"end - 1" if self.sid else "end"} and step > 0, got '
+                f'{(self.first, self.end, self.step)}')
+
+    @property
+    def count(self) -> int:
+        """Number of bins D."""
+        return len(torch.arange(self.first, self.end, self.step))
+
+    @property
+    def _per_log(self) -> float:
+        """Spacing-increasing bins in a factor of e."""
+        return (self.count - 1) / math.log((self.end - 1) / self.first)
+
+    def depths(self) -> Tensor:
+        """Where features are lifted to, metres, shape (D,), float32."""
+        if not self.sid:
+            return torch.arange(
+                self.first, self.end, self.step, dtype=torch.float32)
+        steps = torch.arange(self.count, dtype=torch.float64)
+        return (self.first * (steps / self._per_log).exp()).float()
+
+    def position(self, depth: Tensor) -> Tensor:
+        """Bins between ``first`` and a depth; its floor is the bin."""
+        if self.sid:
+            return (depth / self.first).log() * self._per_log
+        return (depth - self.first) / self.step
+
+
+def one_hot_depth(depth_maps: Tensor, bins: DepthBins,
                   downsample: int) -> Tensor:
     """One-hot depth bins of the nearest return in each feature cell.
 
-    A depth in [first + k * step, first + (k + 1) * step) belongs to bin k.
+    A depth from ``bins.depths()[k]`` up to the next one belongs to bin k.
 
     Args:
         depth_maps: Metres, 0 where there is no return, shape (M, H, W).
-        bins: ``(first, end, step)`` in metres.
+        bins: The D bins.
         downsample: Size of a feature cell in pixels.
 
     Returns:
@@ -26,12 +81,11 @@ def one_hot_depth(depth_maps: Tensor, bins: Sequence[float],
 
     BEVDet dev2.1, ``get_downsampled_gt_depth``.
     """
-    first, end, step = bins
-    num_bins = len(torch.arange(first, end, step))
+    num_bins = bins.count
     depth_maps = depth_maps.masked_fill(depth_maps == 0, float('inf'))
     nearest = -F.max_pool2d(-depth_maps[:, None], downsample)
     # as published: bin 0 of D + 1 stands for all that lies outside
-    index = (nearest - (first - step)) / step
+    index = bins.position(nearest) + 1
     inside = (index >= 0) & (index < num_bins + 1)
     index = torch.where(inside, index, torch.zeros_like(index)).long()
     one_hot = F.one_hot(index.squeeze(1), num_bins + 1)[..., 1:]

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from mmdet.models.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 
+from radocc_plugin.models.recompute import run
+
 CAMERA_CHANNELS = 27  # ViewGeometry.depth_net_input
 
 
@@ -48,6 +50,9 @@ class _ASPP(nn.Module):
         self.conv1 = nn.Conv2d(mid_channels * 5, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout(0.5)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.global_avg_pool(x).expand(-1, -1, *x.shape[-2:])
@@ -96,6 +101,8 @@ class DepthNet(nn.Module):
         depth_channels: Number of depth bins D.
         aspp_mid_channels: Width of each ASPP branch.
         stereo: Whether a cost volume at four times the resolution joins in.
+        with_cp: Whether the residual blocks are computed again in the
+            backward pass, which saves their activations.
     """
 
     def __init__(self,
@@ -104,8 +111,10 @@ class DepthNet(nn.Module):
                  context_channels: int,
                  depth_channels: int,
                  aspp_mid_channels: int = 96,
-                 stereo: bool = False) -> None:
+                 stereo: bool = False,
+                 with_cp: bool = False) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.reduce_conv = nn.Sequential(
             nn.Conv2d(in_channels, mid_channels, 3, padding=1),
             nn.BatchNorm2d(mid_channels), nn.ReLU(inplace=True))
@@ -156,6 +165,5 @@ class DepthNet(nn.Module):
                     len(x), self.cost_volumn_net[0].in_channels,
                     4 * x.shape[-2], 4 * x.shape[-1])
             depth = torch.cat([depth, self.cost_volumn_net(cost_volume)], 1)
-        return torch.cat(
-            [self.depth_conv(depth),
-             self.context_conv(context)], dim=1)
+        depth = run(self.depth_conv, depth, with_cp=self.with_cp)
+        return torch.cat([depth, self.context_conv(context)], dim=1)

@@ -3,12 +3,13 @@
 B batch, N cameras, D depth bins, H W feature map, X Y Z grid, K kept points.
 """
 from functools import lru_cache
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Tuple
 
 import torch
 from torch import Tensor
 
 from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.models.lift_splat.depth import DepthBins
 from radocc_plugin.models.lift_splat.view_geometry import ViewGeometry
 
 
@@ -28,7 +29,7 @@ class LiftPlan(NamedTuple):
 # wherever cameras fire in the same pose; a training step draws new ones.
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)  # a plan made in testing serves in training too
-def plan_lift(geometry: ViewGeometry, depth_bins: Tuple[float, float, float],
+def plan_lift(geometry: ViewGeometry, depth_bins: DepthBins,
               feature_size: Tuple[int, int], downsample: int, grid: VoxelGrid,
               truncate: bool, device: torch.device) -> LiftPlan:
     """The voxels of all frustum points, computed once per rig.
@@ -38,7 +39,7 @@ def plan_lift(geometry: ViewGeometry, depth_bins: Tuple[float, float, float],
 
     Args:
         geometry: Calibration of the batch.
-        depth_bins: ``(first, end, step)`` in metres.
+        depth_bins: The depth bins.
         feature_size: Height and width of the feature map.
         downsample: Stride of the feature map in pixels.
         grid: The voxel grid.
@@ -52,7 +53,7 @@ def plan_lift(geometry: ViewGeometry, depth_bins: Tuple[float, float, float],
     return LiftPlan(point_of, torch.searchsorted(voxel_of, voxels))
 
 
-def make_frustum(depth_bins: Sequence[float], feature_size: Tuple[int, int],
+def make_frustum(depth_bins: DepthBins, feature_size: Tuple[int, int],
                  downsample: int) -> Tensor:
     """Pixel and depth of every frustum point.
 
@@ -60,7 +61,7 @@ def make_frustum(depth_bins: Sequence[float], feature_size: Tuple[int, int],
     published, not through the centres of the feature cells.
 
     Args:
-        depth_bins: ``(first, end, step)`` of the depth bins in metres.
+        depth_bins: The depth bins.
         feature_size: Height and width of the feature map.
         downsample: Stride of the feature map in pixels.
 
@@ -68,10 +69,9 @@ def make_frustum(depth_bins: Sequence[float], feature_size: Tuple[int, int],
         (u, v, d), shape (D, H, W, 3).
     """
     height, width = feature_size
-    depths = torch.arange(*depth_bins, dtype=torch.float32)
     rows = torch.linspace(0, height * downsample - 1, height)
     columns = torch.linspace(0, width * downsample - 1, width)
-    d, v, u = torch.meshgrid(depths, rows, columns, indexing='ij')
+    d, v, u = torch.meshgrid(depth_bins.depths(), rows, columns, indexing='ij')
     return torch.stack([u, v, d], dim=-1)
 
 

@@ -5,6 +5,7 @@ B batch, N cameras, D depth bins, H W feature map, C channels, X Y Z grid.
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -14,7 +15,11 @@ from radocc_plugin.models.lift_splat.cost_volume import (
     cost_volume,
     sampling_positions,
 )
-from radocc_plugin.models.lift_splat.depth import depth_loss, one_hot_depth
+from radocc_plugin.models.lift_splat.depth import (
+    DepthBins,
+    depth_loss,
+    one_hot_depth,
+)
 from radocc_plugin.models.lift_splat.depth_net import DepthNet
 from radocc_plugin.models.lift_splat.lift import plan_lift
 from radocc_plugin.models.lift_splat.view_geometry import ViewGeometry
@@ -33,6 +38,8 @@ class LSSViewTransformer(BaseModule):
         in_channels: Channels of the image features.
         out_channels: Channels C of the volume.
         downsample: Stride of the image features.
+        sid: Whether depth bins grow with depth, see ``DepthBins``. Weights
+            do not tell; a model takes the bins that it was trained with.
         collapse_z: Whether the volume is a bird's-eye-view map (B, C, Y, X);
             takes a grid of one cell in z.
         loss_depth_weight: Weight of the LiDAR depth loss; 0 for none.
@@ -49,6 +56,7 @@ class LSSViewTransformer(BaseModule):
                  in_channels: int,
                  out_channels: int,
                  downsample: int = 16,
+                 sid: bool = False,
                  collapse_z: bool = False,
                  loss_depth_weight: float = 0.0,
                  published_truncation: bool = True,
@@ -61,14 +69,15 @@ class LSSViewTransformer(BaseModule):
         if collapse_z and self.grid.shape[2] != 1:
             raise ValueError('collapse_z takes a grid_config with one cell in '
                              f'z, got {self.grid.shape[2]}')
-        self.depth_bins = tuple(grid_config['depth'])
-        self.num_bins = len(torch.arange(*self.depth_bins))
+        self.depth_bins = DepthBins(*grid_config['depth'], sid=sid)
+        self.num_bins = self.depth_bins.count
         self.downsample = downsample
         self.collapse_z = collapse_z
         self.loss_depth_weight = loss_depth_weight
         self.published_truncation = published_truncation
         self.out_channels = out_channels
         self.depth_net = self.build_depth_net(in_channels)
+        self.register_load_state_dict_post_hook(_tell_bins)
 
     def build_depth_net(self, in_channels: int) -> nn.Module:
         return nn.Conv2d(in_channels, self.num_bins + self.out_channels, 1)
@@ -149,6 +158,17 @@ class LSSViewTransformer(BaseModule):
     def one_hot_depth(self, depth_maps: Tensor) -> Tensor:
         """Depth bins of maps (B * N, H_in, W_in); see ``one_hot_depth``."""
         return one_hot_depth(depth_maps, self.depth_bins, self.downsample)
+
+
+def _tell_bins(transformer: LSSViewTransformer, keys) -> None:
+    """Says in the log what no state dict tells."""
+    bins = transformer.depth_bins
+    depths = bins.depths()
+    print_log(
+        f'Weights were loaded for {bins.count} depth bins that '
+        f'{"grow with depth" if bins.sid else "are equally wide"} (sid='
+        f'{bins.sid}), {depths[0]:.2f} to {depths[-1]:.2f} m; they do not '
+        'tell whether they were trained so', logger='current')
 
 
 @MODELS.register_module()

@@ -2,9 +2,9 @@
 from typing import Optional, Sequence, Tuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.models.bevdet import BEVDetOcc
 from radocc_plugin.models.bevdet.detector import build
 from radocc_plugin.registry import MODELS
@@ -29,7 +29,8 @@ class OccTeacher(BEVDetOcc):
         pts_depth_fusion: Puts the depth of the returns into the image
             features that the depth net reads, see ``DepthFuser``.
         camera_checkpoint: Checkpoint of a student with which ``init_weights``
-            fills everything but the LiDAR branch; every key must match.
+            fills everything but the LiDAR branch (a teacher's fills that,
+            too); every key must match.
         img_backbone: None for a LiDAR-only teacher, together with
             ``img_neck``, ``img_view_transformer`` and ``pts_fusion``.
         **kwargs: Arguments of ``BEVDetOcc``.
@@ -91,7 +92,7 @@ class OccTeacher(BEVDetOcc):
         """
         super().init_weights()
         if self.camera_checkpoint:
-            load_camera_part(self, self.camera_checkpoint)
+            load_weights(self, self.camera_checkpoint, optional=[LIDAR])
 
     def extract_volume(
             self, inputs: dict,
@@ -144,26 +145,3 @@ class OccTeacher(BEVDetOcc):
                 'too')
         return self.img_view_transformer.one_hot_depth(
             torch.cat([sample.gt_depth for sample in data_samples]))
-
-
-def load_camera_part(model: OccTeacher, filename: str) -> None:
-    """Fills all of a teacher but its LiDAR branch from a student's file.
-
-    Raises:
-        ValueError: If keys or shapes do not match; names the file and them.
-    """
-    state = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
-    state = state.get('state_dict', state)
-    problem = f'camera_checkpoint {filename} does not fit this teacher: '
-    try:
-        # The student's own key conversions take part.
-        keys = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes
-        raise ValueError(f'{problem}{error}') from error
-    missing = [k for k in keys.missing_keys if not k.startswith(LIDAR)]
-    unexpected = keys.unexpected_keys + [
-        k for k in state if k.startswith(LIDAR)
-    ]
-    if missing or unexpected:
-        raise ValueError(f'{problem}{len(missing)} missing {missing[:5]}, '
-                         f'{len(unexpected)} unexpected {unexpected[:5]}')

@@ -9,6 +9,7 @@ model = dict(
         depth=50,
         out_indices=(2, 3),
         norm_eval=False,
+        with_cp=True,
         init_cfg=dict(
             type='Pretrained', checkpoint='torchvision://resnet50')),
     img_neck=dict(

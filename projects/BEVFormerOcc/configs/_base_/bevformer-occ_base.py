@@ -51,5 +51,7 @@ model = dict(
             type='mmdet.LearnedPositionalEncoding',
             num_feats=128,
             row_num_embed=200,
-            col_num_embed=200),
+            col_num_embed=200,
+            # N(0, 1), as published, where mmdet has U(0, 1)
+            init_cfg=None),
         use_mask=True))

@@ -43,7 +43,8 @@ model = dict(
             type='mmdet.LearnedPositionalEncoding',
             num_feats=32,
             row_num_embed=50,
-            col_num_embed=50),
+            col_num_embed=50,
+            init_cfg=None),
         use_mask=True,
         # as BEVDet-Occ's on the synthetic world
         class_weight=[

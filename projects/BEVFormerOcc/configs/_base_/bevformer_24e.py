@@ -8,7 +8,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 3, by_epoch=False, end=500),
     dict(type='CosineAnnealingLR', T_max=24, eta_min_ratio=1e-3)
 ]
-train_cfg = dict(by_epoch=True, max_epochs=24, val_begin=20)
+train_cfg = dict(by_epoch=True, max_epochs=24)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=8)

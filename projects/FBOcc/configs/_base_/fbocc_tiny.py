@@ -8,10 +8,15 @@ model = dict(
         out_indices=(1, 2, 3),
         with_cp=False,
         init_cfg=None),
-    img_neck=dict(in_channels=[32, 64, 128], out_channels=64),
+    img_neck=dict(
+        in_channels=[32, 64, 128], out_channels=64, with_cp=False),
     grid_config=dict(depth=(1.0, 45.0, 1.0)),
     downsample=8,
-    depth_net=dict(in_channels=64, mid_channels=32, aspp_mid_channels=16),
+    depth_net=dict(
+        in_channels=64,
+        mid_channels=32,
+        aspp_mid_channels=16,
+        with_cp=False),
     loss_depth_weight=0.05,
     backward_projection=dict(
         num_heads=2, cross_points=4, feedforward_channels=32),
@@ -22,8 +27,10 @@ model = dict(
         in_channels=16,
         channels=(32, 32, 64),
         strides=(2, 2, 2),
-        num_blocks=(1, 1, 1)),
-    img_bev_encoder_neck=dict(in_channels=(32, 32, 64), out_channels=32),
+        num_blocks=(1, 1, 1),
+        with_cp=False),
+    img_bev_encoder_neck=dict(
+        in_channels=(32, 32, 64), out_channels=32, with_cp=False),
     # 0.8 m cells, split into voxels
     occupancy_head=dict(
         in_channels=32,

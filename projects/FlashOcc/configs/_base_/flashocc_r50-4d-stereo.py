@@ -1,9 +1,13 @@
 # FlashOcc with ResNet-50, one earlier frame and temporal stereo (M2), as
-# FlashOCC's flashocc-r50-4d-stereo.
+# FlashOCC's flashocc-r50-4d-stereo. Its depth bins grow with depth (sid); the
+# weights fit linear bins as well, and would put features in wrong places.
 _base_ = '../../../BEVDetOcc/configs/_base_/bevdet-occ_r50-4d-stereo.py'
 model = dict(
     img_view_transformer=dict(
-        grid_config=dict(z=(-1, 5.4, 6.4)), collapse_z=True, out_channels=80),
+        grid_config=dict(z=(-1, 5.4, 6.4)),
+        collapse_z=True,
+        sid=True,
+        out_channels=80),
     pre_process_net=dict(
         type='radocc_plugin.CustomResNet',
         numC_input=80,

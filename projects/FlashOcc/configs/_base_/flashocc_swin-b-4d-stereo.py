@@ -1,4 +1,5 @@
-# FlashOcc with Swin-B (M3): the image branch of BEVDet-Occ's.
+# FlashOcc with Swin-B (M3): the image branch of BEVDet-Occ's, linear depth
+# bins. As FlashOCC's flashocc-stbase-4d-stereo-512x1408_4x4_2e-4.
 _base_ = './flashocc_r50-4d-stereo.py'
 model = dict(
     img_backbone=dict(
@@ -25,4 +26,5 @@ model = dict(
         scale_factor=2,
         input_feature_index=(0, 1),
         extra_upsample=None),
-    img_view_transformer=dict(in_channels=512))
+    img_view_transformer=dict(in_channels=512, sid=False),
+    img_bev_encoder_backbone=dict(with_cp=True))
