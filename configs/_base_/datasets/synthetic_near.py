@@ -1,0 +1,7 @@
+# The near field of the synthetic world: labels, masks and RadOcc's rays within
+# 20 m, where tiny students learn objects in minutes.
+_base_ = './synthetic.py'
+point_cloud_range = (-20.0, -20.0, -1.0, 20.0, 20.0, 5.4)
+train_dataloader = dict(dataset=dict(point_cloud_range=point_cloud_range))
+val_dataloader = dict(dataset=dict(point_cloud_range=point_cloud_range))
+test_dataloader = val_dataloader
