@@ -1,8 +1,10 @@
 # make quickstart   set up, train teacher, baseline and RadOcc student on the synthetic world, print the table
 # make keyframe     run the real nuScenes keyframe through every stage
 # make test         set up and run the tests
+# make setup        the environment of the quickstart; SET=full: of the tests; MMCV=compiled: with mmcv's ops
 VENV ?= .venv
 export VENV
+export SET MMCV
 PY := $(VENV)/bin/python
 OUT ?= work_dirs/quickstart
 RADOCC_SHARED ?= ../shared
@@ -10,10 +12,13 @@ RADOCC_SHARED ?= ../shared
 export OMP_WAIT_POLICY ?= PASSIVE
 export RADOCC_SHARED
 
-.PHONY: setup quickstart keyframe test lint doctor clean
+.PHONY: setup setup-full quickstart keyframe test lint doctor clean
 
 setup:
 	@bash tools/setup_env.sh
+
+setup-full:
+	@SET=full bash tools/setup_env.sh
 
 doctor: setup
 	@$(PY) -m radocc_plugin.doctor
@@ -24,10 +29,10 @@ quickstart: setup
 keyframe: setup
 	@$(PY) tools/quickstart.py --work-dir $(OUT) --shared $(RADOCC_SHARED) --only keyframe
 
-test: setup
+test: setup-full
 	@$(PY) -m pytest -n 2 --dist loadgroup -q
 
-lint: setup
+lint: setup-full
 	@$(PY) -m ruff check .
 
 clean:

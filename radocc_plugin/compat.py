@@ -32,11 +32,11 @@ def import_segment_anything(package: str = 'segment_anything'):
     It uses four functions of torchvision that it does not declare
     (github.com/facebookresearch/segment-anything/blob/main/setup.py), and
     PyPI's torchvision cannot be loaded beside a CPU-only torch ("operator
-    torchvision::nms does not exist"). Then, and only then, mmcv and Pillow do
-    the same four jobs. Goes when PyPI's torchvision loads on such a torch.
+    torchvision::nms does not exist"). Then, and only then, torch and Pillow
+    do the same four jobs. Goes when PyPI's torchvision loads on such a torch.
 
     Raises:
-        ImportError: If the package, or one of the stand-ins, is missing.
+        ImportError: If the package is missing.
     """
     try:
         return importlib.import_module(package)
@@ -48,7 +48,7 @@ def import_segment_anything(package: str = 'segment_anything'):
         if 'torchvision' not in str(error):
             raise
         print_log(f'torchvision cannot be loaded ({error}): for {package}, '
-                  'mmcv and Pillow stand in for it', logger='current')
+                  'torch and Pillow stand in for it', logger='current')
     stand_ins = _torchvision_stand_ins()
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules)
               if name.split('.')[0] == 'torchvision'}
@@ -63,22 +63,11 @@ def import_segment_anything(package: str = 'segment_anything'):
 
 def _torchvision_stand_ins() -> dict:
     """Modules with the functions that segment-anything imports."""
-    try:
-        from mmcv.ops import nms
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError('segment-anything needs torchvision: pip install '
-                          'torchvision') from error
-
-    def batched_nms(boxes, scores, idxs, iou_threshold):
-        # Far apart, boxes of different groups do not suppress each other.
-        offset = idxs.to(boxes) * (boxes.max() + 1 if len(boxes) else 0)
-        return nms(boxes + offset[:, None], scores, iou_threshold)[1]
-
+    from PIL import Image
     functions = {
         'torchvision.ops.boxes':
         dict(
-            batched_nms=batched_nms,
+            batched_nms=_batched_nms,
             box_area=lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])),
         'torchvision.transforms.functional':
         dict(
@@ -95,6 +84,24 @@ def _torchvision_stand_ins() -> dict:
         modules[name] = types.ModuleType(name)
         vars(modules[name]).update(members)
     return modules
+
+
+def _batched_nms(boxes, scores, idxs, iou_threshold):
+    """As ``torchvision.ops.batched_nms``: what is kept, by falling score."""
+    order = scores.argsort(descending=True)
+    boxes, idxs = boxes[order].cpu(), idxs[order].cpu()
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    kept = torch.ones(len(boxes), dtype=torch.bool)
+    for i, box in enumerate(boxes):
+        if kept[i]:
+            low = torch.maximum(boxes[i + 1:, :2], box[:2])
+            high = torch.minimum(boxes[i + 1:, 2:], box[2:])
+            shared = (high - low).clamp_min(0).prod(1)
+            iou = shared / (areas[i] + areas[i + 1:] - shared)
+            # not "<=": boxes without an area overlap nothing
+            kept[i + 1:] &= ~((iou > iou_threshold) &
+                              (idxs[i + 1:] == idxs[i]))
+    return order[kept.to(order.device)]
 
 
 def apply() -> None:

@@ -1,16 +1,20 @@
-"""Checks the installation: ``python -m radocc_plugin.doctor``.
+"""Checks the installation: ``radocc doctor``.
 
 Prints what was found, what is needed and how to mend it; the exit code is 1
 if something required is wrong. It needs nothing but Python itself, since it
 must run where packages are missing.
 """
+import configparser
 import importlib
 import re
 import shutil
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
+
+from radocc_plugin import mmcv_lite
 
 OK, WRONG, NOTE = 'ok', 'WRONG', 'note'
 HEADER = ('item', 'found', 'needed', 'verdict', 'how to mend')
@@ -33,35 +37,69 @@ class Requirement:
     Args:
         package: Distribution name.
         needed: Comma-separated bounds, e.g. ``'>=2.1,<3'``; '' for any.
-        required: Whether the plugin cannot do without.
-        mend: What to do about a missing or wrong version.
+        extra: The extra of the plugin that brings it; '' for its core, which
+            does not work without.
     """
     package: str
     needed: str = ''
-    required: bool = True
-    mend: str = ''
+    extra: str = ''
 
 
-REQUIREMENTS = (
-    Requirement('torch', '>=2.1', mend='see pytorch.org for your CUDA'),
-    Requirement('numpy', '>=1.21'),
-    Requirement('mmengine', '>=0.8,<1'),
-    Requirement('mmdet', '>=3.0,<3.4'),
-    Requirement('mmdet3d', '>=1.1,<1.5', required=False,
-                mend='only for students that are mmdet3d models'),
-    Requirement('setuptools', '<82',
-                mend='OpenMMLab imports pkg_resources, gone in setuptools 82'),
-    Requirement('nuscenes-devkit', mend='the data converter reads with it'),
-    Requirement('scikit-image'),
-    Requirement('einops'),
-    Requirement('matplotlib'),
-    Requirement('rich'),
-    Requirement('segment-anything', required=False,
-                mend='only for segments made by SAM'),
-)
-MMCV = '>=2.0.0rc4,<2.2.0'
+# What does not work without a package.
+COSTS = {
+    'einops': 'the taps that read a student',
+    'filelock': 'the compiled renderer',
+    'mmengine': 'everything',
+    'numba': 'the metrics, the synthetic world',
+    'numpy': 'everything',
+    'pillow': 'images, pictures',
+    'rich': 'tables on the screen',
+    'setuptools': 'MMEngine, which imports pkg_resources, gone in 82',
+    'torch': 'everything; see pytorch.org for your CUDA',
+    'mmcv': 'data pipelines, the shipped students and teachers',
+    'mmdet': 'the shipped students and teachers',
+    'mmdet3d': 'sparse LiDAR encoders, students of mmdet3d',
+    'nuscenes-devkit': 'making info files of nuScenes',
+    'scikit-image': 'superpixels, connected components of segments',
+    'segment-anything': 'segments made by SAM',
+    'rerun-sdk': 'recordings for the rerun viewer',
+    'pyarrow': 'recordings for the rerun viewer',
+}
+# Forks that take the folders of the originals, in versions of their own.
+FORKS = {
+    'mmengine': 'onedl-mmengine',
+    'mmcv': 'onedl-mmcv',
+    'mmdet': 'onedl-mmdet'
+}
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python',
           'opencv-contrib-python-headless')
+
+
+def requirements() -> List[Requirement]:
+    """What the plugin declares: setup.cfg of a clone, else its metadata.
+
+    Raises:
+        ValueError: If a line names no package.
+    """
+    setup_cfg = Path(__file__).resolve().parents[1] / 'setup.cfg'
+    if not setup_cfg.is_file():
+        lines = metadata.requires('radocc_plugin') or []
+    else:
+        parser = configparser.ConfigParser()
+        parser.read(setup_cfg, encoding='utf-8')
+        lines = parser['options']['install_requires'].splitlines()
+        for extra, text in parser['options.extras_require'].items():
+            lines += [f'{line}; extra == "{extra}"'
+                      for line in text.splitlines() if line]
+    return [_parse(line) for line in lines if line]
+
+
+def _parse(line: str) -> Requirement:
+    match = re.match(r'([\w.-]+)\s*([^;]*)', line)
+    if match is None:
+        raise ValueError(f'a requirement takes a package first, got {line!r}')
+    extra = re.search(r'extra\s*==\s*[\'"]([\w-]+)', line)
+    return Requirement(match[1], match[2].strip(), extra[1] if extra else '')
 
 
 def satisfies(version: str, needed: str) -> bool:
@@ -107,23 +145,34 @@ def import_error(module: str) -> Optional[str]:
     try:
         importlib.import_module(module)
     except Exception as error:  # a broken binary can raise almost anything
-        return f'{type(error).__name__}: {error}'.split('\n')[0]
+        return _one_line(error)
     return None
+
+
+def _one_line(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'.split('\n')[0]
 
 
 def check_package(requirement: Requirement) -> Finding:
     """Compares the installed version of a package with what is needed."""
     package, needed = requirement.package, requirement.needed
-    version = installed(package)
+    version, fork = installed(package), FORKS.get(package)
     shown = needed or 'any version'
-    if not requirement.required:
-        shown = f'{shown} (optional)'
+    if requirement.extra:
+        shown = f'{shown} (extra {requirement.extra})'
+    if fork and installed(fork):
+        found = f'{fork} {installed(fork)}'
+        if version is None:
+            return Finding(package, found, shown, OK)
+        return Finding(
+            package, f'{version} and {found}', 'one of the two', WRONG,
+            f'they share a folder: pip uninstall -y {package} {fork}, then '
+            'install one')
     if version is not None and satisfies(version, needed):
         return Finding(package, version, shown, OK)
-    mend = f'pip install "{package}{needed}"'
-    if requirement.mend:
-        mend += f'; {requirement.mend}'
-    wrong = version is not None or requirement.required
+    mend = (f'pip install "{package}{needed}"; not without: '
+            f'{COSTS[package]}')
+    wrong = version is not None or not requirement.extra
     return Finding(package, version or 'missing', shown,
                    WRONG if wrong else NOTE, mend)
 
@@ -135,23 +184,43 @@ def check_python() -> Finding:
     return Finding('python', version, '>=3.8', WRONG, 'use a newer Python')
 
 
-def check_mmcv() -> Iterator[Finding]:
-    """mmcv's version, and whether its compiled ops load."""
-    version = installed('mmcv')
-    if version is None:
-        lite = installed('mmcv-lite')
+def check_mmcv(requirement: Requirement) -> Iterator[Finding]:
+    """mmcv or mmcv-lite, one of the two, and whether the ops load.
+
+    Args:
+        requirement: That of mmcv; mmcv-lite takes the same versions.
+    """
+    lite = installed('mmcv-lite')
+    full = [p for p in ('mmcv', FORKS['mmcv']) if installed(p)]
+    if lite and full:
+        packages = ' '.join(full)
         yield Finding(
-            'mmcv', f'mmcv-lite {lite}' if lite else 'missing', MMCV, WRONG,
-            ('pip uninstall mmcv-lite; ' if lite else '') +
-            f'pip install "mmcv{MMCV}" (compiles, or: mim install mmcv)')
+            'mmcv', f'{packages} and mmcv-lite', 'one of the two', WRONG,
+            f'they share a folder: pip uninstall -y {packages} mmcv-lite, '
+            'then install one')
         return
-    yield check_package(Requirement('mmcv', MMCV))
-    error = import_error('mmcv._ext')
+    if lite:
+        finding = check_package(
+            Requirement('mmcv-lite', requirement.needed, 'lite'))
+        yield Finding('mmcv', f'mmcv-lite {lite}', finding.needed,
+                      finding.verdict, finding.mend)
+        yield Finding(
+            'mmcv ops', 'none (mmcv-lite)', 'compiled, on a GPU', NOTE,
+            f'not without: BEVFormer and FB-OCC on a GPU; {mmcv_lite.MEND}')
+        return
+    yield check_package(requirement)
+    if not full:
+        return
+    try:
+        module = importlib.import_module('mmcv._ext')
+        error = ('not compiled' if mmcv_lite.is_stand_in(module) else None)
+    except Exception as problem:  # a broken binary can raise almost anything
+        error = _one_line(problem)
     yield Finding(
         'mmcv ops', error or 'load', 'compiled', WRONG if error else OK,
         'build mmcv against the installed torch: MMCV_WITH_OPS=1 pip install '
         '--no-build-isolation --no-cache-dir --force-reinstall --no-deps '
-        f'"mmcv{MMCV}"' if error else '')
+        f'"mmcv{requirement.needed}"' if error else '')
 
 
 def check_setuptools() -> Finding:
@@ -204,16 +273,20 @@ def check_hardware() -> Iterator[Finding]:
     yield Finding(
         'C++ compiler', compiler or 'missing', 'optional',
         OK if compiler else NOTE,
-        '' if compiler else 'needed to build mmcv from source')
+        '' if compiler else 'not without: the compiled renderer on a CPU '
+        '(torch renders more slowly), building mmcv')
 
 
 def check_all() -> List[Finding]:
     """Every check, in the order of the report."""
+    declared = {r.package: r for r in requirements() if r.extra != 'test'}
+    mmcv = declared.pop('mmcv')
+    declared.pop('mmcv-lite')  # in the same versions
     return [
         check_python(),
-        *map(check_package, REQUIREMENTS),
+        *map(check_package, declared.values()),
         check_setuptools(),
-        *check_mmcv(),
+        *check_mmcv(mmcv),
         check_opencv(),
         check_torchvision(),
         *check_hardware(),

@@ -1,10 +1,12 @@
 import builtins
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from radocc_plugin import doctor
+from radocc_plugin import doctor, mmcv_lite
 
 
 @pytest.mark.parametrize('version,needed,fits', [
@@ -44,28 +46,103 @@ def test_wrong_version_says_how_to_mend_it(versions):
     assert 'pip install "mmdet>=3.0,<3.4"' in finding.mend
 
 
-def test_optional_package_may_be_missing_but_not_too_old(versions):
-    requirement = doctor.Requirement('mmdet3d', '>=1.1', required=False)
-    assert doctor.check_package(requirement).verdict == doctor.NOTE
+def test_package_of_an_extra_may_be_missing_but_not_too_old(versions):
+    requirement = doctor.Requirement('mmdet3d', '>=1.1', 'teachers')
+    finding = doctor.check_package(requirement)
+    assert finding.verdict == doctor.NOTE
+    assert 'sparse LiDAR encoders' in finding.mend
     versions['mmdet3d'] = '1.0.0'
     assert doctor.check_package(requirement).verdict == doctor.WRONG
 
 
-def test_mmcv_lite_is_not_mmcv(versions):
-    versions['mmcv-lite'] = '2.1.0'
-    finding, = doctor.check_mmcv()
+@pytest.mark.parametrize('package', ['numba', 'filelock', 'pillow'])
+def test_missing_core_package_says_what_it_costs(versions, package):
+    requirement, = [r for r in doctor.requirements() if r.package == package]
+    finding = doctor.check_package(requirement)
     assert finding.verdict == doctor.WRONG
-    assert finding.found == 'mmcv-lite 2.1.0'
+    assert doctor.COSTS[package] in finding.mend
+
+
+def test_a_fork_takes_the_place_of_the_original_not_its_folder(versions):
+    requirement = doctor.Requirement('mmengine', '>=0.10.4,<1.0')
+    versions['onedl-mmengine'] = '0.10.12'
+    assert doctor.check_package(requirement).verdict == doctor.OK
+    versions['mmengine'] = '0.10.7'
+    finding = doctor.check_package(requirement)
+    assert finding.verdict == doctor.WRONG
+    assert 'pip uninstall -y mmengine onedl-mmengine' in finding.mend
+
+
+def test_requirements_of_a_clone_are_those_of_its_installation(monkeypatch):
+    """setup.cfg, read by us, against what setuptools makes of it."""
+    in_clone = doctor.requirements()
+    try:
+        doctor.metadata.requires('radocc_plugin')
+    except doctor.metadata.PackageNotFoundError:
+        pytest.skip('radocc_plugin is not installed')
+
+    class NoClone:
+        parents = [Path(), Path('/nowhere')]
+
+        def __init__(self, file):
+            pass
+
+        def resolve(self):
+            return self
+
+    monkeypatch.setattr(doctor, 'Path', NoClone)
+
+    def comparable(requirements):
+        return {(r.package.lower(), frozenset(r.needed.split(',')), r.extra)
+                for r in requirements}
+
+    assert comparable(doctor.requirements()) == comparable(in_clone)
+
+
+def test_every_requirement_says_what_its_absence_costs():
+    packages = {r.package for r in doctor.requirements() if r.extra != 'test'}
+    assert packages == {*doctor.COSTS, 'mmcv-lite'}
+
+
+MMCV = doctor.Requirement('mmcv', '>=2.0.0rc4,<2.2.0', 'ops')
+
+
+def test_mmcv_lite_serves_but_has_no_ops(versions):
+    versions['mmcv-lite'] = '2.1.0'
+    version, ops = doctor.check_mmcv(MMCV)
+    assert (version.verdict, ops.verdict) == (doctor.OK, doctor.NOTE)
+    assert version.found == 'mmcv-lite 2.1.0'
+    versions['mmcv-lite'] = '2.2.0'
+    assert next(doctor.check_mmcv(MMCV)).verdict == doctor.WRONG
+
+
+def test_mmcv_and_mmcv_lite_are_one_too_many(versions):
+    versions['mmcv-lite'] = versions['mmcv'] = '2.1.0'
+    finding, = doctor.check_mmcv(MMCV)
+    assert finding.verdict == doctor.WRONG
+    assert 'pip uninstall -y mmcv mmcv-lite' in finding.mend
+
+
+def test_mmcv_whose_ops_do_not_load_is_wrong(versions, monkeypatch):
+    versions['mmcv'] = '2.1.0'
+
+    def import_module(name):
+        raise ImportError('undefined symbol')
+
+    monkeypatch.setattr(doctor.importlib, 'import_module', import_module)
+    version, ops = doctor.check_mmcv(MMCV)
+    assert (version.verdict, ops.verdict) == (doctor.OK, doctor.WRONG)
+    assert 'undefined symbol' in ops.found
 
 
 def test_mmcv_without_ops_is_wrong(versions, monkeypatch):
     versions['mmcv'] = '2.1.0'
-    monkeypatch.setattr(doctor, 'import_error', {
-        'mmcv._ext': 'ImportError: undefined symbol'
-    }.get)
-    version, ops = doctor.check_mmcv()
+    spec = mmcv_lite._Finder().find_spec(mmcv_lite.NAME)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, mmcv_lite.NAME, module)
+    version, ops = doctor.check_mmcv(MMCV)
     assert (version.verdict, ops.verdict) == (doctor.OK, doctor.WRONG)
-    assert 'undefined symbol' in ops.found
+    assert ops.found == 'not compiled'
 
 
 def test_opencv_packages_must_agree(versions):

@@ -27,7 +27,7 @@ def import_rerun():
     except ImportError as error:
         raise ImportError(
             '.rrd recordings need the package rerun-sdk: install the extra '
-            "[rerun] of radocc_plugin, or pip install 'rerun-sdk>=0.23' "
+            "[viz] of radocc_plugin, or pip install 'rerun-sdk>=0.23' "
             f"'pyarrow<22' ({error})") from error
     if not hasattr(rerun, 'set_time'):
         raise ImportError('.rrd recordings need rerun-sdk>=0.23, got '

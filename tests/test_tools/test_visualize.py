@@ -146,7 +146,7 @@ def test_command_lines_that_make_no_sense(visualize, arguments, wrong,
 def test_recording_without_rerun_says_what_to_install(
         visualize, arguments, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'rerun', None)
-    with pytest.raises(ImportError, match=r'extra \[rerun\].*rerun-sdk'):
+    with pytest.raises(ImportError, match=r'extra \[viz\].*rerun-sdk'):
         visualize.main([*arguments, '--out', str(tmp_path / 'x.rrd')])
     assert not list(tmp_path.iterdir())
 
@@ -154,7 +154,7 @@ def test_recording_without_rerun_says_what_to_install(
 def test_recording_holds_cameras_voxels_and_points(visualize, arguments,
                                                    tmp_path):
     rerun = pytest.importorskip(
-        'rerun', reason='the extra [rerun] is not installed')
+        'rerun', reason='the extra [viz] is not installed')
     path = tmp_path / 'scene.rrd'
     visualize.main([*arguments, '--scene', 'a', '--out', str(path)])
     table = rerun.dataframe.load_recording(path).view(

@@ -2,6 +2,7 @@
 import os
 import shutil
 import sys
+import sysconfig
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import module_from_spec, spec_from_file_location
@@ -63,6 +64,11 @@ def _build(name: str, folder: str, flags: List[str]) -> None:
                            'one (such as g++) or set CXX')
     if not cpp_extension.is_ninja_available():
         raise RuntimeError('ninja was not found; pip install ninja')
+    header = Path(sysconfig.get_paths()['include']) / 'Python.h'
+    if not header.is_file():
+        raise RuntimeError(f'the headers of Python are missing ({header}); '
+                           'install them (Debian: apt-get install '
+                           'python3-dev)')
     print_log('Building the compiled renderer, once; it takes about a minute',
               logger='current')
     cpp_extension.load(

@@ -17,7 +17,10 @@ model = dict(
         # the past frames of a queue are run in eval mode
         norm_eval=True,
         init_cfg=dict(
-            type='Pretrained', checkpoint='torchvision://resnet50')),
+            type='Pretrained',
+            # torchvision://resnet50, without the need of torchvision
+            checkpoint='https://download.pytorch.org/models/'
+            'resnet50-0676ba61.pth')),
     img_neck=dict(num_outs=3),
     pts_bbox_head=dict(
         bev_h=100,

@@ -12,7 +12,10 @@ model = dict(
         norm_eval=False,
         with_cp=True,
         init_cfg=dict(
-            type='Pretrained', checkpoint='torchvision://resnet50')),
+            type='Pretrained',
+            # torchvision://resnet50, without the need of torchvision
+            checkpoint='https://download.pytorch.org/models/'
+            'resnet50-0676ba61.pth')),
     img_neck=dict(
         type='radocc_plugin.CustomFPN',
         in_channels=[1024, 2048],
