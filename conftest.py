@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 
+import radocc_plugin  # noqa: F401, mmdet and mmdet3d beside mmcv-lite
 from tests.support.golden import load_module, shared_folder
 
 

@@ -57,6 +57,7 @@ COSTS = {
     'setuptools': 'MMEngine, which imports pkg_resources, gone in 82',
     'torch': 'everything; see pytorch.org for your CUDA',
     'mmcv': 'data pipelines, the shipped students and teachers',
+    'mmcv-lite': 'the same on a CPU',
     'mmdet': 'the shipped students and teachers',
     'mmdet3d': 'sparse LiDAR encoders, students of mmdet3d',
     'nuscenes-devkit': 'making info files of nuScenes',

@@ -14,7 +14,7 @@
     data        dataset, version, split, num_samples (evaluated)
     config      file (name only) and hash
     training    epochs, iterations, batch_size (a GPU), gpus, seconds_per_step
-    versions    python, torch, mmengine, mmcv, mmdet, radocc_plugin
+    versions    python, torch, mmengine, mmcv or mmcv-lite, mmdet, our own
     git         commit and dirty (uncommitted changes), null outside git
     checkpoint  file name
     tta         views of test-time augmentation; absent without it
@@ -37,7 +37,8 @@ from radocc_plugin.occ3d import CLASSES, FREE
 ROLES = ('teacher', 'baseline', 'radocc')
 RAY_SCORES = ('RayIoU', 'RayIoU@1', 'RayIoU@2', 'RayIoU@4')
 POINT_SCORES = ('out_of_range', 'free')
-PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmdet', 'radocc_plugin')
+PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet',
+            'radocc_plugin')
 
 # Keys that say where or how a config runs, not what it computes.
 RUNTIME_KEYS = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level',
