@@ -34,22 +34,29 @@ def source(tmp_path_factory):
     return folder
 
 
+def build(kind, source, folder):
+    """Runs a hook of our build backend, as pip and build do."""
+    run(sys.executable, '-W', 'ignore', '-c',
+        f'import setuptools.build_meta as b, sys; b.build_{kind}(sys.argv[1])',
+        folder, cwd=source)
+
+
 @pytest.fixture(scope='module')
 def sdist(source):
-    """Path of the archive, which is made before the wheel is built."""
-    code = ('import setuptools.build_meta as b, sys; '
-            'b.build_sdist(sys.argv[1])')
-    run(sys.executable, '-W', 'ignore', '-c', code, source.parent, cwd=source)
+    """Path of the archive."""
+    build('sdist', source, source.parent)
     path, = source.parent.glob('*.tar.gz')
     return path
 
 
 @pytest.fixture(scope='module')
 def wheel(sdist, tmp_path_factory):
-    """Path of the wheel, built from the sdist as pip builds it."""
+    """Path of the wheel, built from nothing but the archive."""
     folder = tmp_path_factory.mktemp('wheel')
-    run(sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps',
-        '--no-build-isolation', '-w', folder, sdist)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder)
+    unpacked, = folder.iterdir()
+    build('wheel', unpacked, folder)
     path, = folder.glob('radocc_plugin-*.whl')
     return path
 
