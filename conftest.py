@@ -10,6 +10,14 @@ import radocc_plugin  # noqa: F401, mmdet and mmdet3d beside mmcv-lite
 from tests.support.golden import load_module, shared_folder
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked ``gpu`` rest where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if 'gpu' in item.keywords:
+                item.add_marker(pytest.mark.skip(reason='needs a GPU'))
+
+
 @pytest.fixture(autouse=True)
 def restore_mmengine_globals():
     """Undoes the default scope and message hub that a Runner leaves behind."""

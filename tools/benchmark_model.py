@@ -1,10 +1,13 @@
 """Seconds and peak memory of every stage of a model.
 
     python tools/benchmark_model.py CONFIG [--test] [--batch N] [--repeat N] \\
-        [--keyframe ../shared/data/nuscenes_frame] [--profile] [--out FILE]
+        [--keyframe ../shared/data/nuscenes_frame] [--profile] [--out FILE] \\
+        [--student | --cached-teacher] [--json FILE]
 
 CONFIG is that of a student, a teacher or a distilled student; a step of the
-last runs teacher, ray walk, renderer and consistency losses too. The sample
+last runs teacher, ray walk, renderer and consistency losses too; with
+--cached-teacher the teacher says again what it has said, as from a cache, and
+with --student only the student is there. The sample
 is the last one of the synthetic world (made once, under work_dirs/benchmark),
 of the real keyframe with --keyframe, or of any data root with --data-root. It
 goes through the config's own pipeline without random augmentation; segments,
@@ -15,9 +18,12 @@ threads, little moved by what else runs. On a CPU the peak is that of the whole
 process, with everything that is kept for the backward pass.
 """
 import argparse
+import json
 import os
+import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -64,6 +70,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     data.add_argument('--data-root', help='folder with radocc_infos_val.pkl')
     add('--checkpoint', help='weights; random ones without')
     add('--teacher', help="checkpoint of a distiller's teacher")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument('--student', action='store_true',
+                      help="a distiller's student alone")
+    part.add_argument('--cached-teacher', action='store_true',
+                      help='a teacher that costs nothing')
+    add('--json', type=Path, help='JSON file of the whole step')
     add('--profile', action='store_true',
         help='add the operators that take most time')
     add('--out', type=Path, help='Markdown file of the tables')
@@ -205,6 +217,47 @@ def gibibytes(number: Optional[int]) -> str:
     return '-' if number is None else f'{number / 2**30:.2f}'
 
 
+def remember_teacher(distiller) -> None:
+    """Lets the teacher say again what it says first."""
+    ask, said = distiller.teacher.outputs, []
+
+    def outputs(*args, **kwargs):
+        if not said:
+            said.append(ask(*args, **kwargs))
+        return said[0]
+
+    distiller.teacher.outputs = outputs
+
+
+def whole_step(model, batch: dict, step: Callable, device, *,
+               repeat: int) -> dict:
+    """Median seconds of a step that is not taken apart, its peak in bytes
+    and, on CUDA, the kernels that it starts."""
+    meter = StageMeter(device)
+    reset_peak(device)
+    seconds = []
+    for _ in range(repeat):
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        begin = time.perf_counter()
+        with meter.repetition():
+            step(model, batch, meter)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+    result = dict(seconds=statistics.median(seconds), peak=peak_bytes(device))
+    if device.type == 'cuda':
+        from torch.profiler import ProfilerActivity, profile
+        with profile(activities=[ProfilerActivity.CPU,
+                                 ProfilerActivity.CUDA]) as profiler:
+            with meter.repetition():
+                step(model, batch, meter)
+        result['kernels'] = sum(event.count
+                                for event in profiler.key_averages()
+                                if 'LaunchKernel' in event.key)
+    return result
+
+
 def operator_rows(step: Callable, model, batch: dict, device,
                   limit: int = 12) -> List[List[str]]:
     """The operators that take most time by themselves: name, calls, s, %."""
@@ -250,9 +303,11 @@ def main(argv=None) -> None:
     model = build(config.model, args.teacher)
     if args.checkpoint:
         load_weights(model, args.checkpoint)
-    if args.test:  # the student alone
+    if args.test or args.student:
         model = getattr(model, 'student', model)
     model = model.to(device)
+    if args.cached_teacher:
+        remember_teacher(model)
     step = test_step if args.test else make_train_step(
         model, config.optim_wrapper)
     reset_peak(device)
@@ -261,6 +316,12 @@ def main(argv=None) -> None:
                      warm_up=args.warm_up)
 
     name = Path(args.config).stem
+    if args.json:
+        result = whole_step(model, batch, step, device, repeat=args.repeat)
+        part = ('student' if args.student else
+                'cached teacher' if args.cached_teacher else 'all')
+        result.update(config=name, part=part, batch=args.batch)
+        write_atomically(args.json, json.dumps(result) + '\n')
     place = (torch.cuda.get_device_name(device) if device.type == 'cuda' else
              f'CPU, {torch.get_num_threads()} threads')
     title = (f'{name}, {"test" if args.test else "training"}, batch '

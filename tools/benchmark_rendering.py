@@ -2,6 +2,7 @@
 
     python tools/benchmark_rendering.py                 # everything
     python tools/benchmark_rendering.py --rays 6x28x50 --scenes foggy
+    python tools/benchmark_rendering.py --device cuda --json rendering.json
 
 Every number of a table comes from one process in which the variants take
 turns; only their ratios mean something. All start from the same leaf, the
@@ -13,20 +14,21 @@ logits, dense [rays, samples, classes] arrays, autograd.
 import argparse
 import ctypes
 import gc
+import json
 import os
 import statistics
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 # Large pages for large tensors, of every variant: see docs/rendering.md.
 os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
@@ -37,36 +39,54 @@ from radocc_plugin import occ3d
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
 from radocc_plugin.rendering import (
     RenderGeometry,
-    Sampling,
+    render_like_author,
     render_logits,
     render_logits_pair,
-    render_samples,
+    voxel_light_of_logits,
 )
 from radocc_plugin.synthetic.sensors import make_rig
 
 GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
 NUM_CLASSES = len(occ3d.CLASSES)
-NUM_SAMPLES, STEP = 287, 0.2
-# Name: render size and cap of the rays.
+
+
+class Draw(NamedTuple):
+    """Render size, cap of the rays, samples of the batch."""
+    size: Tuple[int, int]
+    cap: Optional[int] = None
+    batch: int = 1
+
+
 RAYS = {
-    '6x28x50': ((28, 50), None),
-    '6x56x100': ((56, 100), None),
-    'random 38,400': ((900, 1600), 38400)
+    '6x8x14': Draw((8, 14)),
+    '6x28x50': Draw((28, 50)),
+    '6x56x100': Draw((56, 100)),
+    'random-38400': Draw((900, 1600), 38400),
+    'random-80000': Draw((225, 400), 80000),
+    # RadOcc's default in a batch of four
+    'batch-of-4-80000': Draw((225, 400), 80000, 4),
 }
 # p(occupied) in free space.
 SCENES = {'foggy': 0.01, 'sharp': 0.0002}
+KINDS = {
+    'train': 'forward + backward', 'test': 'no grad', 'step': 'whole step',
+    'light': 'light'
+}
 
 
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    tables = []
+    results, tables = [], []
     for name in args.rays:
         for scene in args.scenes:
-            bench = Bench(name, scene, device, args.slow)
-            tables.append(bench.table(args))
+            result = Bench(name, scene, device).measure(args)
+            results.append(result)
+            tables.append(format_table(result))
             print('\n' + tables[-1], flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(results, indent=1) + '\n')
     if args.out:
         args.out.write_text('\n\n'.join(tables) + '\n')
 
@@ -74,7 +94,8 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--rays', nargs='+', choices=RAYS, default=list(RAYS))
+    parser.add_argument(
+        '--rays', nargs='+', choices=RAYS, default=list(RAYS)[1:4])
     parser.add_argument(
         '--scenes', nargs='+', choices=SCENES, default=list(SCENES))
     parser.add_argument('--reps', type=int, default=5)
@@ -82,54 +103,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
         '--only', nargs='+', help='variants whose name has one of these words')
-    parser.add_argument(
-        '--slow', action='store_true', help='the sampled mode without C++ too')
     parser.add_argument('--out', type=Path, help='Markdown file')
+    parser.add_argument('--json', type=Path, help='JSON file')
     return parser.parse_args()
 
 
 class Author:
-    """Author-style renderer, from the formulas, under plain autograd.
-
-    Like the original it finds its samples anew in each render.
-    """
+    """Author-style renderer; like the original it finds its samples anew in
+    each render."""
+    light = None
 
     def __init__(self, geometry: RenderGeometry) -> None:
-        self.rays = geometry.rays
-
-    def samples(self):
-        """Ray parameters (S,), which samples are inside, (R, S), and where
-        those are for grid_sample, (M, 3)."""
-        rays = self.rays
-        t = torch.arange(NUM_SAMPLES, device=rays.origins.device) * STEP
-        points = rays.origins[:, None] + rays.directions[:, None] * t[:, None]
-        low, high = (rays.origins.new_tensor(x)
-                     for x in (GRID.minimum, GRID.maximum))
-        inside = ((points >= low) & (points <= high)).all(-1)
-        # grid_sample wants (z, y, x) for a volume of (X, Y, Z).
-        where = (2 * (points[inside] - low) / (high - low) - 1).flip(-1)
-        return t, inside, where
+        self.geometry = geometry
 
     def __call__(self, logits: Tensor):
-        t, inside, where = self.samples()
-
-        def sample(volume: Tensor) -> Tensor:
-            """(C, X, Y, Z) -> dense (R, S, C), 0 outside the grid."""
-            values = F.grid_sample(
-                volume[None], where[None, None, None],
-                align_corners=True)[0, :, 0, 0]
-            dense = values.new_zeros(*inside.shape, len(volume))
-            dense[inside] = values.t()
-            return dense
-
-        volume = logits.view(*GRID.shape, NUM_CLASSES).permute(3, 0, 1, 2)
-        density = F.softplus(sample(-volume[-1:])[..., 0]) * inside
-        alpha = 1 - torch.exp(-density * STEP)
-        left = torch.cumprod((1 - alpha).clamp_min(1e-10), dim=1)
-        left = torch.cat((torch.ones_like(left[:, :1]), left), dim=1)
-        weights = alpha * left[:, :-1]
-        semantics = (weights[..., None] * sample(volume[:-1])).sum(1)
-        return (weights * t).sum(1), semantics, left[:, -1], weights
+        return render_like_author(-logits[:, -1], logits[:, :-1],
+                                  self.geometry)
 
     def step(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Teacher, student and the KL of their weights."""
@@ -137,10 +126,9 @@ class Author:
             target = self(teacher)
         own = self(student)
         p, q = (
-            torch.cat((x[3], x[2][:, None]), dim=1).clamp_min(1e-8)
+            torch.cat((x.weights, x.no_hit[:, None]), dim=1).clamp_min(1e-8)
             for x in (target, own))
-        kl = (p * (p / q).log()).sum(1)
-        return objective(own) + objective(target) + kl.mean()
+        return objective(own) + (p * (p / q).log()).sum(1).mean()
 
 
 class Ours:
@@ -149,131 +137,144 @@ class Ours:
     def __init__(self, geometry: RenderGeometry, backend: str,
                  **kwargs) -> None:
         self.geometry = geometry
-        self.options = dict(backend=backend)
-        if 'min_transmittance' in kwargs:
-            self.options['min_transmittance'] = kwargs.pop('min_transmittance')
-        self.density = kwargs
+        self.options = dict(backend=backend, **kwargs)
 
     def __call__(self, logits: Tensor):
-        density, *render = render_logits(
-            logits, self.geometry, **self.options, **self.density)
-        return (*render, density)
+        return render_logits(logits, self.geometry, **self.options)[1:]
 
     def step(self, teacher: Tensor, student: Tensor) -> Tensor:
-        target, own, kl = render_logits_pair(
-            teacher, student, self.geometry, **self.options, **self.density)
-        return objective(own[1:]) + objective(target[1:]) + kl.mean()
+        _, own, kl = render_logits_pair(teacher, student, self.geometry,
+                                        **self.options)
+        return objective(own[1:]) + kl.mean()
+
+    def light(self, teacher: Tensor) -> None:
+        """The teacher's walk of the voxel-weighted distillation."""
+        voxel_light_of_logits(teacher, self.geometry, **self.options)
 
 
 class Walked(Ours):
     """The same for rays that are new in each step."""
 
-    def __call__(self, logits: Tensor):
-        geometry = self.geometry
-        self.geometry = replace(geometry)  # has not walked yet
-        render = super().__call__(logits)
-        self.geometry = geometry
-        return render
-
-    step = None
-
-
-class Sampled:
-    """The author's function by our sampled mode."""
-
-    def __init__(self, geometry: RenderGeometry, backend: str,
-                 min_transmittance: float = 0.) -> None:
-        self.geometry = geometry
-        self.options = dict(
-            backend=backend, min_transmittance=min_transmittance)
-
-    def __call__(self, logits: Tensor):
-        return render_samples(-logits[:, -1], logits, self.geometry,
-                              Sampling.of_author(GRID), **self.options)
+    def __getattribute__(self, name):
+        value = super().__getattribute__(name)
+        # has not walked yet
+        return replace(value) if name == 'geometry' else value
 
 
 def objective(render) -> Tensor:
     """Any scalar that needs every output."""
     depth, semantics, no_hit = render[:3]
-    return (depth.mean() + semantics[:, :17].square().mean() + no_hit.mean())
+    return depth.mean() + semantics.square().mean() + no_hit.mean()
 
 
 class Bench:
     """One set of rays in one scene."""
 
-    def __init__(self, rays: str, scene: str, device: torch.device,
-                 slow: bool = False) -> None:
-        self.slow = slow
-        self.name = f'{rays} rays, {scene}'
-        size, cap = RAYS[rays]
-        rig = make_rig(np.random.default_rng(0), (1600, 900))
-        cameras = Cameras(
-            *(torch.as_tensor(
-                np.stack([getattr(c, name) for c in rig.cameras.values()]),
-                dtype=torch.float32,
-                device=device)[None] for name in ('cam2img', 'cam2ego')),
-            torch.eye(4, device=device)[None], (900, 1600))
-        generator = torch.Generator().manual_seed(0)
-        self.geometry = RenderGeometry(
-            draw_rays(cameras, size, max_rays=cap, generator=generator), GRID,
-            1)
-        self.logits = make_logits(SCENES[scene], 0).to(device)
-        self.teacher = make_logits(SCENES[scene], 1).to(device)
+    def __init__(self, rays: str, scene: str, device: torch.device) -> None:
+        self.name = f'{rays}, {scene}'
+        self.device = device
+        self.draw = RAYS[rays]
+        self.cameras = make_cameras(self.draw.batch, device)
+        self.generator = torch.Generator().manual_seed(0)
+        self.geometry = self.trace()
+        self.logits, self.teacher = (
+            make_logits(SCENES[scene], seed).repeat(self.draw.batch, 1).to(
+                device) for seed in (0, 1))
+
+    def trace(self) -> RenderGeometry:
+        rays = draw_rays(self.cameras, self.draw.size,
+                         max_rays=self.draw.cap, generator=self.generator)
+        return RenderGeometry(rays, GRID, self.draw.batch)
 
     def variants(self) -> Dict[str, object]:
         geometry = self.geometry
-        author = Author(geometry)
+        compiled = 'cpp' if self.device.type == 'cpu' else 'triton'
         softplus = dict(density='softplus')
         ours = {
-            'author style (287 samples)': author,
             'torch': Ours(geometry, 'torch', **softplus),
             'torch, walk included': Walked(geometry, 'torch', **softplus),
+            compiled: Ours(geometry, compiled, **softplus),
+            f'{compiled}, every crossing': Ours(
+                geometry, compiled, min_transmittance=0., **softplus),
+            f'{compiled}, density -log p(free)': Ours(geometry, compiled),
         }
-        if geometry.rays.origins.is_cuda:
-            ours['triton'] = Ours(geometry, 'triton', **softplus)
-            ours['triton, density -log p(free)'] = Ours(geometry, 'triton')
-        else:
-            ours['cpp'] = Ours(geometry, 'cpp', **softplus)
-            ours['cpp, every crossing'] = Ours(
-                geometry, 'cpp', min_transmittance=0., **softplus)
-            ours['cpp, density -log p(free)'] = Ours(geometry, 'cpp')
-            ours['sampled cpp, every sample'] = Sampled(geometry, 'cpp')
-            ours['sampled cpp'] = Sampled(geometry, 'cpp', 1e-4)
-        if geometry.rays.origins.is_cuda or self.slow:
-            ours['sampled torch'] = Sampled(geometry, 'torch')
-        return ours
+        if self.draw.batch > 1:
+            return ours
+        return {'author style (287 samples)': Author(geometry), **ours}
 
-    def table(self, args: argparse.Namespace) -> str:
+    def measure(self, args: argparse.Namespace) -> dict:
         variants = {
             k: v
             for k, v in self.variants().items() if args.only is None
             or k.startswith('author') or any(w in k for w in args.only)
         }
-        begin = clock(self.logits)
-        self.geometry.segments  # built once: not part of the repetitions
-        walk = clock(self.logits) - begin
-        jobs = [(name, kind) for name, v in variants.items()
-                for kind in ('train', 'test', 'step')
-                if kind != 'step' or getattr(v, 'step', None)]
+        crossings = len(self.geometry.crossings.voxel)  # walks, once
+        jobs = [(name, kind) for name, v in variants.items() for kind in KINDS
+                if kind != 'light' or v.light]
         seconds = {job: [] for job in jobs}
         memory = {}
-        for job in jobs:
-            if job[1] == 'train':  # what is made once is no step's memory
-                self.run(variants[job[0]], 'train')
-            memory[job] = peak_memory(
-                lambda: self.run(variants[job[0]], job[1]), self.logits)
-        for _, job in track_iter_progress(
+        for name, kind in jobs:
+            self.run(variants[name], kind)  # what is made once
+            memory[name, kind] = peak_memory(
+                lambda: self.run(variants[name], kind), self.device)
+        for _, (name, kind) in track_iter_progress(
             [(r, job) for r in range(args.reps) for job in jobs],
                 file=sys.stderr):
-            begin = clock(self.logits)
-            self.run(variants[job[0]], job[1])
-            seconds[job].append(clock(self.logits) - begin)
-        return self.format(variants, seconds, memory, walk, args)
+            begin = clock(self.device)
+            self.run(variants[name], kind)
+            seconds[name, kind].append(clock(self.device) - begin)
+        gradient = self.logits.numel() * 4 / 2**20
+        rows = {
+            name: dict(
+                depth_error=self.error(variant),
+                **{
+                    kind: dict(
+                        ms=1e3 * statistics.median(seconds[name, kind]),
+                        least_ms=1e3 * min(seconds[name, kind]),
+                        extra_mb=memory[name, kind] -
+                        (gradient if kind in ('train', 'step') else 0))
+                    for kind in KINDS if (name, kind) in seconds
+                })
+            for name, variant in variants.items()
+        }
+        result = dict(
+            name=self.name,
+            device=device_name(self.device, args.threads),
+            reps=args.reps,
+            rays=len(self.geometry.rays),
+            crossings=crossings,
+            logits_mb=gradient,
+            rows=rows)
+        if self.device.type == 'cuda':
+            result.update(self.on_cuda(variants))
+        return result
+
+    def on_cuda(self, variants) -> dict:
+        """What a step asks of the GPU besides arithmetic, the draw of the
+        rays included: kernels and host waits; and the bandwidth of a copy."""
+        cost = {}
+        for name, variant in variants.items():
+            if not isinstance(variant, Author):
+                fresh = type(variant)(self.trace(), **variant.options)
+                cost[name] = {
+                    kind: launches(lambda: self.run(fresh, kind))
+                    for kind in ('step', 'light')
+                }
+        cost['draw'] = dict(step=launches(self.trace))
+        source = torch.empty(2**28, device=self.device)
+        target = torch.empty_like(source)
+        times = []
+        for _ in range(6):
+            begin = clock(self.device)
+            target.copy_(source)
+            times.append(clock(self.device) - begin)
+        return dict(
+            launches=cost, copy_gb_s=2 * source.numel() * 4 / min(times) / 1e9)
 
     def run(self, variant, kind: str) -> None:
-        if kind == 'test':
+        if kind in ('test', 'light'):
             with torch.no_grad():
-                variant(self.logits)
+                (variant if kind == 'test' else variant.light)(self.logits)
             return
         student = self.logits.requires_grad_()
         loss = (
@@ -283,64 +284,102 @@ class Bench:
         student.grad = None
         student.requires_grad_(False)
 
-    def kept(self) -> float:
-        """What ``torch`` keeps of the rays, MB."""
-        arrays = [*vars(self.geometry.segments).values()]
-        for item in self.geometry.kept.values():
-            arrays += item if isinstance(item, tuple) else [item]
-        return sum(x.numel() * x.element_size() for x in arrays) / 2**20
-
-    def error(self, variant) -> str:
+    def error(self, variant) -> float:
         """Largest depth difference from the same function in float64."""
+        double = variant
+        if isinstance(variant, Ours):
+            options = dict(variant.options, backend='reference')
+            double = Ours(self.geometry, **options)
         with torch.no_grad():
-            if isinstance(variant, Sampled):
-                double = Sampled(self.geometry, 'torch')
-            elif isinstance(variant, Ours):
-                double = Ours(self.geometry, 'reference', **variant.density)
-            else:
-                double = Sampled(self.geometry, 'torch')
             exact = double(self.logits.double())[0]
-            depth = variant(self.logits)[0]
-        return f'{float((depth - exact).abs().max()):.1e}'
+            return float((variant(self.logits)[0] - exact).abs().max())
 
-    def format(self, variants, seconds, memory, walk, args) -> str:
-        gradient = self.logits.numel() * 4 / 2**20
-        base = next(iter(variants))
-        lines = [
-            f'### {self.name}: {len(self.geometry.rays):,} rays, '
-            f'{len(self.geometry.segments.voxel):,} crossings',
-            f'{args.threads} thread(s) on {self.logits.device}, {args.reps} '
-            'repetitions in turns, median (minimum) ms. Memory is the peak '
-            f'beyond the leaf and its gradient ({gradient:.0f} MB). `torch` '
-            f'keeps {self.kept():.0f} MB for the rig, in no row but "walk '
-            f'included": a walk, made in {walk * 1e3:.0f} ms, and its pattern '
-            'by voxel; the compiled backends walk on the fly.', '',
-            '| variant | forward + backward | faster | no grad | faster | '
-            'extra MB | less memory | whole step | faster | step MB | '
-            'depth error m |', '|---|---|---|---|---|---|---|---|---|---|---|'
-        ]
 
-        def cells(name, kind) -> List[str]:
-            if (name, kind) not in seconds:
-                return ['-', '-']
-            ms = [1e3 * s for s in seconds[name, kind]]
-            first = statistics.median(seconds[base, kind])
-            ratio = first / statistics.median(seconds[name, kind])
-            return [
-                f'{statistics.median(ms):.0f} ({min(ms):.0f})', f'{ratio:.1f}'
-            ]
+def launches(run: Callable[[], None]) -> dict:
+    """Kernels that a call starts and the times that it waits for the GPU."""
+    from torch.profiler import ProfilerActivity, profile
+    run()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU,
+                             ProfilerActivity.CUDA]) as profiler:
+        run()
+        torch.cuda.synchronize()
+    kernels = sum(event.count for event in profiler.key_averages()
+                  if 'LaunchKernel' in event.key)
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter('always')
+            run()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return dict(kernels=kernels, waits=sum(
+        'synchroniz' in str(wait.message) for wait in waits))
 
-        for name, variant in variants.items():
-            extra = memory[name, 'train'] - gradient
-            less = (memory[base, 'train'] - gradient) / max(extra, 0.1)
-            step = memory.get((name, 'step'))
-            lines.append('| ' + ' | '.join([
-                name, *cells(name, 'train'), *cells(name, 'test'),
-                f'{extra:.0f}', f'{less:.0f}', *cells(name, 'step'),
-                f'{step - gradient:.0f}' if step else '-',
-                self.error(variant)
-            ]) + ' |')
-        return '\n'.join(lines)
+
+def format_table(result: dict) -> str:
+    """Markdown of one result."""
+    lines = [
+        f'### {result["name"]}: {result["rays"]:,} rays, '
+        f'{result["crossings"]:,} crossings',
+        f'{result["device"]}, {result["reps"]} repetitions in turns, median '
+        '(minimum) ms. Memory is the peak beyond leaf and gradient '
+        f'({result["logits_mb"]:.0f} MB).', ''
+    ]
+    columns = ['variant']
+    for title in KINDS.values():
+        columns += [title, 'faster']
+    columns += ['extra MB', 'less', 'step MB', 'depth error m']
+    if 'launches' in result:
+        columns += ['Mrays/s', 'Gcrossings/s', 'bandwidth', 'kernels', 'waits']
+    lines += ['| ' + ' | '.join(columns) + ' |', '|---' * len(columns) + '|']
+    base = next(iter(result['rows'].values()))
+
+    def ratio(part, kind, field) -> str:
+        if kind not in base:
+            return '-'
+        return f'{base[kind][field] / max(part[kind][field], 0.1):.1f}'
+
+    for name, row in result['rows'].items():
+        cells: List[str] = [name]
+        for kind in KINDS:
+            if kind in row:
+                cells += [f'{row[kind]["ms"]:.3g} '
+                          f'({row[kind]["least_ms"]:.3g})',
+                          ratio(row, kind, 'ms')]
+            else:
+                cells += ['-', '-']
+        cells += [f'{row["train"]["extra_mb"]:.0f}',
+                  ratio(row, 'train', 'extra_mb'),
+                  f'{row["step"]["extra_mb"]:.0f}',
+                  f'{row["depth_error"]:.1e}']
+        if 'launches' in result:
+            seconds = row['step']['ms'] / 1e3
+            # two volumes read, a gradient written
+            moved = 3 * result['logits_mb'] * 2**20 / 1e9
+            count = result['launches'].get(name, {}).get('step', {})
+            cells += [f'{result["rays"] / seconds / 1e6:.1f}',
+                      f'{result["crossings"] / seconds / 1e9:.2f}',
+                      f'{moved / seconds / result["copy_gb_s"]:.0%}',
+                      str(count.get('kernels', '-')),
+                      str(count.get('waits', '-'))]
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    if 'launches' in result:
+        draw = result['launches']['draw']['step']
+        lines += ['', f'Drawing the rays: {draw["kernels"]} kernels, '
+                  f'{draw["waits"]} waits; a copy moves '
+                  f'{result["copy_gb_s"]:,.0f} GB/s.']
+    return '\n'.join(lines)
+
+
+def make_cameras(batch: int, device: torch.device) -> Cameras:
+    rig = make_rig(np.random.default_rng(0), (1600, 900))
+    matrices = (torch.as_tensor(
+        np.stack([getattr(c, name) for c in rig.cameras.values()]),
+        dtype=torch.float32, device=device).repeat(batch, 1, 1, 1)
+        for name in ('cam2img', 'cam2ego'))
+    return Cameras(*matrices, torch.eye(4, device=device).repeat(batch, 1, 1),
+                   (900, 1600))
 
 
 def make_logits(fog: float, seed: int) -> Tensor:
@@ -367,16 +406,22 @@ def make_logits(fog: float, seed: int) -> Tensor:
     return torch.as_tensor(logits, dtype=torch.float32).flatten(0, 2)
 
 
-def clock(like: Tensor) -> float:
-    if like.is_cuda:
+def device_name(device: torch.device, threads: int) -> str:
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    return f'CPU, {threads} thread(s)'
+
+
+def clock(device: torch.device) -> float:
+    if device.type == 'cuda':
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def peak_memory(run: Callable[[], None], like: Tensor) -> float:
+def peak_memory(run: Callable[[], None], device: torch.device) -> float:
     """Largest memory during a call beyond that before it, MB."""
     gc.collect()
-    if like.is_cuda:
+    if device.type == 'cuda':
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

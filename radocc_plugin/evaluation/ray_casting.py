@@ -104,20 +104,20 @@ def cast_rays(volumes: Tensor,
         start = (origin.double() - minimum) / size
     # in voxel units, so that plane coordinates are exact integers
     units = VoxelGrid((0, 0, 0, *grid.shape), grid.shape)
-    segments = traverse(
+    crossings = traverse(
         start.double().expand(len(directions), 3), directions, units)
-    enters = segments.offsets.diff() > 0
-    ray_of = segments.ray
-    parameter = segments.far if published_quirks else segments.near
+    enters = crossings.offsets.diff() > 0
+    ray_of = crossings.ray
+    parameter = crossings.far if published_quirks else crossings.near
 
     labels, distances = [], []
     for volume in volumes.flatten(1):
-        crossed = volume[segments.voxel]
+        crossed = volume[crossings.voxel]
         hits = (crossed < free).nonzero().squeeze(1)
         rays = ray_of[hits]
         is_first = torch.ones_like(rays, dtype=torch.bool)
         is_first[1:] = rays[1:] != rays[:-1]
-        end = segments.offsets[1:] - 1
+        end = crossings.offsets[1:] - 1
         end[rays[is_first]] = hits[is_first]
         end = end[enters]
         label = volume[:1].repeat(len(enters))

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radocc_plugin.geometry.frames import invert, transform_points
+from radocc_plugin.geometry.frames import (invert, transform_points,
+                                           upload)
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,15 @@ class Cameras:
         image_size = sizes[0]
         if len(set(sizes)) > 1:
             num_cameras = len(data_samples[0].metainfo['cam2img'])
-            image_size = torch.tensor(
-                sizes, device=device)[:, None].expand(-1, num_cameras, -1)
+            image_size = upload(torch.tensor(sizes), device)[:, None].expand(
+                -1, num_cameras, -1)
 
         def stack(name: str) -> Tensor:
             values = [
                 np.asarray(s.metainfo.get(name, np.eye(4)), np.float32)
                 for s in data_samples
             ]
-            return torch.as_tensor(np.stack(values), device=device)
+            return upload(torch.from_numpy(np.stack(values)), device)
 
         return cls(
             stack('cam2img'), stack('cam2ego'), stack('bda_mat'), image_size)

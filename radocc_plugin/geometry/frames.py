@@ -1,4 +1,6 @@
 """Rigid and affine transforms; a matrix ``a2b`` takes points of a to b."""
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -28,5 +30,15 @@ def to_homogeneous(matrix: Tensor) -> Tensor:
 
 
 def invert(a2b: Tensor) -> Tensor:
-    """``b2a``, inverted in float64 and returned in the dtype of ``a2b``."""
-    return torch.linalg.inv(a2b.double()).to(a2b.dtype)
+    """``b2a``, inverted in float64 and returned in the dtype of ``a2b``.
+
+    Not finite where there is no inverse: to look would wait for the GPU.
+    """
+    return torch.linalg.inv_ex(a2b.double()).inverse.to(a2b.dtype)
+
+
+def upload(values: Tensor, device: Optional[torch.device]) -> Tensor:
+    """A CPU tensor on a device, without waiting for a GPU."""
+    if device is None or torch.device(device).type != 'cuda':
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Which pixels get a ray, and in which order.
+"""Which pixels get a ray.
 
 B batch, N cameras, h w render size, R rays, P points.
 """
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from radocc_plugin.geometry.cameras import Cameras
+from radocc_plugin.geometry.frames import upload
 from radocc_plugin.geometry.rays import Rays, rays_of_pixels
 
 RAY_SAMPLERS = ('random', 'grid', 'lidar', 'segments')
-RAY_ORDERS = ('camera', 'direction')
 # Depths of the LiDAR returns that get a ray, metres (nerf_head.py @5b4538f7).
 LIDAR_DEPTHS = (1.0, 45.0)
 
@@ -21,7 +21,6 @@ def draw_rays(cameras: Cameras,
               sampler: str = 'random',
               *,
               max_rays: Optional[int] = None,
-              order: str = 'camera',
               generator: Optional[torch.Generator] = None,
               points: Optional[Sequence[Tensor]] = None,
               segments: Optional[Tensor] = None) -> Rays:
@@ -42,9 +41,6 @@ def draw_rays(cameras: Cameras,
         sampler: One of ``RAY_SAMPLERS``.
         max_rays: At most this many rays of the whole batch; None for all
             that the sampler knows. The author draws 80,000 a step.
-        order: ``camera`` sorts rays by sample, camera, row and column;
-            ``direction`` by sample, azimuth and elevation. Neighbouring rays
-            read the same voxels, which makes rendering faster.
         generator: CPU generator of the draw.
         points: LiDAR points in the augmented ego frame, B of (P, 3 or more),
             metres; for ``lidar``.
@@ -52,13 +48,12 @@ def draw_rays(cameras: Cameras,
             for ``segments``.
 
     Returns:
-        Rays in float32; none where no pixel qualifies.
+        Rays in float32, by sample, camera, row and column: neighbours read
+        the same voxels. None where no pixel qualifies.
 
     Raises:
         ValueError: If an option is unknown or an input is missing.
     """
-    if order not in RAY_ORDERS:
-        raise ValueError(f'order takes one of {RAY_ORDERS}, got {order!r}')
     batch, num_cameras = cameras.cam2img.shape[:2]
     total = batch * num_cameras * render_size[0] * render_size[1]
     cap = total if max_rays is None else min(max_rays, total)
@@ -83,9 +78,8 @@ def draw_rays(cameras: Cameras,
     else:
         raise ValueError(f'ray_sampler takes one of {RAY_SAMPLERS}, got '
                          f'{sampler!r}')
-    rays = rays_of_pixels(cameras, render_size,
-                          index.to(cameras.cam2img.device))
-    return rays if order == 'camera' else sort_by_direction(rays)
+    return rays_of_pixels(cameras, render_size,
+                          upload(index, cameras.cam2img.device))
 
 
 def lidar_pixels(cameras: Cameras, render_size: Tuple[int, int],
@@ -118,15 +112,6 @@ def lidar_pixels(cameras: Cameras, render_size: Tuple[int, int],
         found.append(((i * len(seen) + camera) * render_size[0] + cell[:, 0]) *
                      render_size[1] + cell[:, 1])
     return torch.cat(found).unique()
-
-
-def sort_by_direction(rays: Rays) -> Rays:
-    """The same rays by sample, azimuth (1 degree) and elevation."""
-    x, y, z = rays.directions.double().unbind(-1)
-    azimuth = torch.rad2deg(torch.atan2(y, x)).floor()
-    elevation = torch.atan2(z, torch.hypot(x, y))  # within +-2
-    return rays.select(
-        ((rays.sample * 1000 + azimuth) * 10 + elevation).argsort())
 
 
 def _draw_of(total: int, number: int,

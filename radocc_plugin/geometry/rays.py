@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from radocc_plugin.geometry.cameras import Cameras
+from radocc_plugin.geometry.frames import invert
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def rays_through(cameras: Cameras, sample: Tensor, camera: Tensor,
     # In float64, which autocast and TF32 leave alone; a float32 inverse of K
     # alone shifts far rays.
     cam2ego = cameras.cam2aug_ego.double()
-    to_direction = cam2ego[..., :3, :3] @ torch.linalg.inv(
-        cameras.cam2img.double())
+    to_direction = cam2ego[..., :3, :3] @ invert(cameras.cam2img.double())
     uv1 = torch.cat((pixels, torch.ones_like(pixels[:, :1])), dim=-1).double()
     directions = torch.einsum('rij,rj->ri', to_direction[sample, camera], uv1)
     return cam2ego[sample, camera, :3, 3].float(), directions.float()
@@ -126,9 +126,10 @@ def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int],
     camera = index // (height * width) % num_cameras
     sample = index // (height * width * num_cameras)
     row = torch.div(pixel, width, rounding_mode='floor')
-    centre = torch.stack(
-        ((pixel % width + 0.5) / width, (row + 0.5) / height), dim=-1)
-    size = cameras.image_sizes[sample, camera].flip(-1).to(centre.dtype)
-    origins, directions = rays_through(cameras, sample, camera, centre * size)
+    size = cameras.image_size
+    rows, columns = size[sample, camera].t() if torch.is_tensor(size) else size
+    centre = torch.stack(((pixel % width + 0.5) / width * columns,
+                          (row + 0.5) / height * rows), dim=-1)
+    origins, directions = rays_through(cameras, sample, camera, centre)
     return Rays(origins, directions, sample, camera, pixel,
                 tuple(render_size))

@@ -1,6 +1,6 @@
 """Exact walk of rays through a voxel grid.
 
-R rays, M segments (one for each voxel that a ray crosses, packed ray by ray).
+R rays, M crossings (one for each voxel that a ray crosses, packed ray by ray).
 """
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Tuple
@@ -16,17 +16,17 @@ CPU_CHUNK, GPU_CHUNK = 1024, 32768
 
 
 @dataclass(frozen=True)
-class RaySegments:
+class RayCrossings:
     """Voxels crossed by each ray, nearest first.
 
-    Ray ``r`` owns the segments ``offsets[r]:offsets[r + 1]``.
+    Ray ``r`` owns the crossings ``offsets[r]:offsets[r + 1]``.
 
     Args:
         voxel: Flat row-major index of the crossed voxel, int64, (M,).
         near: Ray parameter where the ray enters the voxel, (M,).
         far: Ray parameter where it leaves the voxel, (M,).
         length: Metres travelled in the voxel, (M,).
-        offsets: First segment of each ray and M at the end, int64, (R + 1,).
+        offsets: First crossing of each ray and M at the end, int64, (R + 1,).
     """
     voxel: Tensor
     near: Tensor
@@ -40,7 +40,7 @@ class RaySegments:
 
     @property
     def ray(self) -> Tensor:
-        """Ray of each segment, int64, (M,)."""
+        """Ray of each crossing, int64, (M,)."""
         return torch.repeat_interleave(
             torch.arange(self.num_rays, device=self.offsets.device),
             self.offsets.diff(),
@@ -51,7 +51,7 @@ def traverse(origins: Tensor,
              directions: Tensor,
              grid: VoxelGrid,
              max_parameter: Optional[float] = None,
-             dtype: torch.dtype = torch.float32) -> RaySegments:
+             dtype: torch.dtype = torch.float32) -> RayCrossings:
     """Every voxel that each ray crosses, with entry and exit, in closed form.
 
     The crossings of a ray with the planes of one axis are an arithmetic
@@ -71,7 +71,7 @@ def traverse(origins: Tensor,
             in float64.
 
     Returns:
-        Segments; rays that miss the grid own none.
+        Crossings; rays that miss the grid own none.
 
     Raises:
         ValueError: If the shapes are not (R, 3), or a direction is zero or
@@ -92,21 +92,21 @@ def traverse(origins: Tensor,
                    directions.detach().double(), grid, max_parameter)
     # Filled part by part, for parts to be joined would be there twice; an end
     # is left over where voxels of no length are dropped.
-    most = int(lines.segments.sum())
+    most = int(lines.voxels.sum())
     voxel = lines.entry.new_empty(most)
     near, far, length = (lines.start.new_empty(most, dtype=dtype)
                          for _ in range(3))
     count, begin = [], 0
     size = CPU_CHUNK if origins.device.type == 'cpu' else GPU_CHUNK
     for part in zip(*(x.split(size, dim=-1) for x in lines)):
-        *walked, segments = _walk(_Lines(*part))
+        *walked, voxels = _walk(_Lines(*part))
         end = begin + len(walked[0])
         for whole, own in zip((voxel, near, far, length), walked):
             whole[begin:end] = own
-        count.append(segments)
+        count.append(voxels)
         begin = end
-    return RaySegments(*(x[:begin] for x in (voxel, near, far, length)),
-                       F.pad(torch.cat(count).cumsum(0), (1, 0)))
+    return RayCrossings(*(x[:begin] for x in (voxel, near, far, length)),
+                        F.pad(torch.cat(count).cumsum(0), (1, 0)))
 
 
 class _Lines(NamedTuple):
@@ -114,7 +114,7 @@ class _Lines(NamedTuple):
     start: Tensor  # parameter where the ray enters the grid, >= 0
     end: Tensor  # where it leaves the grid or ends
     entry: Tensor  # flat index of the first voxel
-    segments: Tensor  # number of voxels, with those of no length
+    voxels: Tensor  # number of voxels, with those of no length
     speed: Tensor  # metres in a unit of the parameter
     count: Tensor  # number of crossings with planes
     first: Tensor  # parameter of the first crossing
@@ -127,18 +127,18 @@ def _lines(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     start, end = _clip(origins, directions, grid, max_parameter)
     cell, *sequences = _plane_sequences(origins, directions, grid, start, end)
     count, first, period, stride = (x.t().contiguous() for x in sequences)
-    segments = torch.where(end > start, count.sum(0) + 1, 0)
-    return _Lines(start, end, grid.ravel(cell), segments,
+    voxels = torch.where(end > start, count.sum(0) + 1, 0)
+    return _Lines(start, end, grid.ravel(cell), voxels,
                   directions.norm(dim=-1), count, first, period, stride)
 
 
 def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
-    """``RaySegments`` of some rays, with counts instead of offsets."""
-    start, end, entry, segments, speed, count, first, period, stride = lines
+    """``RayCrossings`` of some rays, with counts instead of offsets."""
+    start, end, entry, voxels, speed, count, first, period, stride = lines
     frequency = 1 / period
-    hits = segments > 0
-    begin = segments.cumsum(0) - segments
-    total = int(segments.sum())
+    hits = voxels > 0
+    begin = voxels.cumsum(0) - voxels
+    total = int(voxels.sum())
     near = start.new_empty(total)
     voxel = begin.new_empty(total)
     near[begin[hits]] = start[hits]
@@ -170,15 +170,15 @@ def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
         voxel.index_copy_(0, place, at.long())
 
     far = torch.cat((near[1:], near[:1]))
-    far[(begin + segments - 1)[hits]] = end[hits]
+    far[(begin + voxels - 1)[hits]] = end[hits]
     # Where a ray meets an edge or a corner, the voxels between have no length.
-    ray = torch.repeat_interleave(segments)
+    ray = torch.repeat_interleave(voxels)
     keep = far - near > 1e-9
     if not bool(keep.all()):
         voxel, near, far, ray = voxel[keep], near[keep], far[keep], ray[keep]
-        segments = torch.bincount(ray, minlength=len(segments))
+        voxels = torch.bincount(ray, minlength=len(voxels))
     length = speed.index_select(0, ray).mul_(far - near)
-    return voxel, near, far, length, segments
+    return voxel, near, far, length, voxels
 
 
 def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,

@@ -150,7 +150,7 @@ class RenderedDepthDoubleSoftmax(DistillLoss):
         else:
             loss = packed_double_softmax_kl(
                 student.weights, teacher.weights, student.no_hit,
-                teacher.no_hit, student.geometry.segments.offsets,
+                teacher.no_hit, student.geometry.crossings.offsets,
                 self.temperature)
         return {self.loss_name: self.loss_weight * loss}
 

@@ -1,6 +1,6 @@
 """Volume rendering along packed rays: the formulas, under plain autograd.
 
-R rays, M segments (packed ray by ray).
+R rays, M crossings (packed ray by ray).
 """
 from typing import Tuple
 
@@ -15,16 +15,16 @@ MIN_HIT = 1e-7
 MAX_OPTICAL_DEPTH = 1e4
 
 
-def segment_transmittance(optical_depth: Tensor,
+def crossing_transmittance(optical_depth: Tensor,
                           offsets: Tensor) -> Tuple[Tensor, Tensor]:
-    """Probability that each ray reaches each of its segments, and its end.
+    """Probability that each ray reaches each of its crossings, and its end.
 
     Args:
-        optical_depth: Density times length of each segment, >= 0, (M,).
-        offsets: First segment of each ray and M at the end, int64, (R + 1,).
+        optical_depth: Density times length of each crossing, >= 0, (M,).
+        offsets: First crossing of each ray and M at the end, int64, (R + 1,).
 
     Returns:
-        Transmittance at the entry of each segment, (M,), and the probability
+        Transmittance at the entry of each crossing, (M,), and the probability
         that the ray leaves the grid without a hit, (R,).
 
     Raises:
@@ -35,7 +35,7 @@ def segment_transmittance(optical_depth: Tensor,
     """
     if int(offsets[-1]) != len(optical_depth):
         raise ValueError(f'offsets must end at {len(optical_depth)}, the '
-                         f'number of segments, got {int(offsets[-1])}')
+                         f'number of crossings, got {int(offsets[-1])}')
     total = F.pad(optical_depth.double().cumsum(0), (1, 0))
     base = total[offsets[:-1]]
     entry = total[:-1] - torch.repeat_interleave(
@@ -47,11 +47,11 @@ def segment_transmittance(optical_depth: Tensor,
 
 def termination(optical_depth: Tensor,
                 offsets: Tensor) -> Tuple[Tensor, Tensor]:
-    """Probability that each ray ends in each of its segments.
+    """Probability that each ray ends in each of its crossings.
 
     Args:
-        optical_depth: Density times length of each segment, >= 0, (M,).
-        offsets: First segment of each ray and M at the end, int64, (R + 1,).
+        optical_depth: Density times length of each crossing, >= 0, (M,).
+        offsets: First crossing of each ray and M at the end, int64, (R + 1,).
 
     Returns:
         Weights, (M,), and the no-hit probability, (R,). Weights of a ray and
@@ -59,21 +59,21 @@ def termination(optical_depth: Tensor,
 
     RadOcc section 3.2.
     """
-    entry, no_hit = segment_transmittance(optical_depth, offsets)
+    entry, no_hit = crossing_transmittance(optical_depth, offsets)
     return entry * -torch.expm1(-optical_depth), no_hit
 
 
-def depth_in_segment(optical_depth: Tensor, near: Tensor,
+def depth_in_crossing(optical_depth: Tensor, near: Tensor,
                      far: Tensor) -> Tensor:
-    """Integral of the ray parameter over the terminations in a segment.
+    """Integral of the ray parameter over the terminations in a crossing.
 
     ``int t sigma e^(-sigma s) ds`` from entry to exit with density constant:
-    the light decays inside the segment, so the mean is nearer than the
-    middle. All for a ray that reaches the segment's entry.
+    the light decays inside the crossing, so the mean is nearer than the
+    middle. All for a ray that reaches the crossing's entry.
 
     Args:
         optical_depth: Density times length, >= 0, (M,).
-        near: Ray parameter at the entry of each segment, (M,).
+        near: Ray parameter at the entry of each crossing, (M,).
         far: Ray parameter at its exit, (M,).
 
     Returns:
@@ -97,21 +97,21 @@ def expected_depth(optical_depth: Tensor, near: Tensor, far: Tensor,
     depth 0.
 
     Args:
-        optical_depth: Density times length of each segment, >= 0, (M,).
-        near: Ray parameter at the entry of each segment, (M,).
+        optical_depth: Density times length of each crossing, >= 0, (M,).
+        near: Ray parameter at the entry of each crossing, (M,).
         far: Ray parameter at its exit, (M,).
         offsets: (R + 1,).
 
     Returns:
         Depth in units of the ray parameter, (R,).
     """
-    entry, _ = segment_transmittance(optical_depth, offsets)
-    return sum_rays(entry * depth_in_segment(optical_depth, near, far),
+    entry, _ = crossing_transmittance(optical_depth, offsets)
+    return sum_rays(entry * depth_in_crossing(optical_depth, near, far),
                     offsets)
 
 
 def sum_rays(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of the segments of each ray: (M, ...) -> (R, ...)."""
+    """Sum of the crossings of each ray: (M, ...) -> (R, ...)."""
     ray = torch.repeat_interleave(
         torch.arange(len(offsets) - 1, device=offsets.device),
         offsets.diff(),
@@ -124,16 +124,16 @@ def packed_ray_kl(teacher_optical_depth: Tensor,
                   student_optical_depth: Tensor, offsets: Tensor) -> Tensor:
     """KL(teacher || student) of the ray termination distributions.
 
-    The distributions have one bin for each segment and one no-hit bin. The
+    The distributions have one bin for each crossing and one no-hit bin. The
     chain rule of the divergence gives ``sum_k T_k KL(Bernoulli(a_k) ||
     Bernoulli(b_k))`` with the teacher's transmittance T and the hit
-    probabilities a (teacher) and b (student) of each segment: no logarithm of
+    probabilities a (teacher) and b (student) of each crossing: no logarithm of
     a product of small numbers.
 
     Args:
         teacher_optical_depth: Density times length, >= 0, (M,).
         student_optical_depth: The same of the student, (M,).
-        offsets: First segment of each ray and M at the end, int64, (R + 1,).
+        offsets: First crossing of each ray and M at the end, int64, (R + 1,).
 
     Returns:
         Divergence of each ray in nats, >= 0 up to rounding, (R,). Hit
@@ -150,7 +150,7 @@ def packed_ray_kl(teacher_optical_depth: Tensor,
                          f'{tuple(teacher_optical_depth.shape)} and '
                          f'{tuple(student_optical_depth.shape)}')
     teacher, student = teacher_optical_depth, student_optical_depth
-    entry, _ = segment_transmittance(teacher, offsets)
+    entry, _ = crossing_transmittance(teacher, offsets)
     hit = (-torch.expm1(-teacher)).clamp_min(MIN_HIT)
     student_hit = -torch.expm1(-student)
     # The bound changes the value, not the direction of the gradient: a

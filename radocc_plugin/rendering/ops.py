@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from radocc_plugin.rendering.backends import get_backend, reference
 from radocc_plugin.rendering.density import (check_logit_density, class_index,
                                              density_from_logits)
-from radocc_plugin.rendering.geometry import RenderGeometry
+from radocc_plugin.rendering.render_geometry import RenderGeometry
 
 
 def render(density: Tensor,
@@ -42,7 +42,7 @@ def render(density: Tensor,
         ValueError: If a shape, a type or the backend is wrong.
 
     RadOcc section 3.2; the closed form of the depth is that of
-    ``functional.depth_in_segment``.
+    ``functional.depth_in_crossing``.
     """
     geometry.check_volume('density', density)
     geometry.check_volume('values', values, like=density)
@@ -242,9 +242,39 @@ def voxel_light(density: Tensor,
     geometry.check_volume('density', density)
     if backend == 'reference':
         return reference.voxel_light(density, geometry)
-    implementation = get_backend(backend, density.device, density.dtype)
+    implementation = get_backend(
+        backend, density.device, density.dtype, gradients=False)
     return implementation.voxel_light(density.contiguous(), geometry,
                                       min_transmittance)
+
+
+@torch.no_grad()
+def voxel_light_of_logits(
+        logits: Tensor,
+        geometry: RenderGeometry,
+        *,
+        density: str = 'free_probability',
+        free_index: int = -1,
+        backend: str = 'auto',
+        min_transmittance: float = 1e-4) -> Tuple[Tensor, Tensor]:
+    """``voxel_light`` of occupancy logits (V, C), without (V, C) temporaries.
+
+    Args and errors are those of ``render_logits``.
+    """
+    check_logit_density(density)
+    geometry.check_volume('logits', logits, like=logits)
+    implementation = reference
+    if backend != 'reference':
+        implementation = get_backend(
+            backend, logits.device, logits.dtype, gradients=False)
+    sigma = implementation.chunked_density(
+        logits.contiguous(), geometry.cubic_voxel_size,
+        class_index(free_index, logits.shape[1]), density)
+    return voxel_light(
+        sigma,
+        geometry,
+        backend=backend,
+        min_transmittance=min_transmittance)
 
 
 class _Render(torch.autograd.Function):
@@ -262,9 +292,12 @@ class _Render(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         density, values, *outputs = ctx.saved_tensors
-        grads = ctx.backend.render_backward(
-            _filled(grads, outputs), outputs, density, values, *ctx.static)
-        return (*grads, None, None, None)
+        grads, outputs, seen = _asked(grads, outputs, values)
+        own, grad = ctx.backend.render_backward(grads, outputs, density, seen,
+                                                *ctx.static)
+        if grad.shape != values.shape:
+            grad = None
+        return own, grad, None, None, None
 
 
 class _RenderLogits(torch.autograd.Function):
@@ -283,8 +316,11 @@ class _RenderLogits(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_density, *grads):
         density, logits, *outputs = ctx.saved_tensors
-        own, grad = ctx.backend.render_backward(
-            _filled(grads, outputs), outputs, density, logits, *ctx.static)
+        grads, outputs, values = _asked(grads, outputs, logits)
+        own, grad = ctx.backend.render_backward(grads, outputs, density,
+                                                values, *ctx.static)
+        if grad.shape != logits.shape:
+            grad = torch.zeros_like(logits)
         if grad_density is not None:
             own += grad_density
         ctx.backend.add_density_gradient_(grad, own, density, logits,
@@ -315,10 +351,13 @@ class _RenderPair(torch.autograd.Function):
     def backward(ctx, grad_density, *grads):
         density, logits, *saved = ctx.saved_tensors
         outputs, kept = saved[:3], saved[3:]
-        *grads, grad_kl = _filled((*grads[:3], grads[-1]),
-                                  (*outputs, outputs[0]))
+        grad_kl = grads[-1]
+        grads, outputs, values = _asked(grads[:3], outputs, logits)
         own, grad = ctx.backend.render_pair_backward(
-            grads, grad_kl, outputs, kept, density, logits, *ctx.static)
+            grads, None if grad_kl is None else grad_kl.contiguous(), outputs,
+            kept, density, values, *ctx.static)
+        if grad.shape != logits.shape:
+            grad = torch.zeros_like(logits)
         if grad_density is not None:
             own += grad_density
         ctx.backend.add_density_gradient_(grad, own, density, logits,
@@ -326,11 +365,17 @@ class _RenderPair(torch.autograd.Function):
         return grad, None, None, None, None, None
 
 
-def _filled(grads, outputs) -> Tuple[Tensor, ...]:
-    """Contiguous gradients of outputs, zeros where there is none."""
-    return tuple(
+def _asked(grads, outputs, values):
+    """Contiguous gradients of the outputs of ``render``, zeros where there is
+    none, these outputs and the values; both without channels where nothing
+    asks for the gradient of the accumulated values."""
+    if grads[1] is None:
+        values = values[:, :0]
+        outputs = outputs[0], outputs[1][:, :0], outputs[2]
+    grads = tuple(
         torch.zeros_like(output) if grad is None else grad.contiguous()
         for grad, output in zip(grads, outputs))
+    return grads, outputs, values
 
 
 class _RayKL(torch.autograd.Function):

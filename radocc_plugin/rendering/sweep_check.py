@@ -6,7 +6,7 @@ from radocc_plugin.geometry import (Cameras, VoxelGrid, rays_through,
                                     traverse)
 from radocc_plugin.rendering.density import density_from_labels
 from radocc_plugin.rendering.functional import (expected_depth,
-                                                segment_transmittance)
+                                                crossing_transmittance)
 
 
 def sweep_depth_difference(points: Tensor, pixels: Tensor, depth: Tensor,
@@ -43,11 +43,11 @@ def sweep_depth_difference(points: Tensor, pixels: Tensor, depth: Tensor,
     camera = seen.nonzero()[:, 0]
     origins, directions = rays_through(cameras, torch.zeros_like(camera),
                                        camera, pixels[seen])
-    segments = traverse(origins, directions, grid)
+    crossings = traverse(origins, directions, grid)
     density = density_from_labels(labels, grid.voxel_size[0], free_class=1)
-    optical_depth = density[segments.voxel] * segments.length
-    _, no_hit = segment_transmittance(optical_depth, segments.offsets)
-    rendered = expected_depth(optical_depth, segments.near, segments.far,
-                              segments.offsets)
+    optical_depth = density[crossings.voxel] * crossings.length
+    _, no_hit = crossing_transmittance(optical_depth, crossings.offsets)
+    rendered = expected_depth(optical_depth, crossings.near, crossings.far,
+                              crossings.offsets)
     hit = no_hit < 0.5
     return rendered[hit] / (1 - no_hit[hit]) - depth[seen][hit]

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from radocc_plugin.geometry import (Cameras, Rays, draw_rays, lidar_pixels,
-                                    sort_by_direction)
+from radocc_plugin.geometry import Cameras, Rays, draw_rays, lidar_pixels
 
 SIZE = (6, 10)
 LOOK_FORWARD = torch.tensor([[0., 0, 1, 0], [-1, 0, 0, 0.05],
@@ -124,19 +123,6 @@ def test_where_no_pixel_qualifies_there_are_no_rays(sampler, inputs):
     assert len(draw_rays(rig(), SIZE, sampler, max_rays=9, **inputs)) == 0
 
 
-def test_direction_order_only_permutes():
-    rays = draw_rays(rig(), SIZE, 'random', max_rays=80, generator=seeded())
-    ordered = sort_by_direction(rays)
-    assert sorted(flat(ordered).tolist()) == flat(rays).tolist()
-    assert bool((ordered.sample.diff() >= 0).all())
-    azimuth = torch.atan2(ordered.directions[:, 1], ordered.directions[:, 0])
-    own = azimuth[ordered.sample == 0]
-    assert bool((own.diff() > -0.018).all())  # a degree
-    same = draw_rays(rig(), SIZE, 'random', max_rays=80, order='direction',
-                     generator=seeded())
-    assert torch.equal(flat(same), flat(ordered))
-
-
 def test_rigs_with_images_of_several_sizes():
     sizes = torch.tensor([[[18, 32], [18, 32]], [[36, 64], [18, 32]]])
     mixed = draw_rays(rig(2, sizes), SIZE)
@@ -148,7 +134,6 @@ def test_rigs_with_images_of_several_sizes():
 
 @pytest.mark.parametrize('options, message', [
     (dict(sampler='halton'), 'ray_sampler'),
-    (dict(order='morton'), 'order'),
     (dict(sampler='lidar'), 'LiDAR'),
     (dict(sampler='lidar', points=[torch.zeros(1, 3)]), 'points'),
     (dict(sampler='segments'), 'LoadSegments'),

@@ -54,19 +54,19 @@ def random_rays(num, seed):
     return origins, directions
 
 
-def test_segments_equal_an_incremental_walk():
+def test_crossings_equal_an_incremental_walk():
     origins, directions = random_rays(200, 0)
-    segments = traverse(origins, directions, GRID)
+    crossings = traverse(origins, directions, GRID)
     hits = 0
     for ray in range(len(origins)):
         walk = amanatides_woo(origins[ray].double().tolist(),
                               directions[ray].double().tolist(), GRID)
-        own = slice(*segments.offsets[ray:ray + 2].tolist())
-        assert segments.voxel[own].tolist() == [index for index, _, _ in walk]
+        own = slice(*crossings.offsets[ray:ray + 2].tolist())
+        assert crossings.voxel[own].tolist() == [index for index, _, _ in walk]
         near = torch.tensor([near for _, near, _ in walk])
         far = torch.tensor([far for _, _, far in walk])
-        torch.testing.assert_close(segments.near[own], near)
-        torch.testing.assert_close(segments.far[own], far)
+        torch.testing.assert_close(crossings.near[own], near)
+        torch.testing.assert_close(crossings.far[own], far)
         hits += bool(walk)
     assert 50 < hits < 200
 
@@ -75,19 +75,19 @@ def test_segments_equal_an_incremental_walk():
 @given(st.integers(0, 10**6))
 def test_lengths_sum_to_the_chord(seed):
     origins, directions = random_rays(30, seed)
-    segments = traverse(origins, directions, GRID)
-    total = torch.zeros(30).index_add(0, segments.ray, segments.length)
+    crossings = traverse(origins, directions, GRID)
+    total = torch.zeros(30).index_add(0, crossings.ray, crossings.length)
     for ray in range(30):
-        own = slice(*segments.offsets[ray:ray + 2].tolist())
-        if segments.offsets[ray] == segments.offsets[ray + 1]:
+        own = slice(*crossings.offsets[ray:ray + 2].tolist())
+        if crossings.offsets[ray] == crossings.offsets[ray + 1]:
             assert total[ray] == 0
             continue
-        chord = (segments.far[own][-1] -
-                 segments.near[own][0]) * directions[ray].norm()
+        chord = (crossings.far[own][-1] -
+                 crossings.near[own][0]) * directions[ray].norm()
         torch.testing.assert_close(total[ray], chord, rtol=1e-4, atol=1e-5)
 
 
-def test_permuted_rays_permute_the_segments():
+def test_permuted_rays_permute_the_crossings():
     origins, directions = random_rays(50, 3)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
     plain = traverse(origins, directions, GRID)
@@ -101,11 +101,11 @@ def test_permuted_rays_permute_the_segments():
 def test_rays_outside_or_behind_own_nothing():
     origins = torch.tensor([[10., 10, 10], [10, 0, 1]])
     directions = torch.tensor([[1., 0, 0], [1, 0, 0]])
-    segments = traverse(origins, directions, GRID)
-    for values in (segments.voxel, segments.near, segments.far,
-                   segments.length):
+    crossings = traverse(origins, directions, GRID)
+    for values in (crossings.voxel, crossings.near, crossings.far,
+                   crossings.length):
         assert len(values) == 0
-    assert segments.offsets.tolist() == [0, 0, 0]
+    assert crossings.offsets.tolist() == [0, 0, 0]
 
 
 def test_walks_the_same_in_parts(monkeypatch):
@@ -126,8 +126,8 @@ def test_walks_the_same_in_parts(monkeypatch):
 def test_max_parameter_ends_the_ray():
     origins, directions = torch.tensor([[-1.9, 0.1, 0.1]]), torch.tensor(
         [[1., 0, 0]])
-    segments = traverse(origins, directions, GRID, max_parameter=1.4)
-    assert float(segments.length.sum()) == pytest.approx(1.4)
+    crossings = traverse(origins, directions, GRID, max_parameter=1.4)
+    assert float(crossings.length.sum()) == pytest.approx(1.4)
 
 
 @pytest.mark.parametrize('origins, directions, message', [

@@ -23,9 +23,13 @@ def everything(geometry, density, values, student, **options):
         ray_kl(density, leaves[2], geometry, **options), *own, divergence,
         *teacher
     ]
+    # By the other density, with some gradients that nothing asks for.
+    _, seen, divergence = render_logits_pair(values, leaves[3], geometry,
+                                             **options)
+    outputs += [seen[1], divergence]
     generator = torch.Generator().manual_seed(9)
     loss = sum((x.double() * torch.randn(
-        x.shape, generator=generator, dtype=torch.float64)).sum()
+        x.shape, generator=generator, dtype=torch.float64).to(x.device)).sum()
                for x in outputs)
     return [x.detach().double() for x in outputs] + [
         x.double() for x in torch.autograd.grad(loss, leaves)

@@ -61,37 +61,63 @@ def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
             torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-4)
 
 
+GRID = dict(
+    X0=-40., Y0=-40., Z0=-1., X1=40., Y1=40., Z1=5.4, NX=200, NY=200, NZ=16)
+
+
 @pytest.mark.skipif(
     os.environ.get('TRITON_INTERPRET') == '1', reason='interpreted')
-@pytest.mark.parametrize(
-    'name', [
-        'voxel_light', 'render', 'render_backward', 'ray_kl',
-        'ray_kl_backward'
-    ])
+@pytest.mark.parametrize('name', [
+    'voxel_light', 'render', 'render_backward', 'ray_kl', 'ray_kl_backward',
+    'free_density', 'add_free_density_gradient', 'light_of_units'
+])
 def test_triton_compiles_for_a_gpu_that_is_not_here(name, triton_here):
     library = pytest.importorskip('triton', minversion='3.2')
     from triton.backends.compiler import GPUTarget
     kernel = getattr(triton.kernels, name)
-    kinds = dict.fromkeys(('number', 'nx', 'ny', 'nz'), 'i32')
-    kinds.update(
-        dict.fromkeys(
-            ('x0', 'y0', 'z0', 'x1', 'y1', 'z1', 'stop', 'cut'), 'fp32'))
-    kinds.update(dict.fromkeys(('C', 'C_PADDED', 'BLOCK'), 'constexpr'))
-    kinds['volumes'] = kinds['order'] = '*i64'
+    constants = dict(
+        GRID, C=18, C_PADDED=32, FREE=17, BLOCK=triton.BLOCKS.get(name, 32))
+    kinds = dict.fromkeys(constants, 'constexpr')
+    kinds.update(number='i32', stop='fp32', scale='fp32', volumes='*i64',
+                 units='*i64')
+    if name == 'voxel_light':
+        kinds.update(entered='*i64', ended='*i64')
     signature = {n: kinds.get(n, '*fp32') for n in kernel.arg_names}
     source = library.compiler.ASTSource(
         fn=kernel,
         signature=signature,
-        constexprs={
-            n: value
-            for n, value in dict(C=18, C_PADDED=32, BLOCK=32).items()
-            if n in signature
-        })
+        constexprs={n: v for n, v in constants.items() if n in signature})
     compiled = library.compile(
         source,
         target=GPUTarget('cuda', 90, 32),
-        options=dict(num_warps=triton.NUM_WARPS))
+        options=dict(num_warps=1))
     assert len(compiled.asm['cubin']) > 1000
+    assert '.acq_rel' not in compiled.asm['ptx']
+
+
+@pytest.mark.parametrize('warn_only', [False, True])
+def test_deterministic_mode_is_kept_or_named(geometry_of, volume_of, warn_only,
+                                             triton_here, monkeypatch):
+    geometry = geometry_of()
+    density, values = volume_of(geometry, dtype=torch.float32)
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
+    try:
+        with (pytest.warns(UserWarning, match='deterministic') if warn_only
+              else pytest.raises(RuntimeError, match='deterministic')):
+            triton._say_that_sums_differ()
+        twice = [
+            everything(geometry, density, values, density, backend='torch')
+            for _ in range(2)
+        ]
+        assert all(torch.equal(a, b) for a, b in zip(*twice))
+        monkeypatch.setattr(triton, 'why_not_usable', lambda: None)
+        cuda = torch.device('cuda')
+        assert get_backend('auto', cuda).__name__.endswith('packed')
+        assert get_backend('auto', cuda, gradients=False) is triton
+        assert get_backend('triton', cuda) is triton
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert get_backend('auto', cuda) is triton
 
 
 @pytest.mark.parametrize('name, device, error, message', [

@@ -189,7 +189,7 @@ def test_stopping_early_changes_no_more_than_what_is_left(
         render(
             density * 4, values, geometry, backend='cpp', min_transmittance=m)
         for m in (0., 1e-2))
-    end = geometry.segments.far.max()
+    end = geometry.crossings.far.max()
     assert 0 < float((full[0] - stopped[0]).abs().max()) < 1e-2 * float(end)
     left = stopped[2] - full[2]
     assert float(left.min()) >= 0 and float(left.max()) < 1e-2
@@ -205,7 +205,7 @@ def test_dense_nearest_samples_converge_to_the_exact_depth(
     origins = geometry.rays.origins.double()
     directions = geometry.rays.directions.double()
     # Behind the last voxel there is nothing to sample.
-    end = 1.01 * float(geometry.segments.far.max())
+    end = 1.01 * float(geometry.crossings.far.max())
     errors = []
     for number in (200, 3200):
         step = end / number
@@ -305,15 +305,12 @@ def test_gradients_of_an_early_stop_are_those_of_what_was_rendered(
             d, v, geometry, backend='cpp', min_transmittance=0.1), leaves)
 
 
-@pytest.mark.parametrize('sampling', [None, dict(num_samples=30, step=0.2)])
-def test_memory_stays_flat_over_200_steps_with_changing_rays(
-        backend, sampling):
+def test_memory_stays_flat_over_200_steps_with_changing_rays(backend):
     """Through the registered module, rays drawn anew in each step."""
     renderer = VolumeRenderer(
         (-4, -4, -1, 4, 4, 2.2), (20, 30),
         max_rays=300,
         density='softplus',
-        sampling=sampling,
         backend=backend)
     cam2ego = torch.tensor([[0., 0, 1, 0], [-1, 0, 0, 0.05],
                             [0, -1, 0, 0.7], [0, 0, 0, 1]])

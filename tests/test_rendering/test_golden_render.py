@@ -1,13 +1,14 @@
 """Parity with the published renderer, from the numbers of a case."""
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
 from radocc_plugin.losses import scale_invariant_log
-from radocc_plugin.rendering import (RenderGeometry, Sampling, VolumeRenderer,
-                                     render_samples, sampled_weights)
-from radocc_plugin.rendering.backends import cpp
+from radocc_plugin.rendering import (RenderGeometry, author_samples,
+                                     render_like_author)
 from tests.support.golden import golden_folder
 
 
@@ -37,7 +38,10 @@ class Case:
                                self.size)
         self.geometry = RenderGeometry(
             draw_rays(self.cameras, self.size, 'grid'), grid, self.batch)
-        self.sampling = Sampling.of_author(grid, self.config['stepsize'])
+
+    def render(self, density, semantics, **options):
+        return render_like_author(density, semantics, self.geometry,
+                                  stepsize=self.config['stepsize'], **options)
 
     def compare(self, name, got):
         self.golden.compare(self.case, name, got)
@@ -72,13 +76,14 @@ class Case:
 
 
 def test_golden_rays_and_samples(case):
-    rays, sampling = case.geometry.rays, case.sampling
+    rays = case.geometry.rays
+    number, step = author_samples(case.geometry.grid, case.config['stepsize'])
     case.compare('rays_o', rays.origins.view(-1, *case.size, 3))
     case.compare('rays_d', rays.directions.view(-1, *case.size, 3))
-    case.compare('n_samples', torch.tensor([sampling.num_samples]))
+    case.compare('n_samples', torch.tensor([number]))
     case.compare('voxel_size',
-                 torch.tensor([sampling.step / case.config['stepsize']]))
-    t = torch.arange(sampling.num_samples) * sampling.step
+                 torch.tensor([step / case.config['stepsize']]))
+    t = torch.arange(number) * step
     case.compare('t', t[None])
     points = rays.origins[:, None] + rays.directions[:, None] * t[:, None]
     case.compare('samples', points)
@@ -88,14 +93,13 @@ def test_golden_rays_and_samples(case):
     case.compare('samples_inside', inside.to(torch.uint8))
 
 
-@pytest.mark.parametrize('backend', ['torch', 'cpp'])
 @pytest.mark.parametrize('name', ['random', 'room'])
-def test_golden_render_and_its_gradients(case, name, backend):
-    if backend == 'cpp' and cpp.why_not_compiled():
-        pytest.skip(cpp.why_not_compiled())
+def test_golden_render_and_its_gradients(case, name):
     density, semantics = case.volume(name)
-    depth, rendered, no_hit = render_samples(
-        density, semantics, case.geometry, case.sampling, backend=backend)
+    depth, rendered, no_hit, weights = case.render(density, semantics)
+    case.compare(f'{name}/weights', case.rays(weights))
+    torch.testing.assert_close(weights.sum(1) + no_hit,
+                               torch.ones_like(no_hit))
     depth = case.maps(depth.clamp(*case.config['depth_range']))
     rendered = case.maps(rendered)
     case.compare(f'{name}/depth', depth)
@@ -112,39 +116,18 @@ def test_golden_render_and_its_gradients(case, name, backend):
 
 
 @pytest.mark.parametrize('name', ['random', 'room'])
-def test_golden_weights(case, name):
-    density, _ = case.volume(name)
-    weights, no_hit = sampled_weights(density, case.geometry, case.sampling)
-    case.compare(f'{name}/weights', case.rays(weights))
-    torch.testing.assert_close(weights.sum(1) + no_hit,
-                               torch.ones_like(no_hit))
-
-
-@pytest.mark.parametrize('name', ['random', 'room'])
-def test_golden_masked_render_by_the_registered_module(case, name):
-    """Chosen pixels, no clamp, logits in and semantics out."""
-    density, semantics = case.volume(name)
-    renderer = VolumeRenderer(
-        case.geometry.grid.point_cloud_range,
-        case.size,
-        density='softplus',
-        min_transmittance=0.,
-        sampling='author')
+def test_golden_masked_render(case, name):
+    """Chosen pixels, no clamp."""
     chosen = case.case.input('render_mask').flatten().nonzero().squeeze(1)
-    geometry = renderer.geometry(
-        case.geometry.rays.select(chosen), case.cameras,
-        case.geometry.grid.shape)
-    logits = torch.cat((semantics, -density[:, None]), dim=1)
-    render = renderer(
-        logits.view(case.batch, *case.geometry.grid.shape, -1), geometry)
-    case.compare(f'masked/{name}_depth', render.depth)
-    case.compare(f'masked/{name}_semantics', render.semantics)
+    case.geometry = replace(
+        case.geometry, rays=case.geometry.rays.select(chosen))
+    depth, rendered, _, _ = case.render(*case.volume(name))
+    case.compare(f'masked/{name}_depth', depth)
+    case.compare(f'masked/{name}_semantics', rendered)
 
 
 def test_golden_voxel_centre_alignment(case):
     """The author's class with ``align_corners`` off."""
-    density, semantics = case.volume('room')
-    sampling = Sampling(case.sampling.num_samples, case.sampling.step, False)
-    depth, _, _ = render_samples(density, semantics, case.geometry, sampling)
+    render = case.render(*case.volume('room'), align_corners=False)
     case.compare('align_false/room_depth',
-                 case.maps(depth.clamp(*case.config['depth_range'])))
+                 case.maps(render.depth.clamp(*case.config['depth_range'])))

@@ -107,15 +107,15 @@ def test_infinite_density_is_a_wall_and_leaves_other_rays_alone(
     plain, values = volume_of(geometry)
     plain += 0.1
     wall = plain.clone()
-    wall[geometry.segments.voxel[0]] = density
+    wall[geometry.crossings.voxel[0]] = density
     outputs = [
         render(x, values, geometry, backend=backend, **EXACT)
         for x in (plain, wall)
     ]
     assert all(bool(x.isfinite().all()) for x in outputs[1])
     touched = torch.zeros(60, dtype=torch.bool)
-    touched[geometry.segments.ray[geometry.segments.voxel ==
-                                  geometry.segments.voxel[0]]] = True
+    touched[geometry.crossings.ray[geometry.crossings.voxel ==
+                                  geometry.crossings.voxel[0]]] = True
     for a, b in zip(*outputs):
         torch.testing.assert_close(a[~touched], b[~touched])
     assert float(outputs[1][2][touched].max()) == 0
@@ -146,8 +146,8 @@ def test_a_student_sure_of_free_space_still_learns_of_a_wall(
     loss = ray_kl(torch.full_like(student, 50.), student, geometry,
                   backend=backend)
     loss.sum().backward()
-    first = geometry.segments.voxel[geometry.segments.offsets[:-1][
-        geometry.segments.offsets.diff() > 0]]
+    first = geometry.crossings.voxel[geometry.crossings.offsets[:-1][
+        geometry.crossings.offsets.diff() > 0]]
     assert float(student.grad[first].max()) < -1e3
 
 
@@ -156,7 +156,7 @@ def test_not_a_number_is_not_swallowed(geometry_of, volume_of, backend):
     density, values = volume_of(geometry)
     density[:] = float('nan')
     depth, _, no_hit = render(density, values, geometry, backend=backend)
-    crossed = geometry.segments.offsets.diff() > 0
+    crossed = geometry.crossings.offsets.diff() > 0
     assert bool(depth[crossed].isnan().all())
     assert bool(no_hit[crossed].isnan().all())
 

@@ -103,16 +103,14 @@ def test_batch_renders_as_its_samples():
         torch.testing.assert_close(both.no_hit[own], single.no_hit)
 
 
-@pytest.mark.parametrize('sampling', [None, 'author'])
-def test_backends_agree(sampling):
-    density = 'free_probability' if sampling is None else 'softplus'
+@pytest.mark.parametrize('density', ['free_probability', 'softplus'])
+def test_backends_agree(density):
     logits = logits_of()
     results = []
     for backend in ('torch', 'auto'):
         renderer = build(
             backend=backend,
             density=density,
-            sampling=sampling,
             min_transmittance=0.)
         leaf = logits.clone().requires_grad_()
         geometry = renderer.trace(cameras(), SHAPE)
@@ -126,11 +124,7 @@ def test_backends_agree(sampling):
 
 
 @pytest.mark.parametrize('backend', ['torch', 'auto'])
-@pytest.mark.parametrize('options', [
-    dict(),
-    dict(density='softplus', sampling=dict(num_samples=50, step=0.3)),
-    dict(density='head')
-])
+@pytest.mark.parametrize('options', [dict(), dict(density='head')])
 def test_a_pair_is_the_teacher_and_the_student(backend, options):
     renderer = build(backend=backend, **options)
     geometry = renderer.trace(cameras(), SHAPE)
@@ -157,15 +151,12 @@ def test_a_pair_is_the_teacher_and_the_student(backend, options):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('sampling', [None, dict(num_samples=50, step=0.3)])
-def test_weights_and_no_hit_sum_to_one(sampling):
-    renderer = build(density='softplus', sampling=sampling)
+def test_weights_and_no_hit_sum_to_one():
+    renderer = build(density='softplus')
     geometry = renderer.trace(cameras(2), SHAPE)
     out = renderer(logits_of(2), geometry)
-    weights = out.weights
-    total = (
-        weights.sum(1) if sampling else torch.zeros_like(out.no_hit).index_add(
-            0, geometry.segments.ray, weights))
+    total = torch.zeros_like(out.no_hit).index_add(
+        0, geometry.crossings.ray, out.weights)
     torch.testing.assert_close(
         total + out.no_hit, torch.ones_like(total), rtol=0, atol=2e-4)
 
@@ -182,7 +173,7 @@ def test_a_density_head_takes_the_place_of_the_free_logit():
     torch.testing.assert_close(out.depth, want[0])
     torch.testing.assert_close(out.semantics, want[1][:, :3])
     out.depth.sum().backward()
-    assert bool(head.grad.any()) and not bool(logits.grad.any())
+    assert bool(head.grad.any()) and logits.grad is None
     with pytest.raises(ValueError, match='density_logits'):
         renderer(logits, geometry)
     with pytest.raises(ValueError, match='density_logits'):
@@ -218,10 +209,8 @@ def test_renders_in_float32_inside_autocast(dtype):
     assert logits.grad.dtype == dtype and bool(logits.grad.isfinite().all())
 
 
-@pytest.mark.parametrize('sampling', [None, 'author'])
-def test_without_rays_all_is_finite_and_connected(sampling):
-    renderer = build(ray_sampler='lidar', density='softplus',
-                     sampling=sampling)
+def test_without_rays_all_is_finite_and_connected():
+    renderer = build(ray_sampler='lidar', density='softplus')
     geometry = renderer.trace(cameras(), SHAPE, points=[torch.zeros(0, 3)])
     logits = logits_of().requires_grad_()
     out = renderer(logits, geometry)
@@ -238,34 +227,9 @@ def test_voxels_that_no_ray_meets_get_no_gradient():
     out = renderer(logits, geometry)
     (out.depth.sum() + out.semantics.square().sum()).backward()
     touched = torch.zeros(logits[..., 0].numel(), dtype=torch.bool)
-    touched[geometry.segments.voxel] = True
+    touched[geometry.crossings.voxel] = True
     moved = logits.grad.abs().sum(-1).flatten() > 0
     assert bool((moved & ~touched).sum() == 0) and int(moved.sum()) > 50
-
-
-def test_depth_range_clamps_as_the_author_does():
-    labels = some_labels(1)
-    free, clamped = build(), build(depth_range=(1., 4.))
-    geometry = free.trace(cameras(), SHAPE)
-    depth = free.render_labels(labels, geometry, 4).depth
-    assert float(depth.min()) < 1 and float(depth.max()) > 4
-    render = clamped.render_labels(labels, geometry, 4)
-    assert torch.equal(render.depth, depth.clamp(1., 4.))
-    assert float(render.depth_given_hit.max()) < 20
-
-
-def test_geometry_is_kept_for_the_last_rigs():
-    renderer = build(ray_sampler='grid', max_rays=None, cached_rigs=2)
-    moved = [cameras() for _ in range(3)]
-    for i, rig in enumerate(moved):
-        rig.cam2ego[..., 2, 3] += 0.1 * i
-    first = [renderer.trace(rig, SHAPE) for rig in moved[:2]]
-    assert renderer.trace(cameras(), SHAPE) is first[0]
-    third = renderer.trace(moved[2], SHAPE)
-    assert renderer.trace(moved[2], SHAPE) is third
-    again = renderer.trace(moved[1], SHAPE)
-    assert again is not first[1]
-    assert torch.equal(again.rays.origins, first[1].rays.origins)
 
 
 def test_renders_of_other_rays_do_not_compare():
@@ -282,11 +246,6 @@ def test_renders_of_other_rays_do_not_compare():
     (dict(backend='cuda'), 'backend'),
     (dict(ray_sampler='all'), 'ray_sampler'),
     (dict(min_transmittance=1.), 'min_transmittance'),
-    (dict(sampling='author'), 'softplus'),
-    (dict(cached_rigs=3), 'cached_rigs'),
-    (dict(ray_order='morton'), 'ray_order'),
-    (dict(sampling='author', density='softplus', backend='triton'), 'sampl'),
-    (dict(sampling=dict(step=0.), density='softplus'), 'step'),
 ])
 def test_bad_options_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
@@ -307,7 +266,7 @@ def test_rays_that_are_not_finite_are_named():
 
 
 def test_a_renderer_is_copied_and_pickled():
-    renderer = build(ray_sampler='grid', max_rays=None, cached_rigs=1)
+    renderer = build(ray_sampler='grid', max_rays=None)
     renderer.trace(cameras(), SHAPE)
     for other in (copy.deepcopy(renderer),
                   pickle.loads(pickle.dumps(renderer))):

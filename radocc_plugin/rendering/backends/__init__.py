@@ -17,7 +17,8 @@ BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
 
 def get_backend(name: str,
                 device: torch.device,
-                dtype: torch.dtype = torch.float32) -> ModuleType:
+                dtype: torch.dtype = torch.float32,
+                gradients: bool = True) -> ModuleType:
     """Module that implements a backend on a device.
 
     - ``auto``: on CUDA ``triton`` in float32 where it and the C compiler that
@@ -29,12 +30,17 @@ def get_backend(name: str,
     - ``triton``: CUDA, float32; or the CPU under ``TRITON_INTERPRET=1`` for
       tests.
 
+    With ``torch.use_deterministic_algorithms(True)`` ``auto`` takes ``torch``
+    on CUDA, and gradients by ``triton`` raise RuntimeError; all others, and
+    the light of the voxels by ``triton``, are the same in every run.
+
     All agree with ``reference`` up to rounding and ``min_transmittance``.
 
     Args:
         name: One of ``BACKENDS`` but ``reference``.
         device: Where the volumes are.
         dtype: Their type.
+        gradients: Whether a backward pass may follow.
 
     Raises:
         ValueError: If the backend is unknown or does not run on the device.
@@ -45,6 +51,9 @@ def get_backend(name: str,
     if name == 'auto' and device.type == 'cuda' and dtype == torch.float32:
         from radocc_plugin.rendering.backends import triton
         problem = triton.why_not_usable()
+        if gradients and torch.are_deterministic_algorithms_enabled():
+            problem = ('triton sums gradients in any order, which '
+                       'deterministic algorithms forbid')
         if problem is None:
             return triton
         _say_once(f'Rendering by the slower torch backend: {problem}')

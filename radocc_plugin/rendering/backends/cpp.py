@@ -15,7 +15,7 @@ from filelock import FileLock
 from mmengine.logging import print_log
 
 from radocc_plugin.rendering.density import class_index
-from radocc_plugin.rendering.geometry import RenderGeometry
+from radocc_plugin.rendering.render_geometry import RenderGeometry
 
 _SOURCES = Path(__file__).with_name('cpp_source')
 # The build is named after what it was made of and for: its cache is often
@@ -148,6 +148,9 @@ def render_pair(teacher, student, geometry, min_transmittance):
 def render_pair_backward(grads, grad_kl, outputs, kept, density, values,
                          geometry, min_transmittance):
     """Gradients of the student's density, (V,), and values, (V, C)."""
+    if grad_kl is None:
+        return render_backward(grads, outputs, density, values, geometry,
+                               min_transmittance)
     return tuple(_extension().render_backward(
         [*grads, grad_kl], list(outputs), [density, *kept], values,
         *_rays(geometry), min_transmittance))
@@ -175,20 +178,3 @@ def voxel_light(density, geometry, min_transmittance):
     """See ``ops.voxel_light``."""
     return tuple(_extension().voxel_light(density, *_rays(geometry),
                                           min_transmittance))
-
-
-def render_samples(density_logits, values, geometry, sampling,
-                   min_transmittance):
-    """See ``sampled.render_samples``."""
-    return tuple(_extension().render_samples(
-        density_logits, values, *_rays(geometry), sampling.num_samples,
-        sampling.step, sampling.align_corners, min_transmittance))
-
-
-def render_samples_backward(grads, density_logits, values, geometry, sampling,
-                            min_transmittance):
-    """Gradients of the density logits, (V,), and of the values, (V, C)."""
-    return tuple(_extension().render_samples_backward(
-        *grads, density_logits, values, *_rays(geometry),
-        sampling.num_samples, sampling.step, sampling.align_corners,
-        min_transmittance))

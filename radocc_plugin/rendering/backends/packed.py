@@ -1,12 +1,12 @@
-"""Backend ``torch``: packed segments, chunk by chunk, recomputed backward.
+"""Backend ``torch``: packed crossings, chunk by chunk, recomputed backward.
 
 Sparse-times-dense products do the work, so that no (M, C) array exists:
 ``embedding_bag`` forward; backward, voxel by voxel, ``sampled_addmm`` for the
 weights' gradient and a bag of rays for the values'. Only the inputs are kept
-for the backward pass, and of a pair four floats a segment. Sums over voxels
+for the backward pass, and of a pair four floats a crossing. Sums over voxels
 run in a fixed order on a CPU.
 
-R rays, M segments (packed ray by ray), V voxels, C channels.
+R rays, M crossings (packed ray by ray), V voxels, C channels.
 """
 from typing import (Iterable, Iterator, List, NamedTuple, Optional, Sequence,
                     Tuple)
@@ -14,15 +14,15 @@ from typing import (Iterable, Iterator, List, NamedTuple, Optional, Sequence,
 import torch
 from torch import Tensor
 
-from radocc_plugin.geometry import RaySegments
+from radocc_plugin.geometry import RayCrossings
 from radocc_plugin.rendering.backends.sparse_products import (
     ByVoxel, bag, by_voxel, sampled_product)
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
     add_density_gradient_, chunked_density)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
-from radocc_plugin.rendering.geometry import RenderGeometry
+from radocc_plugin.rendering.render_geometry import RenderGeometry
 
-# Segments at a time; large enough for a GPU, small enough for memory.
+# Crossings at a time; large enough for a GPU, small enough for memory.
 CPU_CHUNK, GPU_CHUNK = 2**17, 2**19
 # Keeps 0 / 0 of an empty voxel at its limit, 1.
 _TINY = 1e-30
@@ -30,7 +30,7 @@ _TINY = 1e-30
 
 class _Chunk(NamedTuple):
     rays: slice
-    segments: slice
+    crossings: slice
     voxel: Tensor
     near: Tensor
     far: Tensor
@@ -39,40 +39,40 @@ class _Chunk(NamedTuple):
     ray: Tensor
 
     def spread(self, per_ray: Tensor) -> Tensor:
-        """Value of the ray of each segment: (R,) of the chunk -> (M,)."""
+        """Value of the ray of each crossing: (R,) of the chunk -> (M,)."""
         return per_ray.index_select(0, self.ray)
 
     def sums(self, values: Tensor) -> Tensor:
-        """Sum of the segments of each ray: (M,) -> (R,)."""
+        """Sum of the crossings of each ray: (M,) -> (R,)."""
         total = torch.segment_reduce(
             values.double(), 'sum', offsets=self.offsets)
         return total.to(values.dtype)
 
 
-def _segments(geometry: RenderGeometry, dtype: torch.dtype) -> RaySegments:
-    segments = (
-        geometry.segments if dtype == torch.float32 else geometry.walk(dtype))
+def _crossings(geometry: RenderGeometry, dtype: torch.dtype) -> RayCrossings:
+    crossings = (
+        geometry.crossings if dtype == torch.float32 else geometry.walk(dtype))
     if 'ray' not in geometry.kept:
         geometry.kept['ray'] = torch.repeat_interleave(
-            segments.offsets.diff().int(), output_size=len(segments.voxel))
-    return segments
+            crossings.offsets.diff().int(), output_size=len(crossings.voxel))
+    return crossings
 
 
 def _by_voxel(geometry: RenderGeometry, dtype: torch.dtype) -> ByVoxel:
     if 'by_voxel' not in geometry.kept:
-        segments = _segments(geometry, dtype)
+        crossings = _crossings(geometry, dtype)
         geometry.kept['by_voxel'] = by_voxel(
-            segments.voxel, geometry.kept['ray'], geometry.num_voxels)
+            crossings.voxel, geometry.kept['ray'], geometry.num_voxels)
     return geometry.kept['by_voxel']
 
 
 def _chunks(geometry: RenderGeometry, dtype: torch.dtype) -> Iterator[_Chunk]:
-    """Groups of whole rays, about equal numbers of segments each."""
-    segments = _segments(geometry, dtype)
-    offsets = segments.offsets
+    """Groups of whole rays, about equal numbers of crossings each."""
+    crossings = _crossings(geometry, dtype)
+    offsets = crossings.offsets
     size = CPU_CHUNK if offsets.device.type == 'cpu' else GPU_CHUNK
     marks = torch.arange(
-        0, len(segments.voxel) + size, size, device=offsets.device)
+        0, len(crossings.voxel) + size, size, device=offsets.device)
     bounds = torch.searchsorted(offsets, marks).clamp_max(len(offsets) - 1)
     bounds[0], bounds[-1] = 0, len(offsets) - 1
     bounds = bounds.unique_consecutive()
@@ -81,8 +81,8 @@ def _chunks(geometry: RenderGeometry, dtype: torch.dtype) -> Iterator[_Chunk]:
     for i in range(len(bounds) - 1):
         own = slice(begins[i], begins[i + 1])
         yield _Chunk(
-            slice(bounds[i], bounds[i + 1]), own, segments.voxel[own],
-            segments.near[own], segments.far[own], segments.length[own],
+            slice(bounds[i], bounds[i + 1]), own, crossings.voxel[own],
+            crossings.near[own], crossings.far[own], crossings.length[own],
             offsets[bounds[i]:bounds[i + 1] + 1] - begins[i],
             geometry.kept['ray'][own] - bounds[i])
 
@@ -109,13 +109,13 @@ def _light(density: Tensor, chunk: _Chunk) -> _Light:
 
 
 def _mean_transmittance(light: _Light) -> Tensor:
-    """``(1 - e^-tau) / tau``: that inside each segment, of what enters."""
+    """``(1 - e^-tau) / tau``: that inside each crossing, of what enters."""
     return (light.hit + _TINY).div_(light.tau + _TINY)
 
 
 def _depth(light: _Light, chunk: _Chunk) -> Tensor:
-    """``functional.depth_in_segment`` in the form that takes the fewest
-    passes, (M,); the error is a rounding of the segment's length."""
+    """``functional.depth_in_crossing`` in the form that takes the fewest
+    passes, (M,); the error is a rounding of the crossing's length."""
     mean = _mean_transmittance(light).sub_(1)
     return torch.addcmul(light.hit * chunk.far, mean, chunk.far - chunk.near)
 
@@ -134,7 +134,7 @@ def render_pair(teacher: Tuple[Tensor, Tensor], student: Tuple[Tensor, Tensor],
                 ) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor,
                            List[Tensor]]:
     """Outputs of ``render`` of the student and the teacher, each (density,
-    values); ``ray_kl``; its pull on the segments of each chunk and the
+    values); ``ray_kl``; its pull on the crossings of each chunk and the
     student's light there, which the backward pass would have to find again.
     """
     models = student, teacher
@@ -202,7 +202,7 @@ def _backward(grads: Sequence[Tensor], lit: Iterable[Tuple[_Chunk, _Light]],
     grad_density = torch.zeros_like(density)
     for number, (chunk, light) in enumerate(lit):
         weights = light.entry * light.hit
-        place = pattern.place[chunk.segments].long()
+        place = pattern.place[chunk.crossings].long()
         grad_tau = _grad_tau(light, weights, products.index_select(0, place),
                              grads, chunk)
         if grad_kl is not None:
@@ -221,10 +221,10 @@ def _grad_tau(light: _Light, weights: Tensor, products: Tensor,
 
     ``dL/dtau_k = T_{k+1} p_k + g T_k d_k m'_k - sum_{j>k} (w_j p_j +
     g T_j d_j m_j) - T_end (dL/dT_end - g far_end)`` with the weight w of a
-    segment, the product p of its values and their gradient, the gradient g
-    of the depth, the extent d of a segment, its mean transmittance m, ``m' =
+    crossing, the product p of its values and their gradient, the gradient g
+    of the depth, the extent d of a crossing, its mean transmittance m, ``m' =
     dm/dtau`` and the end of the ray. The depth is the integral of the
-    transmittance, by parts: the segments of a ray leave no gap.
+    transmittance, by parts: the crossings of a ray leave no gap.
     """
     grad_depth, _, grad_no_hit = (grad[chunk.rays] for grad in grads)
     path = (chunk.far - chunk.near).mul_(light.entry)
@@ -249,7 +249,7 @@ def _mean_slope(light: _Light, mean: Tensor) -> Tensor:
 
 
 def _before(values: Tensor, offsets: Tensor) -> Tensor:
-    """That of the last segment before each offset, 0 for none, (R + 1,)."""
+    """That of the last crossing before each offset, 0 for none, (R + 1,)."""
     if not len(values):
         return values.new_zeros(len(offsets))
     last = values.index_select(0, (offsets - 1).clamp_min_(0))

@@ -1,6 +1,6 @@
-"""Sparse-times-dense products over packed segments, without (M, C) arrays.
+"""Sparse-times-dense products over packed crossings, without (M, C) arrays.
 
-R rays, M segments (packed ray by ray), V voxels, C channels.
+R rays, M crossings (packed ray by ray), V voxels, C channels.
 """
 import warnings
 from typing import NamedTuple
@@ -8,19 +8,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def spread(per_ray: Tensor, offsets: Tensor, number: int) -> Tensor:
-    """Value of the ray of each of ``number`` segments: (R,) -> (M,)."""
-    return torch.repeat_interleave(
-        per_ray, offsets.diff(), output_size=number)
-
-
-def sum_after(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sum of the later segments of the same ray, exclusive, (M,)."""
-    total = values.double().cumsum(0)
-    end = F.pad(total, (1, 0))[offsets[1:]]
-    return (spread(end, offsets, len(total)) - total).to(values.dtype)
 
 
 def bag(weights: Tensor, values: Tensor, index: Tensor,
@@ -43,8 +30,8 @@ def sampled_product(rows: Tensor, values: Tensor, index: Tensor,
                     offsets: Tensor) -> Tensor:
     """``row . values[index]`` of each index of each row's bag: rows (N, C),
     values (K, C), indices (M,), offsets (N + 1,) -> (M,)."""
-    if not len(index):
-        return rows.new_zeros(0)
+    if not len(index) or not rows.shape[1]:
+        return rows.new_zeros(len(index))
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Sparse CSR tensor support')
         pattern = torch.sparse_csr_tensor(
@@ -59,7 +46,7 @@ def sampled_product(rows: Tensor, values: Tensor, index: Tensor,
 
 
 class ByVoxel(NamedTuple):
-    """Segments voxel by voxel: where each one is in that order and, in it,
+    """Crossings voxel by voxel: where each one is in that order and, in it,
     the ray of each, (M,); the first one of each voxel, (V + 1,); int32."""
     place: Tensor
     ray: Tensor
@@ -67,7 +54,7 @@ class ByVoxel(NamedTuple):
 
 
 def by_voxel(voxel: Tensor, ray: Tensor, num_voxels: int) -> ByVoxel:
-    """Of segments ray by ray: their voxel, int64, and ray, int32, (M,)."""
+    """Of crossings ray by ray: their voxel, int64, and ray, int32, (M,)."""
     order = _stable_order(voxel)
     ray = ray.index_select(0, order)
     place = torch.empty_like(ray).index_copy_(
@@ -75,22 +62,6 @@ def by_voxel(voxel: Tensor, ray: Tensor, num_voxels: int) -> ByVoxel:
         torch.arange(len(voxel), dtype=torch.int32, device=voxel.device))
     count = torch.bincount(voxel, minlength=num_voxels)
     return ByVoxel(place, ray, F.pad(count.cumsum(0), (1, 0)).int())
-
-
-def add_transposed_product_(out: Tensor, weights: Tensor, grad: Tensor,
-                            voxel: Tensor, offsets: Tensor) -> None:
-    """Adds ``weight * grad[ray]`` of each segment to its voxel's row: one
-    bag of rays for each voxel that the segments touch."""
-    order = _stable_order(voxel)
-    ray = spread(
-        torch.arange(len(offsets) - 1, device=voxel.device), offsets,
-        len(voxel)).index_select(0, order)
-    touched, count = voxel.index_select(0, order).unique_consecutive(
-        return_counts=True)
-    rows = bag(
-        weights.index_select(0, order), grad, ray,
-        F.pad(count.cumsum(0), (1, 0)))
-    out.index_add_(0, touched, rows)
 
 
 def _stable_order(index: Tensor) -> Tensor:

@@ -3,29 +3,30 @@
 A program walks a block of rays in step. The forward pass stores nothing of
 the size of the crossings; the backward pass walks again and knows what lies
 behind a crossing as the ray's total, from the forward outputs, less what came
-before. Gradients of voxels are summed by atomics: their last bits differ from
-run to run.
+before. The light of the voxels is summed in integers, the same in every run;
+gradients by float atomics: their last bits differ from run to run.
 """
 import contextlib
 import importlib.util
 import os
 import shutil
+import warnings
 from typing import Optional
 
 import torch
 from torch import Tensor
 
-from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
-    add_density_gradient_, chunked_density)
+from radocc_plugin.rendering import density as plain
+from radocc_plugin.rendering.density import class_index
 
 if importlib.util.find_spec('triton') is not None:
     from radocc_plugin.rendering.backends import triton_kernels as kernels
 
-BLOCK, NUM_WARPS = 32, 2
-# Of the kernels without channels: a ray a thread.
-RAY_BLOCK, RAY_WARPS = 32, 1
-# Hits of a smaller weight give no values and no gradient to them.
-CUT = 0.
+# Rays a program of one warp; measured on an H200, see docs/rendering.md.
+BLOCKS = dict(
+    voxel_light=32, render=32, render_backward=2, ray_kl=32,
+    ray_kl_backward=32)
+VOXEL_BLOCK, LIGHT_BLOCK = 32, 512
 
 
 def is_installed() -> bool:
@@ -53,59 +54,88 @@ def check_usable(device: torch.device) -> None:
                          f"{device}; take 'auto', 'torch' or 'cpp'")
 
 
-def _launch(kernel, geometry, stop: float, *tensors, block=RAY_BLOCK,
-            num_warps=RAY_WARPS, **constants) -> None:
-    for tensor in tensors:
-        if tensor.dtype != torch.float32:
+def _launch(kernel, programs: int, *arguments, **constants) -> None:
+    device = arguments[0].device
+    for argument in arguments:
+        if torch.is_tensor(argument) and argument.dtype == torch.float64:
             raise ValueError("backend 'triton' takes float32, got "
-                             f"{tensor.dtype}; take 'torch' or 'reference'")
+                             f"{argument.dtype}; take 'torch' or 'reference'")
+    if programs:
+        with (torch.cuda.device(device)
+              if device.type == 'cuda' else contextlib.nullcontext()):
+            kernel[(programs, )](*arguments, num_warps=1, **constants)
+
+
+def _walk(name: str, geometry, stop: float, *tensors, **constants) -> None:
+    """Runs a kernel on all rays."""
     rays, grid = geometry.rays, geometry.grid
-    number = len(rays)
-    if not number:
-        return
-    device = rays.origins.device
-    with (torch.cuda.device(device)
-          if device.type == 'cuda' else contextlib.nullcontext()):
-        kernel[(-(-number // block), )](
-            *tensors,
-            geometry.coherent_order,
-            rays.origins.float().contiguous(),
-            rays.directions.float().contiguous(),
-            rays.sample.contiguous(),
-            number,
-            *grid.minimum,
-            *grid.maximum,
-            *grid.shape,
-            stop,
-            BLOCK=block,
-            num_warps=num_warps,
-            **constants)
+    block = BLOCKS[name]
+    names = ('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1', 'NX', 'NY', 'NZ')
+    _launch(
+        getattr(kernels, name), -(-len(rays) // block), *tensors,
+        rays.origins.float().contiguous(),
+        rays.directions.float().contiguous(), rays.sample.contiguous(),
+        len(rays), float(stop), **constants, BLOCK=block,
+        **dict(zip(names, (*grid.point_cloud_range, *grid.shape))))
 
 
 def _channels(values: Tensor) -> dict:
     channels = values.shape[1]
     return dict(
-        C=channels,
-        C_PADDED=1 << (channels - 1).bit_length(),
-        cut=CUT,
-        block=BLOCK,
-        num_warps=NUM_WARPS)
+        C=channels, C_PADDED=1 << max(channels - 1, 0).bit_length())
+
+
+def chunked_density(logits, voxel_size, free_index, mode):
+    """See ``density.chunked_density``; in one pass."""
+    if mode == 'softplus':
+        return plain.chunked_density(logits, voxel_size, free_index, mode)
+    density = logits.new_empty(len(logits))
+    _launch(kernels.free_density, -(-len(logits) // VOXEL_BLOCK), logits,
+            density, len(logits), 1 / voxel_size, BLOCK=VOXEL_BLOCK,
+            FREE=class_index(free_index, logits.shape[1]),
+            **_channels(logits))
+    return density
+
+
+def add_density_gradient_(grad_logits, grad_density, density, logits,
+                          voxel_size, free_index, mode):
+    """See ``density.add_density_gradient_``; leaves voxels without a gradient
+    out."""
+    if mode == 'softplus':
+        plain.add_density_gradient_(grad_logits, grad_density, density,
+                                    logits, voxel_size, free_index, mode)
+        return
+    _launch(kernels.add_free_density_gradient, -(-len(logits) // VOXEL_BLOCK),
+            grad_logits, grad_density, logits, len(logits), 1 / voxel_size,
+            BLOCK=VOXEL_BLOCK, FREE=class_index(free_index, logits.shape[1]),
+            **_channels(logits))
+
+
+def voxel_light(density, geometry, min_transmittance):
+    """See ``ops.voxel_light``."""
+    units = density.new_zeros(2, len(density), dtype=torch.int64)
+    _walk('voxel_light', geometry, min_transmittance, density, *units)
+    entered, ended = torch.empty_like(density), torch.empty_like(density)
+    _launch(kernels.light_of_units, -(-len(density) // LIGHT_BLOCK), units,
+            density, entered, ended, len(density), BLOCK=LIGHT_BLOCK)
+    return entered, ended
 
 
 def render(density, values, geometry, min_transmittance):
     """See ``ops.render``."""
     number = len(geometry.rays)
-    depth = density.new_zeros(number)
-    no_hit = density.new_ones(number)
-    rendered = density.new_zeros(number, values.shape[1])
-    _launch(kernels.render, geometry, min_transmittance, density, values,
-            depth, rendered, no_hit, **_channels(values))
+    depth = density.new_empty(number)
+    no_hit = density.new_empty(number)
+    rendered = density.new_empty(number, values.shape[1])
+    _walk('render', geometry, min_transmittance, density, values, depth,
+          rendered, no_hit, **_channels(values))
     return depth, rendered, no_hit
 
 
 def render_backward(grads, outputs, density, values, geometry,
                     min_transmittance):
     """Gradients of the density, (V,), and of the values, (V, C)."""
+    _say_that_sums_differ()
     grad_depth, grad_rendered, grad_no_hit = grads
     depth, rendered, no_hit = outputs
     # What a ray is worth to the loss; the kernel takes off what it passed.
@@ -113,35 +143,41 @@ def render_backward(grads, outputs, density, values, geometry,
     total += grad_depth * depth + grad_no_hit * no_hit
     grad_density = torch.zeros_like(density)
     grad_values = torch.zeros_like(values)
-    _launch(kernels.render_backward, geometry, min_transmittance, density,
-            values, grad_depth, grad_rendered, total, grad_density,
-            grad_values, **_channels(values))
+    _walk('render_backward', geometry, min_transmittance, density, values,
+          grad_depth, grad_rendered, total, grad_density, grad_values,
+          **_channels(values))
     return grad_density, grad_values
-
-
-def voxel_light(density, geometry, min_transmittance):
-    """See ``ops.voxel_light``."""
-    entered, ended = torch.zeros_like(density), torch.zeros_like(density)
-    _launch(kernels.voxel_light, geometry, min_transmittance, density,
-            entered, ended)
-    return entered, ended
 
 
 def ray_kl(teacher_density, student_density, geometry, min_transmittance):
     """See ``ops.ray_kl``."""
-    divergence = student_density.new_zeros(len(geometry.rays))
-    _launch(kernels.ray_kl, geometry, min_transmittance, teacher_density,
-            student_density, divergence)
+    divergence = student_density.new_empty(len(geometry.rays))
+    _walk('ray_kl', geometry, min_transmittance, teacher_density,
+          student_density, divergence)
     return divergence
 
 
 def ray_kl_backward(grad, teacher_density, student_density, geometry,
                     min_transmittance):
     """Gradient of the student's density, (V,)."""
+    _say_that_sums_differ()
     grad_density = torch.zeros_like(student_density)
-    _launch(kernels.ray_kl_backward, geometry, min_transmittance,
-            teacher_density, student_density, grad, grad_density)
+    _walk('ray_kl_backward', geometry, min_transmittance, teacher_density,
+          student_density, grad, grad_density)
     return grad_density
+
+
+def _say_that_sums_differ() -> None:
+    """As torch's own operations do in deterministic mode."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return
+    message = ("backend 'triton' sums gradients in any order, which "
+               'torch.use_deterministic_algorithms(True) forbids; take '
+               "backend 'auto' or 'torch'")
+    if torch.is_deterministic_algorithms_warn_only_enabled():
+        warnings.warn(message, stacklevel=2)
+    else:
+        raise RuntimeError(message)
 
 
 def render_pair(teacher, student, geometry, min_transmittance):
@@ -157,6 +193,7 @@ def render_pair_backward(grads, grad_kl, outputs, kept, density, values,
     """Gradients of the student's density, (V,), and values, (V, C)."""
     grad_density, grad_values = render_backward(
         grads, outputs, density, values, geometry, min_transmittance)
-    grad_density += ray_kl_backward(grad_kl, *kept, density, geometry,
-                                    min_transmittance)
+    if grad_kl is not None:
+        grad_density += ray_kl_backward(grad_kl, *kept, density, geometry,
+                                        min_transmittance)
     return grad_density, grad_values

@@ -1,9 +1,8 @@
 // What Python sees; see the functions of the same names in ops.py and
-// sampled.py, and density.py. One translation unit: most of the build is
+// density.py. One translation unit: most of the build is
 // torch's headers.
 #include "density.h"
 #include "exact.h"
-#include "sampled.h"
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   const auto no_gil = py::call_guard<py::gil_scoped_release>();
@@ -14,6 +13,4 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("add_free_density_gradient", &add_free_density_gradient, no_gil);
   m.def("softplus_density", &softplus_density, no_gil);
   m.def("add_softplus_gradient", &add_softplus_gradient, no_gil);
-  m.def("render_samples", &render_samples, no_gil);
-  m.def("render_samples_backward", &render_samples_backward, no_gil);
 }

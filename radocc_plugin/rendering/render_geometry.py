@@ -6,7 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from radocc_plugin.geometry import Rays, RaySegments, VoxelGrid, traverse
+from radocc_plugin.geometry import Rays, RayCrossings, VoxelGrid, traverse
 
 _FLOATS = (torch.float32, torch.float64)
 
@@ -35,7 +35,11 @@ class RenderGeometry:
         usable = (
             origins.isfinite() & directions.isfinite()).all(-1) & (
                 directions != 0).any(-1)
-        if not bool(usable.all()):
+        if usable.is_cuda:  # to look would wait for the GPU
+            torch._assert_async(
+                usable.all(), 'rays take finite origins and finite directions '
+                'other than zero')
+        elif not bool(usable.all()):
             bad = int((~usable).nonzero()[0])
             raise ValueError(
                 'rays take finite origins and finite directions other than '
@@ -62,7 +66,7 @@ class RenderGeometry:
         return edges[0]
 
     @cached_property
-    def segments(self) -> RaySegments:
+    def crossings(self) -> RayCrossings:
         """Voxels crossed by each ray; ``voxel`` is the flat index (batch, x,
         y, z). Walked at the first use: compiled backends never need it."""
         return self.walk(torch.float32)
@@ -80,17 +84,17 @@ class RenderGeometry:
         image = self.rays.sample * 2**20 + self.rays.camera
         return ((image << 32) + (cell[0] << 1) + cell[1]).argsort(stable=True)
 
-    def walk(self, dtype: torch.dtype) -> RaySegments:
+    def walk(self, dtype: torch.dtype) -> RayCrossings:
         """The same walk with lengths of another floating type."""
-        segments = traverse(
+        crossings = traverse(
             self.rays.origins, self.rays.directions, self.grid, dtype=dtype)
         if self.num_volumes == 1:
-            return segments
-        voxel = segments.voxel + torch.repeat_interleave(
+            return crossings
+        voxel = crossings.voxel + torch.repeat_interleave(
             self.rays.sample * self.grid.num_voxels,
-            segments.offsets.diff(),
-            output_size=len(segments.voxel))
-        return replace(segments, voxel=voxel)
+            crossings.offsets.diff(),
+            output_size=len(crossings.voxel))
+        return replace(crossings, voxel=voxel)
 
     def check_volume(self,
                      name: str,

@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# Checks and measures on a GPU: one table and one JSON, ten minutes on an H100.
+#
+#   tools/gpu_check.sh [--out work_dirs/gpu_check] [--device cuda] [--dry-run]
+#                      [PART ...]
+#
+# Parts, all by default: `tests` (those marked gpu), `rendering` (every backend
+# against float64, speed of the distillation, kernels and waits), `students`
+# (step time, memory and kernels of each student alone, with RadOcc, with a
+# cached teacher), `suite` (teacher, baseline and RadOcc student of the tiny
+# suite, trained and tested). What has a result is not run again: delete its
+# file in the output folder to repeat it. --dry-run takes tiny models and few
+# repetitions and leaves the suite out. PYTHON names the interpreter.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python} out=work_dirs/gpu_check device=cuda dry= parts=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out) out=$2; shift ;;
+    --device) device=$2; shift ;;
+    --dry-run) dry=1 ;;
+    tests|rendering|students|suite) parts+=("$1") ;;
+    *) echo "gpu_check.sh takes --out, --device, --dry-run and the parts tests, rendering, students, suite; got $1" >&2; exit 2 ;;
+  esac
+  shift
+done
+[ ${#parts[@]} -gt 0 ] || parts=(tests rendering students suite)
+if [ "$device" != cpu ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  echo "gpu_check.sh: torch sees no GPU; take --device cpu --dry-run to try the script" >&2
+  exit 2
+fi
+mkdir -p "$out"
+
+# run NAME LIMIT COMMAND...: once; its output in NAME.log, its time in NAME.took
+run() {
+  local name=$1 limit=$2 begin=$SECONDS; shift 2
+  [ ! -f "$out/$name.took" ] || { echo "$name: done before"; return; }
+  echo "$name ..."
+  [ -z "$dry" ] || limit=$((8 * limit))  # of a CPU
+  if timeout "$limit" "$@" > "$out/$name.log" 2>&1; then
+    echo $((SECONDS - begin)) > "$out/$name.took"
+  else
+    echo "$name failed, see $out/$name.log"; tail -n 3 "$out/$name.log"
+  fi
+}
+
+for part in "${parts[@]}"; do
+  case $part in
+    tests)
+      mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.gpu' tests projects)
+      run tests 150 "$python" -m pytest -q -m gpu "${files[@]}" ;;
+    rendering)
+      rays=(6x56x100 random-80000 batch-of-4-80000) options=(--reps 9)
+      [ -z "$dry" ] || { rays=(6x8x14); options=(--reps 1 --scenes foggy); }
+      run rendering 150 "$python" tools/benchmark_rendering.py \
+        --device "$device" --rays "${rays[@]}" "${options[@]}" \
+        --json "$out/rendering.json" ;;
+    students)
+      configs=(radocc_bevdet-occ_r50-256x704_8xb4-24e_occ3d
+               radocc_bevdet-occ_r50-4d-stereo-256x704_8xb4-24e_occ3d
+               radocc_flashocc_r50-m0-256x704_8xb4-24e_occ3d
+               radocc_fbocc_r50-256x704_16xb4-20e_occ3d
+               radocc_bevformer-occ_r50-256x704_8xb4-24e_occ3d)
+      options=(--batch 4 --repeat 5 --warm-up 2)
+      [ -z "$dry" ] || { configs=(radocc_bevdet-occ_tiny_1xb1-3e_synthetic)
+                         options=(--repeat 1 --warm-up 0); }
+      for config in "${configs[@]}"; do
+        for kind in student radocc cached-teacher; do
+          flag=(); [ $kind = radocc ] || flag=(--$kind)
+          run "$config.$kind" 100 "$python" tools/benchmark_model.py \
+            "configs/radocc/$config.py" --device "$device" "${options[@]}" \
+            "${flag[@]}" --json "$out/$config.$kind.json"
+        done
+      done ;;
+    suite)
+      [ -n "$dry" ] || run suite 900 "$python" tools/quickstart.py \
+        --work-dir "$out/suite" ;;
+  esac
+done
+
+"$python" - "$out" <<'PYTHON'
+import json
+import sys
+from pathlib import Path
+
+folder = Path(sys.argv[1])
+result = {'seconds': {p.stem: int(p.read_text())
+                      for p in sorted(folder.glob('*.took'))}}
+
+
+def lines_of(name):
+    log = folder / f'{name}.log'
+    return log.read_text().splitlines() if log.is_file() else []
+
+
+print('| what | result |\n|---|---|')
+
+
+def show(what, value):
+    print(f'| {what} | {value} |')
+
+
+if lines_of('tests'):
+    result['tests'] = lines_of('tests')[-1].strip('= ')
+    show('tests marked gpu', result['tests'])
+if (folder / 'rendering.json').is_file():
+    result['rendering'] = json.loads((folder / 'rendering.json').read_text())
+    for scene in result['rendering']:
+        for name, row in scene['rows'].items():
+            step, light = row['step'], row.get('light')
+            show(f'{scene["name"]}, {name}, {scene["device"]}',
+                 f'step {step["ms"]:.3g} ms, '
+                 f'{scene["rays"] / step["ms"] / 1e3:.1f} Mrays/s, '
+                 f'{scene["crossings"] / step["ms"] / 1e6:.2f} Gcrossings/s'
+                 + (f'; light {light["ms"]:.3g} ms' if light else '')
+                 + f'; depth error {row["depth_error"]:.1e} m')
+models = [json.loads(p.read_text()) for p in sorted(folder.glob('radocc_*.json'))]
+result['students'] = models
+alone = {m['config']: m['seconds'] for m in models if m['part'] == 'student'}
+for m in models:
+    ratio = m['seconds'] / alone.get(m['config'], float('nan'))
+    show(f'{m["config"]}, {m["part"]}',
+         f'{1e3 * m["seconds"]:.0f} ms ({ratio:.2f} of the student), peak '
+         f'{m["peak"] / 2**30:.2f} GiB, {m.get("kernels", "-")} kernels')
+if lines_of('suite'):
+    result['suite'] = lines_of('suite')[-12:]
+    print('\n'.join(result['suite']))
+(folder / 'result.json').write_text(json.dumps(result, indent=1) + '\n')
+print(f'\nJSON: {folder / "result.json"}')
+PYTHON
+for part in "${parts[@]}"; do
+  [ "$part" = students ] || [ "$part$dry" = suite1 ] || [ -f "$out/$part.took" ] || exit 1
+done
