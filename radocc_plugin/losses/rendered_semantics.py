@@ -1,5 +1,5 @@
 """Rendered semantic consistency (RSC) as a registered loss."""
-from typing import Dict
+from typing import Dict, Optional
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import Render
 
 AFFINITIES = ('segments', 'pixels')
+AFFINITY_FEATURES = ('centred', 'logits')
 
 
 @MODELS.register_module()
@@ -30,9 +31,15 @@ class RenderedSemanticConsistency(DistillLoss):
         temperature: Temperature of the KL.
         affinity: Between the ``'segments'`` of an image, or between
             ``'pixels'`` inside a segment.
+        affinity_features: What the cosines compare: ``'centred'`` logits
+            (default), whose mean over the classes is taken off, or
+            ``'logits'`` as they are. A constant added to all logits changes
+            no prediction and no centred cosine, but it does change the
+            others: they fade where both models have a large one.
         distance: ``'l1'`` or ``'l2'`` (squared) between affinities.
         min_rays: Segments hit by fewer rays are dropped.
         max_pairs: Cap of the pixel pairs of a segment.
+        loss_name: Prefix of ``_affinity`` and ``_kl`` in the log.
 
     Raises:
         ValueError: If an argument is not valid.
@@ -40,6 +47,7 @@ class RenderedSemanticConsistency(DistillLoss):
     RadOcc section 3.4.
     """
     compares = 'render'
+    loss_name = 'loss_rsc'
 
     def __init__(self,
                  loss_weight: float = 1.0,
@@ -47,12 +55,16 @@ class RenderedSemanticConsistency(DistillLoss):
                  affinity_weight: float = 1.0,
                  temperature: float = 1.0,
                  affinity: str = 'segments',
+                 affinity_features: str = 'centred',
                  distance: str = 'l1',
                  min_rays: int = 2,
-                 max_pairs: int = 256) -> None:
-        super().__init__(loss_weight)
+                 max_pairs: int = 256,
+                 loss_name: Optional[str] = None) -> None:
+        super().__init__(loss_weight, loss_name)
         name = type(self).__name__
         check_choice(f'{name}.affinity', affinity, AFFINITIES)
+        check_choice(f'{name}.affinity_features', affinity_features,
+                     AFFINITY_FEATURES)
         check_choice(f'{name}.distance', distance, DISTANCES)
         if min_rays < 1 or max_pairs < 1:
             raise ValueError(f'{name}.min_rays and max_pairs take positive '
@@ -69,6 +81,7 @@ class RenderedSemanticConsistency(DistillLoss):
         self.affinity_weight = affinity_weight
         self.temperature = temperature
         self.affinity = affinity
+        self.affinity_features = affinity_features
         self.distance = distance
         self.min_rays = min_rays
         self.max_pairs = max_pairs
@@ -79,7 +92,7 @@ class RenderedSemanticConsistency(DistillLoss):
 
     def forward(self, student: Render, teacher: Render,
                 batch: DistillBatch) -> Dict[str, Tensor]:
-        """Loss dict with ``loss_rsc_affinity`` and ``loss_rsc_kl``.
+        """Loss dict with ``<loss_name>_affinity`` and ``<loss_name>_kl``.
 
         Args:
             student: Render of the student.
@@ -88,11 +101,11 @@ class RenderedSemanticConsistency(DistillLoss):
         """
         losses = {}
         if self.affinity_weight:
-            losses['loss_rsc_affinity'] = (
+            losses[f'{self.loss_name}_affinity'] = (
                 self.loss_weight * self.affinity_weight *
                 self._affinity_distance(student, teacher, batch))
         if self.kl_weight:
-            losses['loss_rsc_kl'] = (
+            losses[f'{self.loss_name}_kl'] = (
                 self.loss_weight * self.kl_weight *
                 class_kl(student.semantics, teacher.semantics,
                          self.temperature, 1 - teacher.no_hit))
@@ -101,10 +114,12 @@ class RenderedSemanticConsistency(DistillLoss):
     def _affinity_distance(self, student: Render, teacher: Render,
                            batch: DistillBatch) -> Tensor:
         group, image = group_rays(student.geometry.rays, batch.segments)
+        own, target = student.semantics, teacher.semantics
+        if self.affinity_features == 'centred':
+            own, target = (x - x.mean(1, keepdim=True) for x in (own, target))
         if self.affinity == 'pixels':
             return pixel_affinity_distance(
-                student.semantics, teacher.semantics, group, batch.generator,
-                self.min_rays, self.max_pairs, self.distance)
-        return segment_affinity_distance(student.semantics, teacher.semantics,
-                                         group, image, self.min_rays,
-                                         self.distance)
+                own, target, group, batch.generator, self.min_rays,
+                self.max_pairs, self.distance)
+        return segment_affinity_distance(own, target, group, image,
+                                         self.min_rays, self.distance)

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from radocc_plugin.geometry import Rays
-from radocc_plugin.losses import (class_kl, group_rays,
+from radocc_plugin.losses import (DistillBatch, class_kl, group_rays,
                                   pixel_affinity_distance,
                                   segment_affinity_distance, segment_means)
 from radocc_plugin.losses.segment_affinity import draw_pairs
@@ -233,6 +233,30 @@ def test_ray_weights_weigh_the_kl():
     torch.testing.assert_close(
         class_kl(student, teacher, weight=weight),
         class_kl(student[3:4], teacher[3:4]))
+
+
+@pytest.mark.parametrize('affinity', ['segments', 'pixels'])
+@pytest.mark.parametrize('features, feels', [('centred', False),
+                                             ('logits', True)])
+def test_a_constant_on_all_logits_changes_no_centred_affinity(
+        make_render, affinity, features, feels):
+    loss = MODELS.build(
+        dict(
+            type='radocc_plugin.RenderedSemanticConsistency',
+            affinity=affinity,
+            affinity_features=features,
+            kl_weight=0.0))
+    student, teacher = torch.randn(2, 32, 4, generator=seeded())
+    segments = torch.randint(0, 4, (2, 2, 4, 8), generator=seeded(1))
+    depth = torch.full((160, ), 2.0)
+
+    def value(shift):
+        batch = DistillBatch(segments=segments, generator=seeded())
+        return loss(
+            make_render(depth, student + shift), make_render(depth, teacher),
+            batch)['loss_rsc_affinity']
+
+    assert torch.isclose(value(5.0), value(0.0), atol=1e-5) != feels
 
 
 def test_shapes_that_disagree_are_named():
