@@ -3,12 +3,13 @@ from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
 from radocc_plugin.datasets.samplers import SceneSampler, StreamBatchSampler
 from radocc_plugin.datasets.transforms import (
     AugmentBEV, AugmentMultiViewImages, DistortMultiViewImages,
-    LoadLidarPoints, LoadMultiViewImages, LoadOcc3D, LoadSegments,
-    PackOccInputs, PointsToDepthMaps)
+    LoadLidarPoints, LoadLidarSweeps, LoadMultiViewImages, LoadOcc3D,
+    LoadSegments, PackOccInputs, PointsToDepthMaps, TeacherPipeline)
 
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'CBGSDataset',
-    'DistortMultiViewImages', 'LoadLidarPoints', 'LoadMultiViewImages',
-    'LoadOcc3D', 'LoadSegments', 'Occ3DNuScenesDataset', 'PackOccInputs',
-    'PointsToDepthMaps', 'SceneSampler', 'StreamBatchSampler'
+    'DistortMultiViewImages', 'LoadLidarPoints', 'LoadLidarSweeps',
+    'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments',
+    'Occ3DNuScenesDataset', 'PackOccInputs', 'PointsToDepthMaps',
+    'SceneSampler', 'StreamBatchSampler', 'TeacherPipeline'
 ]

@@ -28,7 +28,8 @@ class Occ3DNuScenesDataset(BaseDataset):
       ``cam2ego`` (N, 4, 4; camera at its own timestamp to the *key* ego
       frame, so it contains the ego motion in between)
     - ``lidar_path``, ``lidar2ego`` (4, 4; to the key ego frame),
-      ``ego2global`` (4, 4; of the key ego frame), ``lidar_sweeps`` (newest
+      ``ego2global`` (4, 4; of the key ego frame), ``ego2lidar_ego`` (4, 4; to
+      the ego frame at LiDAR time, that of the labels), ``lidar_sweeps`` (newest
       first: ``lidar_path``, ``lidar2ego`` to the key ego frame, ``lag`` in
       seconds before the keyframe)
     - ``lidar_origins`` (K, 3): LiDAR positions of the scene's keyframes in
@@ -235,6 +236,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             lidar_path=self._join(info['lidar_points']['lidar_path']),
             lidar2ego=lidar2ego,
             ego2global=ego2global,
+            ego2lidar_ego=np.eye(4) if self.key_ego == 'lidar' else
+            np.linalg.inv(as_matrix(info['ego2global'])) @ ego2global,
             lidar_sweeps=[
                 dict(
                     lidar_path=self._join(sweep['lidar_path']),

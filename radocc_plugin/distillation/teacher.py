@@ -72,8 +72,18 @@ class FrozenTeacher:
 
     def outputs(self, inputs: dict, data_samples: list,
                 device: torch.device) -> ModelOutputs:
-        """Its occupancy logits and features for a batch, no gradient."""
+        """Its occupancy logits and features for a batch, no gradient.
+
+        It sees the student's inputs, or its own if the pipeline makes them
+        (``TeacherPipeline``).
+        """
         model = self.model(device)
+        if 'teacher' in inputs:
+            own = model.data_preprocessor(
+                dict(
+                    inputs=inputs['teacher'],
+                    data_samples=[sample.teacher for sample in data_samples]))
+            inputs, data_samples = own['inputs'], own['data_samples']
         tap = build_tap(self.tap_config, model, 'teacher.tap')
         taps = build_feature_taps(self.features, model)
         with torch.no_grad(), tap.record(model) as logits, \

@@ -141,6 +141,8 @@ def read_key_list(name: str) -> dict:
     path = key_list(name)
     state = {}
     for line in path.read_text().splitlines():
+        if line.startswith('#'):
+            continue
         key, shape = re.fullmatch(r'(\S+) \[([\d, ]*)\]', line).groups()
         sizes = [int(size) for size in shape.split(',') if size]
         # one stored number, whatever the shape

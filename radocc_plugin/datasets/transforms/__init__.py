@@ -7,9 +7,12 @@ from radocc_plugin.datasets.transforms.labels import LoadOcc3D, LoadSegments
 from radocc_plugin.datasets.transforms.lidar import (LoadLidarPoints,
                                                      PointsToDepthMaps)
 from radocc_plugin.datasets.transforms.packing import PackOccInputs
+from radocc_plugin.datasets.transforms.sweeps import LoadLidarSweeps
+from radocc_plugin.datasets.transforms.teacher import TeacherPipeline
 
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'DistortMultiViewImages',
-    'LoadLidarPoints', 'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments',
-    'PackOccInputs', 'PointsToDepthMaps', 'ResizeMultiViewImages'
+    'LoadLidarPoints', 'LoadLidarSweeps', 'LoadMultiViewImages', 'LoadOcc3D',
+    'LoadSegments', 'PackOccInputs', 'PointsToDepthMaps',
+    'ResizeMultiViewImages', 'TeacherPipeline'
 ]

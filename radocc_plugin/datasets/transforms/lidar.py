@@ -47,16 +47,26 @@ class LoadLidarPoints(BaseTransform):
             lidar2ego=results['lidar2ego'],
             lag=0.)
         sweeps = [key, *results['lidar_sweeps'][:self.num_sweeps]]
-        results['points'] = np.concatenate([self._load(s) for s in sweeps])
+        results['points'] = np.concatenate(
+            [self._load(results, sweep) for sweep in sweeps])
         return results
 
-    def _load(self, sweep: dict) -> np.ndarray:
-        points = read_lidar_file(sweep['lidar_path']).astype(np.float64)
+    def _load(self, results: dict, sweep: dict) -> np.ndarray:
+        points = read_once(results, sweep['lidar_path']).astype(np.float64)
         points = drop_ego_vehicle(points, self.ego_vehicle)
         lidar2ego = sweep['lidar2ego']
         points[:, :3] = points[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
         points[:, 4] = sweep['lag']
         return points
+
+
+def read_once(results: dict, path: str) -> np.ndarray:
+    """``read_lidar_file``, kept for other transforms of the sample; whoever
+    changes the points takes a copy."""
+    files = results.setdefault('lidar_files', {})
+    if path not in files:
+        files[path] = read_lidar_file(path)
+    return files[path]
 
 
 def read_lidar_file(path: str) -> np.ndarray:

@@ -23,8 +23,10 @@ class PackOccInputs(BaseTransform):
     """Packs ``inputs`` (tensors) and ``data_samples`` (OccDataSample).
 
     ``inputs``: ``img`` (N, 3, H, W) uint8 RGB, and ``points`` (P, 5) float32
-    where the pipeline loads them. The sample gets ``gt_occ``, ``gt_depth`` and
-    ``segments`` where the pipeline makes them.
+    where the pipeline loads them, likewise ``lidar_points`` (P, 5; LiDAR
+    frame). The sample gets ``gt_occ``, ``gt_depth`` and ``segments`` where the
+    pipeline makes them. Behind a ``TeacherPipeline`` both have a ``teacher``:
+    its inputs and its data sample, with the ``bda_mat`` of the student.
 
     Adjacent frames, newest first, become ``adjacent_img`` (A, N, 3, H, W) in
     the inputs and, in the metainfo, ``adjacent_exists`` (A,),
@@ -77,8 +79,13 @@ class PackOccInputs(BaseTransform):
         if 'adjacent_img' in results:
             inputs['adjacent_img'] = torch.stack(
                 [_images(frame) for frame in results['adjacent_img']])
-        if 'points' in results:
-            inputs['points'] = _tensor(results['points'].astype(np.float32))
+        for name in ('points', 'lidar_points'):
+            if name in results:
+                inputs[name] = _tensor(results[name].astype(np.float32))
+        if 'teacher' in results:
+            inputs['teacher'] = results['teacher']['inputs']
+            sample.teacher = results['teacher']['data_samples']
+            sample.teacher.set_metainfo(dict(bda_mat=results['bda_mat']))
         return dict(inputs=inputs, data_samples=sample)
 
 

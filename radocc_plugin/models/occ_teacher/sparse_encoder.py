@@ -17,20 +17,20 @@ INSTALL = ('install the spconv wheel of your CUDA version (e.g. pip install '
            'gives the same numbers more slowly')
 
 
-@MODELS.register_module()
-class OccSparseEncoder(BaseModule):
-    """Occupied voxels to a dense volume on a coarser grid.
+class SparseStages(BaseModule):
+    """Input layer and stages of ``mmdet3d.SparseEncoder``, on any backend.
 
-    Input layer and stages are those of ``mmdet3d.SparseEncoder`` with residual
-    blocks, under its names: a stage is residual submanifold blocks and, but
-    for the last, a convolution of stride 2. A 1 x 1 x 1 convolution closes.
+    Residual blocks, under the names of mmdet3d: a stage is residual
+    submanifold blocks and, but for the last, a convolution of stride 2.
+    Saved weights load whatever backend saved them.
 
     Args:
         in_channels: Features of a voxel.
-        out_channels: Channels of the volume.
         encoder_channels: For each stage the channels of its blocks, and of
             its strided convolution at the end; n stages divide the grid by
             ``2 ** (n - 1)``.
+        encoder_paddings: Padding of each of these; only those of the strided
+            convolutions matter.
         base_channels: Channels of the input layer.
         backend: ``'spconv'`` for its kernels, ``'torch'`` for plain torch
             (exact, with gradients, on any device), ``'auto'`` for spconv
@@ -40,27 +40,22 @@ class OccSparseEncoder(BaseModule):
     Raises:
         ValueError: If ``backend`` is none of them or cannot run, or if
             ``encoder_channels`` do not follow each other.
-
-    RadOcc's LiDAR teacher (OCC_Distill 5b4538f7, ``SparseEncoderLidarOCC``).
     """
 
     def __init__(self,
                  in_channels: int,
-                 out_channels: int,
-                 encoder_channels: Sequence[Sequence[int]] = ((16, 16, 32),
-                                                              (32, 32, 64),
-                                                              (64, 64, 128),
-                                                              (128, 128)),
+                 encoder_channels: Sequence[Sequence[int]],
+                 encoder_paddings: Sequence[Sequence],
                  base_channels: int = 16,
                  backend: str = 'auto',
                  init_cfg=None) -> None:
         super().__init__(init_cfg)
+        name = f'{type(self).__name__}.backend'
         if backend not in BACKENDS:
-            raise ValueError('OccSparseEncoder.backend takes one of '
-                             f'{BACKENDS}, got {backend!r}')
+            raise ValueError(f'{name} takes one of {BACKENDS}, got '
+                             f'{backend!r}')
         if backend == 'spconv' and not has_spconv():
-            raise ValueError("OccSparseEncoder.backend='spconv' needs spconv "
-                             f'2; {INSTALL}')
+            raise ValueError(f"{name}='spconv' needs spconv 2; {INSTALL}")
         if backend == 'auto' and torch.cuda.is_available() and \
                 not has_spconv():
             print_log(f'sparse convolutions run in plain torch; {INSTALL}',
@@ -76,14 +71,73 @@ class OccSparseEncoder(BaseModule):
                 norm_cfg=dict(type='BN1d', **NORM_CFG),
                 base_channels=base_channels,
                 encoder_channels=channels,
-                encoder_paddings=tuple((1, ) * len(s) for s in channels),
+                encoder_paddings=tuple(
+                    tuple(stage) for stage in encoder_paddings),
                 block_type='basicblock'))
         self.conv_input = encoder.conv_input
         self.encoder_layers = encoder.encoder_layers
+        self._register_load_state_dict_pre_hook(
+            _to_mmcv_layout, with_module=True)
+
+    def encode(self, voxels: SparseVolume, *closing) -> SparseVolume:
+        """Runs input layer, stages and ``closing`` sparse layers in float32.
+
+        Raises:
+            ValueError: If batch norm is to train on fewer than two voxels.
+        """
+        if self.training and len(voxels.features) < 2:
+            raise ValueError(f'{len(voxels.features)} occupied voxels in the '
+                             'batch, training takes two or more; check the '
+                             'points and point_cloud_range')
+        layers = (self.conv_input, self.encoder_layers, *closing)
+        with torch.autocast(voxels.features.device.type, enabled=False):
+            voxels = SparseVolume(voxels.features.float(), voxels.active)
+            if self._use_spconv(voxels.features):
+                return _run_in_spconv(layers, voxels)
+            for layer in layers:
+                voxels = run_in_torch(layer, voxels)
+            return voxels
+
+    def _use_spconv(self, features: Tensor) -> bool:
+        if self.backend == 'auto':
+            return features.is_cuda and has_spconv()
+        if self.backend == 'spconv' and not features.is_cuda and (
+                torch.is_grad_enabled() and any(
+                    p.requires_grad for p in self.parameters())):
+            raise ValueError('spconv has no gradients on a CPU; set '
+                             f"{type(self).__name__}.backend='torch' to "
+                             'train there')
+        return self.backend == 'spconv'
+
+
+@MODELS.register_module()
+class OccSparseEncoder(SparseStages):
+    """Occupied voxels to a dense volume on a coarser grid.
+
+    The stages of ``SparseStages``, closed by a 1 x 1 x 1 convolution.
+
+    Args:
+        in_channels: Features of a voxel.
+        out_channels: Channels of the volume.
+        encoder_channels: See ``SparseStages``.
+        **kwargs: ``base_channels`` and ``backend`` of ``SparseStages``.
+
+    RadOcc's LiDAR teacher (OCC_Distill 5b4538f7, ``SparseEncoderLidarOCC``).
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 encoder_channels: Sequence[Sequence[int]] = ((16, 16, 32),
+                                                              (32, 32, 64),
+                                                              (64, 64, 128),
+                                                              (128, 128)),
+                 **kwargs) -> None:
+        paddings = [(1, ) * len(stage) for stage in encoder_channels]
+        super().__init__(in_channels, encoder_channels, paddings, **kwargs)
         self.conv_out = nn.Sequential(
-            nn.Linear(channels[-1][-1], out_channels, bias=False),
+            nn.Linear(encoder_channels[-1][-1], out_channels, bias=False),
             nn.BatchNorm1d(out_channels, **NORM_CFG), nn.ReLU(inplace=True))
-        self._register_load_state_dict_pre_hook(_to_mmcv_layout)
 
     def forward(self, voxels: SparseVolume) -> Tuple[Tensor]:
         """Encodes occupied voxels.
@@ -95,46 +149,10 @@ class OccSparseEncoder(BaseModule):
         Raises:
             ValueError: If batch norm is to train on fewer than two voxels.
         """
-        if self.training and len(voxels.features) < 2:
-            raise ValueError(f'{len(voxels.features)} occupied voxels in the '
-                             'batch, training takes two or more; check the '
-                             'points and point_cloud_range')
-        with torch.autocast(voxels.features.device.type, enabled=False):
-            voxels = SparseVolume(voxels.features.float(), voxels.active)
-            run = self._run_spconv if self._use_spconv(
-                voxels.features) else self._run_torch
-            encoded = run(voxels)
+        encoded = self.encode(voxels)
+        with torch.autocast(encoded.features.device.type, enabled=False):
             features = self.conv_out(encoded.features)
             return SparseVolume(features, encoded.active).dense(),
-
-    def _use_spconv(self, features: Tensor) -> bool:
-        if self.backend == 'auto':
-            return features.is_cuda and has_spconv()
-        if self.backend == 'spconv' and not features.is_cuda and (
-                torch.is_grad_enabled() and any(
-                    p.requires_grad for p in self.parameters())):
-            raise ValueError('spconv has no gradients on a CPU; set '
-                             "OccSparseEncoder.backend='torch' to train there")
-        return self.backend == 'spconv'
-
-    def _run_spconv(self, voxels: SparseVolume) -> SparseVolume:
-        from spconv.pytorch import SparseConvTensor
-        active = voxels.active
-        volume = SparseConvTensor(voxels.features,
-                                  active.cells().int(), list(active.shape),
-                                  active.batch_size)
-        volume = self.encoder_layers(self.conv_input(volume))
-        batch, z, y, x = volume.indices.long().unbind(1)
-        depth, height, width = volume.spatial_shape
-        keys = ((batch * depth + z) * height + y) * width + x
-        keys, order = keys.sort()
-        return SparseVolume(
-            volume.features[order],
-            type(active)(keys, volume.spatial_shape, active.batch_size))
-
-    def _run_torch(self, voxels: SparseVolume) -> SparseVolume:
-        return run_in_torch(self.encoder_layers,
-                            run_in_torch(self.conv_input, voxels))
 
 
 def _check_channels(stages: Sequence[Sequence[int]], channels: int) -> None:
@@ -151,6 +169,24 @@ def has_spconv() -> bool:
     """Whether mmdet3d has found spconv 2."""
     from mmdet3d.models.layers.spconv import IS_SPCONV2_AVAILABLE
     return IS_SPCONV2_AVAILABLE
+
+
+def _run_in_spconv(layers: Sequence[nn.Module],
+                   voxels: SparseVolume) -> SparseVolume:
+    from spconv.pytorch import SparseConvTensor
+    active = voxels.active
+    volume = SparseConvTensor(voxels.features,
+                              active.cells().int(), list(active.shape),
+                              active.batch_size)
+    for layer in layers:
+        volume = layer(volume)
+    batch, i, j, k = volume.indices.long().unbind(1)
+    _, height, width = volume.spatial_shape
+    keys = ((batch * volume.spatial_shape[0] + i) * height + j) * width + k
+    keys, order = keys.sort()
+    return SparseVolume(
+        volume.features[order],
+        type(active)(keys, volume.spatial_shape, active.batch_size))
 
 
 def run_in_torch(module: nn.Module, volume: SparseVolume) -> SparseVolume:
@@ -188,15 +224,17 @@ def _run_convolution(conv: nn.Module, volume: SparseVolume) -> SparseVolume:
     return SparseVolume(features, active)
 
 
-def _to_mmcv_layout(state_dict, prefix, *args) -> None:
-    """Lets weights that were saved with spconv load without it.
+def _to_mmcv_layout(module, state_dict, prefix, *args) -> None:
+    """Lets weights that were saved with spconv 2 load without it.
 
     The other way round is mmdet3d's (``layers/spconv/overwrite_spconv``).
     """
     if has_spconv():
         return
-    for key in [k for k in state_dict if k.startswith(prefix)]:
-        value = state_dict[key]
-        if value.dim() == 5 and value.shape[1] == value.shape[2] == \
-                value.shape[3] and value.shape[0] != value.shape[1]:
-            state_dict[key] = value.permute(1, 2, 3, 4, 0).contiguous()
+    for name, layer in module.named_modules():
+        key = f'{prefix}{name}.weight'
+        if hasattr(layer, 'subm') and key in state_dict:
+            weight = state_dict[key]
+            *kernel, inputs, outputs = layer.weight.shape
+            if tuple(weight.shape) == (outputs, *kernel, inputs):
+                state_dict[key] = weight.permute(1, 2, 3, 4, 0).contiguous()
