@@ -2,15 +2,17 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
+from radocc_plugin.datasets.keyframe import convert_keyframe
 from radocc_plugin.datasets.transforms.bev import bda_matrix, flip_labels
 from radocc_plugin.datasets.transforms.images import image_augmentation_matrix
 from radocc_plugin.datasets.transforms.sweeps import (
     merge_sweeps,
     strictly_inside,
 )
-from radocc_plugin.models.daocc import HardVoxelMean
+from radocc_plugin.models.daocc import FusionGeometry, HardVoxelMean
 from radocc_plugin.models.daocc.camera_branch import first_camera, project
 from radocc_plugin.models.daocc.detector import (
     augment_points,
@@ -26,7 +28,7 @@ from radocc_plugin.models.occ_teacher.sparse_conv import (
     SparseVolume,
 )
 from radocc_plugin.models.occ_teacher.sparse_encoder import run_in_torch
-from radocc_plugin.registry import MODELS
+from radocc_plugin.registry import DATASETS, MODELS
 from tests.support.golden_daocc import (
     build_detector,
     fill,
@@ -34,7 +36,9 @@ from tests.support.golden_daocc import (
     our_config,
     published_state,
 )
+from tests.support.models import build_model, load_config
 
+FULL = 'projects/DAOcc/configs/daocc_r50-256x704_8xb4-6e_occ3d.py'
 MICROSECOND = 1e-6
 
 
@@ -364,3 +368,39 @@ def test_golden_daocc_full(golden):
         golden.compare(case, 'train/loss_occ',
                        counted_cross_entropy(logits, labels, mask))
     compare_statistics(golden, case, model)
+
+
+@pytest.mark.slow
+def test_golden_daocc_keyframe(golden, shared, tmp_path):
+    """Published size, from the files on: the data path takes part."""
+    case = golden.case('daocc_keyframe')
+    convert_keyframe(str(shared / 'data' / case.config['frame'].split()[0]),
+                     str(tmp_path))
+    config = load_config(FULL)
+    assert list(config.cams) == case.config['cameras']
+    pipeline = [
+        step for step in config.test_dataloader.dataset.pipeline
+        if step.type != 'radocc_plugin.LoadOcc3D'
+    ]
+    dataset = dict(
+        config.test_dataloader.dataset,
+        data_root=str(tmp_path),
+        pipeline=pipeline)
+    model = build_model(FULL, **{
+        'encoders.lidar.voxelize.round_to_half': False
+    }).eval()
+    fill(golden, case, model)
+    batch = model.data_preprocessor(
+        pseudo_collate([DATASETS.build(dataset)[0]]))
+    imgs, points = (batch['inputs'][n] for n in ('imgs', 'lidar_points'))
+    golden.compare(case, 'img', imgs)
+    golden.compare(case, 'points', points[0])
+    geometry = FusionGeometry.from_data_samples(
+        batch['data_samples'], augment_lidar=False)
+    expected = geometry_of(case)
+    for name in ('cam2img', 'cam2lidar', 'img_aug_mat', 'lidar2ego'):
+        torch.testing.assert_close(
+            getattr(geometry, name), getattr(expected, name).double(),
+            rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        compare_maps(golden, case, model, imgs, points, geometry)
