@@ -10,10 +10,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from radocc_plugin.geometry import VoxelGrid, transform_points
+from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses.common import connected_zero
 from radocc_plugin.models.bevdet import BEVOCCHead2D
 from radocc_plugin.models.daocc.geometry import FusionGeometry
-from radocc_plugin.occ3d import UNLABELLED
 from radocc_plugin.registry import MODELS
 
 
