@@ -3,7 +3,6 @@ _base_ = ['../../projects/BEVFormerOcc/configs/'
           '../_base_/radocc/daocc-no-mask_teacher_occ3d.py']
 model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
              student=_base_.model, **_base_.radocc)
-loads = _base_.train_pipeline
 train_dataloader = dict(dataset=dict(pipeline=[
-    loads[0], _base_.teacher_inputs, *loads[1:-1], _base_.load_segments,
-    loads[-1]]))
+    _base_.load_images, _base_.teacher_inputs, *_base_.train_pipeline[1:-1],
+    _base_.load_segments, _base_.pack]))
