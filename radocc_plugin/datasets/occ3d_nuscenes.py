@@ -29,9 +29,9 @@ class Occ3DNuScenesDataset(BaseDataset):
       frame, so it contains the ego motion in between)
     - ``lidar_path``, ``lidar2ego`` (4, 4; to the key ego frame),
       ``ego2global`` (4, 4; of the key ego frame), ``ego2lidar_ego`` (4, 4; to
-      the ego frame at LiDAR time, that of the labels), ``lidar_sweeps`` (newest
-      first: ``lidar_path``, ``lidar2ego`` to the key ego frame, ``lag`` in
-      seconds before the keyframe)
+      the ego frame at LiDAR time, that of the labels), ``lidar_sweeps``
+      (newest first: ``lidar_path``, ``lidar2ego`` to the key ego frame,
+      ``lag`` in seconds before the keyframe)
     - ``lidar_origins`` (K, 3): LiDAR positions of the scene's keyframes in
       the ego frame at LiDAR time, from where RayIoU casts its rays; in test
       mode only
