@@ -2,12 +2,12 @@
 
     python tools/benchmark_model.py CONFIG [--test] [--batch N] [--repeat N] \\
         [--keyframe ../shared/data/nuscenes_frame] [--profile] [--out FILE] \\
-        [--student | --cached-teacher] [--json FILE]
+        [--json FILE]
 
 CONFIG is that of a student, a teacher or a distilled student; a step of the
-last runs teacher, ray walk, renderer and consistency losses too; with
---cached-teacher the teacher says again what it has said, as from a cache, and
-with --student only the student is there. The sample
+last runs teacher, ray walk, renderer and consistency losses too. With --json
+whole steps are measured, not taken apart: of a distilled student also without
+RadOcc, and with a teacher that costs nothing, as from a cache. The sample
 is the last one of the synthetic world (made once, under work_dirs/benchmark),
 of the real keyframe with --keyframe, or of any data root with --data-root. It
 goes through the config's own pipeline without random augmentation; segments,
@@ -70,12 +70,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     data.add_argument('--data-root', help='folder with radocc_infos_val.pkl')
     add('--checkpoint', help='weights; random ones without')
     add('--teacher', help="checkpoint of a distiller's teacher")
-    part = parser.add_mutually_exclusive_group()
-    part.add_argument('--student', action='store_true',
-                      help="a distiller's student alone")
-    part.add_argument('--cached-teacher', action='store_true',
-                      help='a teacher that costs nothing')
-    add('--json', type=Path, help='JSON file of the whole step')
+    add('--json', type=Path,
+        help='JSON file of whole steps, in place of the stages')
     add('--profile', action='store_true',
         help='add the operators that take most time')
     add('--out', type=Path, help='Markdown file of the tables')
@@ -229,14 +225,37 @@ def remember_teacher(distiller) -> None:
     distiller.teacher.outputs = outputs
 
 
-def whole_step(model, batch: dict, step: Callable, device, *,
-               repeat: int) -> dict:
+def whole_steps(model, batch: dict, optim_wrapper: dict, device,
+                args) -> List[dict]:
+    """Of a model, and of a distiller's student alone and with a teacher that
+    costs nothing: config, part, batch, and ``whole_step``."""
+    parts = [('all', model)]
+    if hasattr(model, 'teacher'):
+        parts = [('student', model.student), *parts,
+                 ('cached teacher', model)]
+    results = []
+    for part, module in parts:
+        if part == 'cached teacher':
+            remember_teacher(model)
+        step = test_step if args.test else make_train_step(
+            module, optim_wrapper)
+        result = whole_step(module, batch, step, device, repeat=args.repeat,
+                            warm_up=args.warm_up)
+        results.append(dict(config=Path(args.config).stem, part=part,
+                            batch=args.batch, **result))
+    return results
+
+
+def whole_step(model, batch: dict, step: Callable, device, *, repeat: int,
+               warm_up: int) -> dict:
     """Median seconds of a step that is not taken apart, its peak in bytes
     and, on CUDA, the kernels that it starts."""
     meter = StageMeter(device)
-    reset_peak(device)
     seconds = []
-    for _ in range(repeat):
+    for run in range(-warm_up, repeat):
+        if run == 0:
+            seconds.clear()
+            reset_peak(device)
         if device.type == 'cuda':
             torch.cuda.synchronize(device)
         begin = time.perf_counter()
@@ -303,11 +322,13 @@ def main(argv=None) -> None:
     model = build(config.model, args.teacher)
     if args.checkpoint:
         load_weights(model, args.checkpoint)
-    if args.test or args.student:
+    if args.test:  # the student alone
         model = getattr(model, 'student', model)
     model = model.to(device)
-    if args.cached_teacher:
-        remember_teacher(model)
+    if args.json:
+        parts = whole_steps(model, batch, config.optim_wrapper, device, args)
+        write_atomically(args.json, json.dumps(parts) + '\n')
+        return
     step = test_step if args.test else make_train_step(
         model, config.optim_wrapper)
     reset_peak(device)
@@ -316,12 +337,6 @@ def main(argv=None) -> None:
                      warm_up=args.warm_up)
 
     name = Path(args.config).stem
-    if args.json:
-        result = whole_step(model, batch, step, device, repeat=args.repeat)
-        part = ('student' if args.student else
-                'cached teacher' if args.cached_teacher else 'all')
-        result.update(config=name, part=part, batch=args.batch)
-        write_atomically(args.json, json.dumps(result) + '\n')
     place = (torch.cuda.get_device_name(device) if device.type == 'cuda' else
              f'CPU, {torch.get_num_threads()} threads')
     title = (f'{name}, {"test" if args.test else "training"}, batch '

@@ -65,12 +65,9 @@ for part in "${parts[@]}"; do
       [ -z "$dry" ] || { configs=(radocc_bevdet-occ_tiny_1xb1-3e_synthetic)
                          options=(--repeat 1 --warm-up 0); }
       for config in "${configs[@]}"; do
-        for kind in student radocc cached-teacher; do
-          flag=(); [ $kind = radocc ] || flag=(--$kind)
-          run "$config.$kind" 100 "$python" tools/benchmark_model.py \
-            "configs/radocc/$config.py" --device "$device" "${options[@]}" \
-            "${flag[@]}" --json "$out/$config.$kind.json"
-        done
+        run "$config" 120 "$python" tools/benchmark_model.py \
+          "configs/radocc/$config.py" --device "$device" "${options[@]}" \
+          --json "$out/$config.json"
       done ;;
     suite)
       [ -n "$dry" ] || run suite 900 "$python" tools/quickstart.py \
@@ -114,7 +111,8 @@ if (folder / 'rendering.json').is_file():
                  f'{scene["crossings"] / step["ms"] / 1e6:.2f} Gcrossings/s'
                  + (f'; light {light["ms"]:.3g} ms' if light else '')
                  + f'; depth error {row["depth_error"]:.1e} m')
-models = [json.loads(p.read_text()) for p in sorted(folder.glob('radocc_*.json'))]
+models = [model for path in sorted(folder.glob('radocc_*.json'))
+          for model in json.loads(path.read_text())]
 result['students'] = models
 alone = {m['config']: m['seconds'] for m in models if m['part'] == 'student'}
 for m in models:
