@@ -11,8 +11,8 @@ from radocc_plugin.rendering.functional import (crossing_transmittance,
 from radocc_plugin.rendering.ops import (ray_kl, render, render_logits,
                                          render_logits_pair, voxel_light,
                                          voxel_light_of_logits)
+from radocc_plugin.rendering.outputs import Render, VoxelLight
 from radocc_plugin.rendering.render_geometry import RenderGeometry
-from radocc_plugin.rendering.rendered import Render, VoxelLight
 from radocc_plugin.rendering.renderer import VolumeRenderer
 from radocc_plugin.rendering.sweep_check import sweep_depth_difference
 

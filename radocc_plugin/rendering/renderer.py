@@ -18,7 +18,7 @@ from radocc_plugin.rendering.ops import (render, render_logits,
                                          render_logits_pair, voxel_light,
                                          voxel_light_of_logits)
 from radocc_plugin.rendering.render_geometry import RenderGeometry
-from radocc_plugin.rendering.rendered import Render, VoxelLight
+from radocc_plugin.rendering.outputs import Render, VoxelLight
 
 
 @MODELS.register_module()
