@@ -35,7 +35,7 @@ class RenderGeometry:
         usable = (
             origins.isfinite() & directions.isfinite()).all(-1) & (
                 directions != 0).any(-1)
-        if usable.is_cuda:  # to look would wait for the GPU
+        if usable.device.type != 'cpu':  # to look would wait for the GPU
             torch._assert_async(
                 usable.all(), 'rays take finite origins and finite directions '
                 'other than zero')

@@ -265,6 +265,19 @@ def test_rays_that_are_not_finite_are_named():
         build().trace(rig, SHAPE)
 
 
+@pytest.mark.parametrize('sampler', ['random', 'grid'])
+def test_rays_are_drawn_without_a_look_at_the_device(sampler):
+    """Whose every look is a wait: a meta tensor has nothing to look at."""
+    rig = cameras(2)
+    there = Cameras(rig.cam2img.to('meta'), rig.cam2ego.to('meta'),
+                    rig.bda_mat.to('meta'), rig.image_size)
+    renderer = build(ray_sampler=sampler, max_rays=50)
+    geometry = renderer.trace(there, SHAPE, torch.Generator().manual_seed(0))
+    assert geometry.rays.origins.is_meta and len(geometry.rays) == 50
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        geometry.rays.sample.max().item()
+
+
 def test_a_renderer_is_copied_and_pickled():
     renderer = build(ray_sampler='grid', max_rays=None)
     renderer.trace(cameras(), SHAPE)
