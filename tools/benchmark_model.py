@@ -110,7 +110,9 @@ def load_sample(config: Config, data_root: str, train: bool) -> dict:
                 if t.type.split('.')[-1] not in (
                     'AugmentMultiViewImages', 'AugmentBEV', 'LoadSegments')]
     augment = [t for t in test if 'AugmentMultiView' in t.type]
-    pipeline = pipeline[:1] + augment + pipeline[1:]
+    # A teacher's own inputs are made of raw images.
+    raw = 1 + sum('TeacherPipeline' in t.type for t in pipeline)
+    pipeline = pipeline[:raw] + augment + pipeline[raw:]
     samples = DATASETS.build(
         dict(dataset, data_root=data_root, test_mode=True,
              ann_file='radocc_infos_val.pkl', pipeline=pipeline))

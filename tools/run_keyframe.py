@@ -34,8 +34,10 @@ from rich.table import Table
 from radocc_plugin import occ3d
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
+                                                     read_lidar_file)
 from radocc_plugin.fileio import write_atomically
-from radocc_plugin.geometry import Cameras
+from radocc_plugin.geometry import Cameras, transform_points
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import (VolumeRenderer,
                                      sweep_depth_difference)
@@ -87,6 +89,13 @@ def projected_sweep(info: dict, points: torch.Tensor):
             torch.as_tensor(np.stack(depths), dtype=torch.float32))
 
 
+def sweep_in_ego_frame(sample) -> torch.Tensor:
+    """Points (P, 3) of the keyframe's sweep, without the car itself."""
+    points = drop_ego_vehicle(read_lidar_file(sample.lidar_path))[:, :3]
+    lidar2ego = torch.from_numpy(sample.lidar2ego)
+    return transform_points(lidar2ego, torch.from_numpy(points))
+
+
 def train_step(model, batch: dict) -> dict:
     """One optimiser step of the distiller; returns its losses as numbers."""
     model.train()
@@ -114,11 +123,13 @@ def main() -> None:
              and 'AugmentBEV' not in t.type]
     augment = [t for t in config.test_dataloader.dataset.pipeline
                if 'AugmentMulti' in t.type]
+    # A teacher's own inputs are made of raw images.
+    raw = 1 + sum('TeacherPipeline' in t.type for t in loads)
     dataset = dict(
         dataset,
         data_root=args.data_root,
         ann_file='radocc_infos_val.pkl',
-        pipeline=loads[:1] + augment + loads[1:],
+        pipeline=loads[:raw] + augment + loads[raw:],
         test_mode=True)
     model_config = config.model
     model_config.teacher.checkpoint = args.teacher
@@ -132,14 +143,16 @@ def main() -> None:
             load_weights(model, args.student, optional=['distill.'])
         else:
             model.init_weights()
-        teacher = model.teacher.model(torch.device('cpu'))
+        device = torch.device('cpu')
+        model.teacher.model(device)
     model.eval()
     data = model.data_preprocessor(batch, False)
     with torch.no_grad():
         with stages('student forward'):
             student_logits = model(**data, mode='tensor')
         with stages('teacher forward'):
-            teacher_logits = teacher(**data, mode='tensor')
+            teacher_logits = model.teacher.outputs(
+                **data, device=device).occ_logits
     sample = data['data_samples'][0]
     truth = sample.gt_occ.semantics
     cameras = Cameras.from_data_samples([sample])
@@ -158,7 +171,7 @@ def main() -> None:
 
     info = load_infos(
         str(Path(args.data_root) / 'radocc_infos_val.pkl'))['data_list'][0]
-    points = data['inputs']['points'][0][:, :3]
+    points = sweep_in_ego_frame(sample)
     with stages('geometry check'):
         difference = sweep_depth_difference(
             points, *projected_sweep(info, points), cameras,

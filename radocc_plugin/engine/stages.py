@@ -119,11 +119,11 @@ def find_stages(model: nn.Module,
                 device: torch.device) -> Dict[str, Tuple[Any, str]]:
     """Stages of a model: name -> object and method.
 
-    These are the modules right inside the model, the depth net of a view
-    transformer, the transformer of a head, and ``loss`` of modules that have
-    one, method or module. Of a distiller they are those of student and
-    teacher, the ray walk (``trace``), the renderer, and every consistency
-    loss.
+    These are the modules right inside the model (or inside a ``ModuleDict``
+    there, which does not run itself), the depth net of a view transformer,
+    the transformer of a head, and ``loss`` of modules that have one, method
+    or module. Of a distiller they are those of student and teacher, the ray
+    walk (``trace``), the renderer, and every consistency loss.
     """
     if hasattr(model, 'student') and hasattr(model, 'teacher'):
         stages = {
@@ -138,9 +138,7 @@ def find_stages(model: nn.Module,
             stages[f'losses.{name}'] = (loss, 'forward')
         return stages
     stages = {}
-    for name, module in model.named_children():
-        if name == 'data_preprocessor':
-            continue
+    for name, module in _running_children(model):
         stages[name] = (module, 'forward')
         for part in ('depth_net', 'transformer'):
             if isinstance(getattr(module, part, None), nn.Module):
@@ -151,6 +149,15 @@ def find_stages(model: nn.Module,
         elif callable(loss):
             stages[f'{name}.loss'] = (module, 'loss')
     return stages
+
+
+def _running_children(model: nn.Module,
+                      prefix: str = '') -> Iterator[Tuple[str, nn.Module]]:
+    for name, module in model.named_children():
+        if isinstance(module, nn.ModuleDict):
+            yield from _running_children(module, f'{prefix}{name}.')
+        elif name != 'data_preprocessor':
+            yield prefix + name, module
 
 
 def reset_peak(device: torch.device) -> None:

@@ -98,6 +98,16 @@ def test_a_loss_may_be_a_method_or_a_module():
     assert run(model)['rest'].calls == 1
 
 
+def test_a_dictionary_of_modules_is_no_stage_but_its_modules_are():
+    model = Toy()
+    model.encoders = nn.ModuleDict(
+        dict(camera=nn.ModuleDict(dict(neck=nn.Identity()))))
+    stages = find_stages(model, CPU)
+    neck = model.encoders['camera']['neck']
+    assert stages['encoders.camera.neck'] == (neck, 'forward')
+    assert 'encoders' not in stages
+
+
 def test_the_median_is_of_the_repetitions():
     meter = StageMeter()
     for seconds in (1, 8, 3):

@@ -141,20 +141,34 @@ def build_filled(golden, case, published):
     return module
 
 
-def test_golden_daocc_sparse_encoder(golden):
-    case = golden.case('daocc_sparse_encoder')
-    published = case.config['backbone']
-    encoder = build_filled(golden, case, published)
-    encoder.backend = 'torch'
-    shape = published['sparse_shape']
+def voxels_of(case, features):
+    """The case's voxels with their features."""
+    shape = case.config['backbone']['sparse_shape']
     cells = case.input('coords').long()
     keys = cells[:, 0]
     for axis in range(3):
         keys = keys * shape[axis] + cells[:, axis + 1]
     keys, order = keys.sort()
     batch = int(cells[:, 0].max()) + 1
+    return SparseVolume(features[order], ActiveCells(keys, shape, batch))
+
+
+def test_golden_daocc_sparse_encoder_by_spconv(golden):
+    pytest.importorskip('spconv', reason='spconv is not installed')
+    case = golden.case('daocc_sparse_encoder')
+    encoder = build_filled(golden, case, case.config['backbone'])
+    encoder.backend = 'spconv'
+    with torch.no_grad():
+        golden.compare(case, 'out',
+                       encoder(voxels_of(case, case.input('features'))))
+
+
+def test_golden_daocc_sparse_encoder(golden):
+    case = golden.case('daocc_sparse_encoder')
+    encoder = build_filled(golden, case, case.config['backbone'])
+    encoder.backend = 'torch'
     features = case.input('features').requires_grad_()
-    voxels = SparseVolume(features[order], ActiveCells(keys, shape, batch))
+    voxels = voxels_of(case, features)
 
     with torch.no_grad():
         volume = run_in_torch(encoder.conv_input, voxels)
