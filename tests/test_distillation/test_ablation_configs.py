@@ -8,7 +8,8 @@ from mmengine.config import Config
 from radocc_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
-ABLATION = sorted((ROOT / 'configs' / 'ablation').glob('*.py'))
+ABLATION = sorted((ROOT / 'configs' / 'ablation').glob('*_1xb1-3e_*.py'))
+PAPER = sorted((ROOT / 'configs' / 'ablation').glob('ablation-paper_*.py'))
 RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py'
 READS_POINTS = ('LoadLidarPoints', 'PointsToDepthMaps')
 
@@ -31,6 +32,20 @@ def test_only_the_losses_differ_and_the_model_builds(path):
     for name in ('alignments', 'rdc', 'rsc', 'voxel_tap', 'radocc_warm_up'):
         ours.pop(name, None)
     assert ours == radocc.to_dict()
+
+
+@pytest.mark.parametrize('path', PAPER, ids=lambda path: path.stem)
+def test_the_papers_form_differs_in_losses_and_renderer(path):
+    config = Config.fromfile(path)
+    twin = Config.fromfile(
+        ROOT / 'configs/radocc' / path.name.replace('ablation-paper_',
+                                                    'radocc_'))
+    assert set(config.model.losses) == {'depth', 'semantics'}
+    assert set(twin.model.losses) == {'voxel'}
+    for name in ('losses', 'renderer'):
+        config.model.pop(name), twin.model.pop(name)
+    config.pop('paper')
+    assert config.to_dict() == twin.to_dict()
 
 
 def test_the_losses_of_both_terms_are_those_of_radocc():

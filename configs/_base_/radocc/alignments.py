@@ -1,5 +1,5 @@
 # What a row of the ablation compares; the weights of RDC and RSC are those
-# of fusion_teacher_occ3d.py, the others their sources'.
+# of paper.py, the others their sources'.
 rdc = dict(type='radocc_plugin.RenderedDepthConsistency', loss_weight=0.05)
 rsc = dict(
     type='radocc_plugin.RenderedSemanticConsistency',

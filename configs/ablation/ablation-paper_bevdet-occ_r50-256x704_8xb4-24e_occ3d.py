@@ -1,0 +1,4 @@
+_base_ = ['../radocc/radocc_bevdet-occ_r50-256x704_8xb4-24e_occ3d.py',
+          '../_base_/radocc/paper.py']
+model = dict(renderer=_base_.paper.renderer,
+             losses=dict(_delete_=True, **_base_.paper.losses))

@@ -1,0 +1,3 @@
+_base_ = ['../radocc/radocc_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py',
+          '../_base_/radocc/paper.py']
+model = dict(losses=dict(_delete_=True, **_base_.paper.losses))
