@@ -71,19 +71,6 @@ class RenderGeometry:
         y, z). Walked at the first use: compiled backends never need it."""
         return self.walk(torch.float32)
 
-    @cached_property
-    def coherent_order(self) -> Tensor:
-        """The rays along a Z-curve over each image, int64, (R,): neighbours
-        in it cross the same voxels, whatever the order of the rays."""
-        height, width = self.rays.render_size
-        row = torch.div(self.rays.pixel, width, rounding_mode='floor')
-        cell = torch.stack((row, self.rays.pixel % width))
-        for shift, mask in ((8, 0xFF00FF), (4, 0xF0F0F0F), (2, 0x33333333),
-                            (1, 0x55555555)):  # a gap behind each bit
-            cell = (cell | (cell << shift)) & mask
-        image = self.rays.sample * 2**20 + self.rays.camera
-        return ((image << 32) + (cell[0] << 1) + cell[1]).argsort(stable=True)
-
     def walk(self, dtype: torch.dtype) -> RayCrossings:
         """The same walk with lengths of another floating type."""
         crossings = traverse(

@@ -13,7 +13,9 @@ from typing import List, Optional
 import torch
 from filelock import FileLock
 from mmengine.logging import print_log
+from torch import Tensor
 
+from radocc_plugin.geometry import Rays
 from radocc_plugin.rendering.density import class_index
 from radocc_plugin.rendering.render_geometry import RenderGeometry
 
@@ -93,11 +95,26 @@ def why_not_compiled() -> Optional[str]:
     return None
 
 
+def _coherent_order(rays: Rays) -> Tensor:
+    """The rays along a Z-curve over each image, int64, (R,): neighbours in it
+    cross the same voxels, whatever the order of the rays."""
+    height, width = rays.render_size
+    row = torch.div(rays.pixel, width, rounding_mode='floor')
+    cell = torch.stack((row, rays.pixel % width))
+    for shift, mask in ((8, 0xFF00FF), (4, 0xF0F0F0F), (2, 0x33333333),
+                        (1, 0x55555555)):  # a gap behind each bit
+        cell = (cell | (cell << shift)) & mask
+    image = rays.sample * 2**20 + rays.camera
+    return ((image << 32) + (cell[0] << 1) + cell[1]).argsort(stable=True)
+
+
 def _rays(geometry: RenderGeometry) -> tuple:
     rays = geometry.rays
+    if 'order' not in geometry.kept:
+        geometry.kept['order'] = _coherent_order(rays)
     return (rays.origins.float().contiguous(),
             rays.directions.float().contiguous(), rays.sample.contiguous(),
-            geometry.coherent_order, list(geometry.grid.point_cloud_range),
+            geometry.kept['order'], list(geometry.grid.point_cloud_range),
             list(geometry.grid.shape))
 
 

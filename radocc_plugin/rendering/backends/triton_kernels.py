@@ -371,12 +371,10 @@ def _log1p(x):
 
 
 @triton.jit
-def _classes(logits, number, FREE: tl.constexpr, C: tl.constexpr,
-             C_PADDED: tl.constexpr, BLOCK: tl.constexpr):
-    """Logits of a program's voxels, the free one, the log of the sum of the
-    others' exponentials, where they are and which of them exist."""
-    voxel = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
-    valid = voxel < number
+def _classes(logits, voxel, valid, FREE: tl.constexpr, C: tl.constexpr,
+             C_PADDED: tl.constexpr):
+    """Logits of voxels, where they are and which of them exist, which is the
+    free one, it, and the log of the sum of the others' exponentials."""
     channel = tl.arange(0, C_PADDED)
     place = voxel[:, None] * C + channel[None, :]
     known = valid[:, None] & (channel < C)[None, :]
@@ -387,7 +385,7 @@ def _classes(logits, number, FREE: tl.constexpr, C: tl.constexpr,
     top = tl.max(others, axis=1)
     top = tl.where(top > -INFINITY, top, 0.0)
     occupied = tl.log(tl.sum(tl.exp(others - top[:, None]), axis=1)) + top
-    return voxel, valid, place, known, row, is_free, free, occupied
+    return row, place, known, is_free, free, occupied
 
 
 @triton.jit
@@ -395,8 +393,10 @@ def free_density(logits, density, number, scale, FREE: tl.constexpr,
                  C: tl.constexpr, C_PADDED: tl.constexpr,
                  BLOCK: tl.constexpr):
     """-log p(free) * scale."""
-    voxel, valid, _, _, _, _, free, occupied = _classes(
-        logits, number, FREE, C, C_PADDED, BLOCK)
+    voxel = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
+    valid = voxel < number
+    _, _, _, _, free, occupied = _classes(logits, voxel, valid, FREE, C,
+                                          C_PADDED)
     odds = occupied - free
     nats = tl.maximum(odds, 0.0) + _log1p(tl.exp(-tl.abs(odds)))
     tl.store(density + voxel, nats * scale, mask=valid)
@@ -406,16 +406,18 @@ def free_density(logits, density, number, scale, FREE: tl.constexpr,
 def add_free_density_gradient(grad_logits, grad_density, logits, number,
                               scale, FREE: tl.constexpr, C: tl.constexpr,
                               C_PADDED: tl.constexpr, BLOCK: tl.constexpr):
-    """Adds what the gradient of the density means for the logits."""
-    voxel, valid, place, known, row, is_free, free, occupied = _classes(
-        logits, number, FREE, C, C_PADDED, BLOCK)
-    grad = tl.load(grad_density + voxel, mask=valid, other=0.0) * scale
+    """Adds what the gradient of the density means for the logits; those of
+    voxels that have none are not even read."""
+    voxel = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)).to(tl.int64)
+    grad = tl.load(grad_density + voxel, mask=voxel < number, other=0.0)
+    grad *= scale
+    row, place, known, is_free, free, occupied = _classes(
+        logits, voxel, grad != 0, FREE, C, C_PADDED)
     total = tl.maximum(occupied, free) + _log1p(
         tl.exp(-tl.abs(occupied - free)))
     # of the free class minus the sum of the others, which cancels less
     slope = tl.where(is_free, -tl.exp(occupied - total)[:, None],
                      tl.exp(row - total[:, None]))
-    known = known & (grad != 0)[:, None]
     own = tl.load(grad_logits + place, mask=known, other=0.0)
     tl.store(grad_logits + place, own + grad[:, None] * slope, mask=known)
 
