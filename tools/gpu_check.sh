@@ -58,7 +58,7 @@ for part in "${parts[@]}"; do
     students)
       configs=(radocc_bevdet-occ_r50-256x704_8xb4-24e_occ3d
                radocc_bevdet-occ_r50-4d-stereo-256x704_8xb4-24e_occ3d
-               radocc_flashocc_r50-m0-256x704_8xb4-24e_occ3d
+               radocc_flashocc_r50-m0-256x704_4xb4-24e_occ3d
                radocc_fbocc_r50-256x704_16xb4-20e_occ3d
                radocc_bevformer-occ_r50-256x704_8xb4-24e_occ3d)
       options=(--batch 4 --repeat 5 --warm-up 2)

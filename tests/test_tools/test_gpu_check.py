@@ -1,6 +1,7 @@
 """The GPU check, tried on the CPU."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,14 @@ def test_wrong_arguments_and_a_missing_gpu_are_named():
         run = check(*arguments)
         assert run.returncode == 2 and message in run.stderr
         assert 'Traceback' not in run.stderr
+
+
+def test_the_students_that_it_measures_are_there():
+    names = re.findall(r'radocc_\w[\w.-]+', (
+        ROOT / 'tools/gpu_check.sh').read_text())
+    assert len(names) == 6
+    for name in names:
+        assert (ROOT / f'configs/radocc/{name}.py').is_file(), name
 
 
 def test_a_dry_run_makes_the_table_and_goes_on_where_it_stopped(tmp_path):
