@@ -9,7 +9,7 @@ import torch
 
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.rendering import get_backend
-from radocc_plugin.rendering.backends import cpp, triton
+from radocc_plugin.rendering.backends import cpp, packed, triton
 from tests.test_rendering.rendered import everything
 
 # The interpreter must be chosen before triton is imported.
@@ -59,6 +59,22 @@ def test_triton_equals_the_reference(geometry_of, volume_of, tmp_path,
     for case, got in zip(args, torch.load(tmp_path / 'out')):
         for a, b in zip(got, everything(*case, backend='reference')):
             torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-4)
+
+
+def test_sums_of_integers_are_those_of_floats(geometry_of, volume_of,
+                                              monkeypatch):
+    """What torch does on CUDA in deterministic mode."""
+    args = geometry_of(60), *volume_of(geometry_of())[:2]
+    args = *args, volume_of(args[0], seed=1)[0]
+    plain = everything(*args, backend='torch')
+    monkeypatch.setattr(packed, '_running_sum',
+                        packed._running_sum_of_integers)
+    for got, want in zip(everything(*args, backend='torch'), plain):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+    none = packed._running_sum(torch.zeros(0))
+    assert none.dtype == torch.float64 and not len(none)
+    unknown = torch.tensor([1., float('nan')])
+    assert bool(packed._running_sum(unknown).isnan().all())
 
 
 GRID = dict(

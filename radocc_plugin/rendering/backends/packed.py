@@ -101,11 +101,28 @@ def _light(density: Tensor, chunk: _Chunk) -> _Light:
     hit = tau.neg().expm1_().neg_()
     # Float64: a float32 sum over many rays is wrong in the first digit, and
     # so is what is left in front of a wall once its tau is taken off.
-    total = tau.cumsum(0, dtype=torch.float64)
+    total = _running_sum(tau)
     base = _before(total, chunk.offsets)
     entry = chunk.spread(base[:-1]).sub_(total).add_(tau)
     return _Light(tau, hit, entry.to(tau.dtype).exp_(),
                   (base[:-1] - base[1:]).exp_().to(tau.dtype))
+
+
+def _running_sum(values: Tensor) -> Tensor:
+    """Inclusive sum in float64, (M,). A GPU's of floats depends on the order
+    in which its blocks finish, and deterministic mode refuses it: there of
+    integers, in units of which the sum of all may have 2^62."""
+    if values.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return _running_sum_of_integers(values)
+    return values.cumsum(0, dtype=torch.float64)
+
+
+def _running_sum_of_integers(values: Tensor) -> Tensor:
+    if not len(values):
+        return values.double()
+    most = values.abs().max().double().clamp_min(_TINY) * len(values)
+    units = 2.0**62 / most
+    return values.double().mul(units).long().cumsum(0).double().div_(units)
 
 
 def _mean_transmittance(light: _Light) -> Tensor:
@@ -231,7 +248,7 @@ def _grad_tau(light: _Light, weights: Tensor, products: Tensor,
     path.mul_(chunk.spread(grad_depth))
     mean = _mean_transmittance(light)
     earned = (weights * products).addcmul_(path, mean)
-    earned = earned.cumsum(0, dtype=torch.float64)
+    earned = _running_sum(earned)
     end = grad_no_hit - grad_depth * _before(chunk.far, chunk.offsets)[1:]
     end = _before(earned, chunk.offsets)[1:].add_(end * light.no_hit)
     grad_tau = earned.sub_(chunk.spread(end)).to(weights.dtype)
