@@ -1,6 +1,8 @@
 # make quickstart   set up, train teacher, baseline and RadOcc student on the synthetic world, print the table
 # make keyframe     run the real nuScenes keyframe through every stage
 # make test         set up and run the tests
+# make lint, docs   check style and spelling; build the site in work_dirs/site
+# make test-versions   other versions of Python and packages, ROWS="numpy2 oldest ..." for some
 # make setup        the environment of the quickstart; SET=full: of the tests; MMCV=compiled: with mmcv's ops
 VENV ?= .venv
 export VENV
@@ -12,7 +14,7 @@ RADOCC_SHARED ?= ../shared
 export OMP_WAIT_POLICY ?= PASSIVE
 export RADOCC_SHARED
 
-.PHONY: setup setup-full quickstart keyframe test lint doctor clean
+.PHONY: setup setup-full quickstart keyframe test test-versions lint docs api doctor clean
 
 setup:
 	@bash tools/setup_env.sh
@@ -34,6 +36,16 @@ test: setup-full
 
 lint: setup-full
 	@$(PY) -m ruff check .
+	@$(VENV)/bin/codespell
+
+docs: setup-full
+	@$(PY) -m mkdocs build -q
+
+test-versions:
+	@bash tests/versions.sh $(ROWS)
+
+api: setup-full
+	@$(PY) tests/test_public_api.py
 
 clean:
 	rm -rf work_dirs data/synthetic

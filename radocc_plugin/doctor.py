@@ -66,6 +66,8 @@ COSTS = {
     'rerun-sdk': 'recordings for the rerun viewer',
     'pyarrow': 'recordings for the rerun viewer',
 }
+# Extras of those who work on the plugin, not with it.
+DEVELOPMENT = ('test', 'docs', 'lint')
 # Forks that take the folders of the originals, in versions of their own.
 FORKS = {
     'mmengine': 'onedl-mmengine',
@@ -280,7 +282,8 @@ def check_hardware() -> Iterator[Finding]:
 
 def check_all() -> List[Finding]:
     """Every check, in the order of the report."""
-    declared = {r.package: r for r in requirements() if r.extra != 'test'}
+    declared = {r.package: r for r in requirements()
+                if r.extra not in DEVELOPMENT}
     mmcv = declared.pop('mmcv')
     declared.pop('mmcv-lite')  # in the same versions
     return [

@@ -100,7 +100,8 @@ def test_requirements_of_a_clone_are_those_of_its_installation(monkeypatch):
 
 
 def test_every_requirement_says_what_its_absence_costs():
-    packages = {r.package for r in doctor.requirements() if r.extra != 'test'}
+    packages = {r.package for r in doctor.requirements()
+                if r.extra not in doctor.DEVELOPMENT}
     assert packages == set(doctor.COSTS)
 
 
