@@ -29,9 +29,9 @@ test_row() {
   if [ "$row" = onedl ]; then
     # The forks do not satisfy "mmengine" for pip: what we need is named.
     "$venv/bin/pip" install -q $packages einops filelock numba rich 'setuptools<82' pytest hypothesis packaging &&
-      "$venv/bin/pip" install -q --no-deps --no-build-isolation . || { echo "failed: pip"; return; }
+      "$venv/bin/pip" install -q --no-deps --no-build-isolation -e . || { echo "failed: pip"; return; }
   else
-    "$venv/bin/pip" install -q $packages . pytest hypothesis packaging || { echo "failed: pip"; return; }
+    "$venv/bin/pip" install -q $packages -e . pytest hypothesis packaging || { echo "failed: pip"; return; }
   fi
   # Not from an installed copy: this checkout is tested.
   PYTHONPATH=. "$venv/bin/python" -W ignore -c "$IMPORTS" || { echo "failed: import"; return; }
