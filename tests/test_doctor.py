@@ -2,7 +2,6 @@ import builtins
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -71,32 +70,6 @@ def test_a_fork_takes_the_place_of_the_original_not_its_folder(versions):
     finding = doctor.check_package(requirement)
     assert finding.verdict == doctor.WRONG
     assert 'pip uninstall -y mmengine onedl-mmengine' in finding.mend
-
-
-def test_requirements_of_a_clone_are_those_of_its_installation(monkeypatch):
-    """setup.cfg, read by us, against what setuptools makes of it."""
-    in_clone = doctor.requirements()
-    try:
-        doctor.metadata.requires('radocc_plugin')
-    except doctor.metadata.PackageNotFoundError:
-        pytest.skip('radocc_plugin is not installed')
-
-    class NoClone:
-        parents = [Path(), Path('/nowhere')]
-
-        def __init__(self, file):
-            pass
-
-        def resolve(self):
-            return self
-
-    monkeypatch.setattr(doctor, 'Path', NoClone)
-
-    def comparable(requirements):
-        return {(r.package.lower(), frozenset(r.needed.split(',')), r.extra)
-                for r in requirements}
-
-    assert comparable(doctor.requirements()) == comparable(in_clone)
 
 
 def test_every_requirement_says_what_its_absence_costs():

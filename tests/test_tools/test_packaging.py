@@ -102,8 +102,8 @@ def test_wheel_holds_what_mim_looks_for(names):
         for path in (ROOT / 'configs' / 'suites').glob('*.yml')
     } and suites
     sources = 'radocc_plugin/rendering/backends/cpp_source'
-    assert {f'{sources}/{n}' for n in ('module.cpp', 'rays.h', 'exact.h',
-                                       'sampled.h')} <= set(names)
+    assert {f'{sources}/{path.name}'
+            for path in (ROOT / sources).iterdir()} <= set(names)
     configs = [n for n in names if '/.mim/configs/radocc/' in n]
     assert len([n for n in configs if n.endswith('.py')]) == len(
         list((ROOT / 'configs' / 'radocc').glob('*.py')))
@@ -144,6 +144,15 @@ def test_metadata_are_what_an_index_accepts(wheel, sdist):
         assert data.description.startswith('# RadOcc plugin')
         assert {'students', 'teachers', 'data', 'sam', 'viz', 'test'} <= set(
             data.provides_extra)
+
+
+def test_the_doctor_reads_the_same_from_a_clone_and_an_installation(
+        from_wheel, tmp_path):
+    code = ('from radocc_plugin.doctor import requirements; '
+            'print(sorted((r.package.lower(), sorted(r.needed.split(",")), '
+            'r.extra) for r in requirements()))')
+    of_clone = run(sys.executable, '-c', code, cwd=ROOT)
+    assert run(from_wheel, '-c', code, cwd=tmp_path) == of_clone
 
 
 def test_the_version_stands_in_one_place():
