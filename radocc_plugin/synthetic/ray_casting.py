@@ -13,6 +13,8 @@ from numba import njit
 BRICK = 4
 _SHIFT = 2
 _EPSILON = 1e-5
+# Rays that are checked against the objects together.
+_BUNDLE = 32
 
 
 class StaticGrid(NamedTuple):
@@ -66,38 +68,35 @@ class Hits(NamedTuple):
     touched: np.ndarray
 
 
-@njit(cache=True)
-def brick_clearance(voxels):
+def brick_clearance(voxels: np.ndarray) -> np.ndarray:
     """``StaticGrid.clearance`` of voxels (X, Y, Z), X and Y multiples of 4.
 
-    Two sweeps of a 3x3x3 chamfer mask are exact for the Chebyshev distance.
+    Axis by axis: along an axis, the distance grows by one a step, and each
+    step reaches one further along the axes before.
     """
     nx, ny, nz = voxels.shape
-    bx, by = nx // BRICK, ny // BRICK
-    clearance = np.full((bx, by, nz), 255, np.uint8)
-    for i in range(nx):
-        for j in range(ny):
-            for k in range(nz):
-                if voxels[i, j, k]:
-                    clearance[i >> _SHIFT, j >> _SHIFT, k] = 0
-    for sweep in range(2):
-        step = 1 if sweep == 0 else -1
-        for a in range(bx):
-            i = a if sweep == 0 else bx - 1 - a
-            for b in range(by):
-                j = b if sweep == 0 else by - 1 - b
-                for c in range(nz):
-                    k = c if sweep == 0 else nz - 1 - c
-                    best = int(clearance[i, j, k])
-                    # The 13 neighbours that this sweep has visited already.
-                    for n in range(13):
-                        u = i + step * (n // 9 - 1)
-                        v = j + step * (n // 3 % 3 - 1)
-                        w = k + step * (n % 3 - 1)
-                        if 0 <= u < bx and 0 <= v < by and 0 <= w < nz:
-                            best = min(best, int(clearance[u, v, w]) + 1)
-                    clearance[i, j, k] = best
+    columns = voxels.reshape(nx // BRICK, BRICK, -1).max(1)
+    full = columns.reshape(-1, ny // BRICK, BRICK, nz).max(2) > 0
+    clearance = np.where(full, 0, 255).astype(np.uint8)
+    for axis in (2, 1, 0):
+        layers = np.moveaxis(clearance, axis, 0)
+        for order in (layers, layers[::-1]):
+            for before, layer in zip(order, order[1:]):
+                reached = before
+                for other in range(axis, 2):  # the axes that are done
+                    reached = _least_of_three(reached, other)
+                # 255 stands for anything farther
+                np.minimum(layer, np.minimum(reached, 254) + 1, out=layer)
     return clearance
+
+
+def _least_of_three(values: np.ndarray, axis: int) -> np.ndarray:
+    """Least of each value and its two neighbours along an axis."""
+    least = values.copy()
+    result, values = (np.moveaxis(v, axis, 0) for v in (least, values))
+    np.minimum(result[1:], values[:-1], out=result[1:])
+    np.minimum(result[:-1], values[1:], out=result[:-1])
+    return least
 
 
 @njit(cache=True)
@@ -160,15 +159,6 @@ def _static_hit(grid, ox, oy, oz, dx, dy, dz, reach):
 
 
 @njit(cache=True)
-def _passes(centre, radius, o, ox, oy, oz, dx, dy, dz):
-    """Whether a ray passes the bounding sphere of an object."""
-    rx, ry, rz = centre[o, 0] - ox, centre[o, 1] - oy, centre[o, 2] - oz
-    along = rx * dx + ry * dy + rz * dz
-    apart = rx * rx + ry * ry + rz * rz - along * along
-    return along > -radius[o] and apart < radius[o] * radius[o]
-
-
-@njit(cache=True)
 def _object_hit(objects, o, ox, oy, oz, dx, dy, dz):
     """Distance (inf for none), axis of the face (object frame) and part."""
     rx = objects.centre[o, 0] - ox
@@ -210,22 +200,103 @@ def _object_hit(objects, o, ox, oy, oz, dx, dy, dz):
     return np.inf, 0, np.uint8(0)
 
 
+class Shadows(NamedTuple):
+    """Objects as seen along parallel rays, in the order of ``u``.
+
+    direction: Unit vector towards the light, shape (3,).
+    across: Two unit vectors at right angles to it and each other, (2, 3).
+    index: The objects, shape (A,).
+    u, v, along: Their centres along ``across`` and ``direction``, (A,).
+    widest: Radius of the largest of them.
+    """
+    direction: np.ndarray
+    across: np.ndarray
+    index: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    along: np.ndarray
+    widest: float
+
+
+def prepare_shadows(objects: ObjectArrays, active: np.ndarray,
+                    direction: np.ndarray) -> Shadows:
+    """Sorts objects, so that each ray looks at those beside it only."""
+    least = np.eye(3)[np.abs(direction).argmin()]
+    first = np.cross(direction, least)
+    first /= np.linalg.norm(first)
+    across = np.stack([first, np.cross(direction, first)])
+    u, v = across @ objects.centre[active].T
+    order = np.argsort(u)
+    index = active[order]
+    return Shadows(direction, across, index, u[order], v[order],
+                   objects.centre[index] @ direction,
+                   float(objects.radius[active].max(initial=0.0)))
+
+
 @njit(cache=True)
-def is_occluded(grid, objects, active, ox, oy, oz, dx, dy, dz, reach):
-    """Whether a ray meets anything within ``reach``."""
+def is_occluded(grid, objects, shadows, ox, oy, oz, reach):
+    """Whether anything lies within ``reach`` towards the light."""
+    dx, dy, dz = (shadows.direction[0], shadows.direction[1],
+                  shadows.direction[2])
     if _static_hit(grid, ox, oy, oz, dx, dy, dz, reach)[0] < reach:
         return True
-    centre, radius = objects.centre, objects.radius
-    for o in active:
-        if _passes(centre, radius, o, ox, oy, oz, dx, dy, dz):
-            if _object_hit(objects, o, ox, oy, oz, dx, dy, dz)[0] < reach:
-                return True
+    across = shadows.across
+    u = across[0, 0] * ox + across[0, 1] * oy + across[0, 2] * oz
+    v = across[1, 0] * ox + across[1, 1] * oy + across[1, 2] * oz
+    start = dx * ox + dy * oy + dz * oz
+    first = np.searchsorted(shadows.u, u - shadows.widest)
+    for n in range(first, len(shadows.u)):
+        du = shadows.u[n] - u
+        if du > shadows.widest:
+            break
+        o = shadows.index[n]
+        radius = objects.radius[o]
+        dv = shadows.v[n] - v
+        if (du * du + dv * dv < radius * radius
+                and shadows.along[n] - start > -radius
+                and _object_hit(objects, o, ox, oy, oz, dx, dy, dz)[0] <
+                reach):
+            return True
     return False
+
+
+@njit(cache=True)
+def _beside(directions, offset, distance, radius, kept):
+    """Objects that a bundle of rays may meet: how many, first in ``kept``.
+
+    They touch the cone around the mean direction that holds all rays.
+    """
+    axis = np.zeros(3)
+    for r in range(len(directions)):
+        for c in range(3):
+            axis[c] += directions[r, c]
+    axis /= max(np.sqrt((axis * axis).sum()), 1e-12)
+    cosine = 1.0
+    for r in range(len(directions)):
+        cosine = min(
+            cosine, axis[0] * directions[r, 0] + axis[1] * directions[r, 1] +
+            axis[2] * directions[r, 2])
+    cosine -= 1e-9  # a single ray has no cone
+    sine = np.sqrt(max(0.0, 1 - cosine * cosine))
+    count = 0
+    for a in range(len(distance)):
+        if cosine > 0 and distance[a] > radius[a]:
+            half = radius[a] / distance[a]  # sine of half its visual angle
+            limit = cosine * np.sqrt(1 - half * half) - sine * half
+            along = (axis[0] * offset[a, 0] + axis[1] * offset[a, 1] +
+                     axis[2] * offset[a, 2])
+            if along < limit * distance[a]:
+                continue
+        kept[count] = a
+        count += 1
+    return count
 
 
 @njit(cache=True)
 def cast_rays(grid, objects, active, origin, directions, reach):
     """First hits of rays that share an origin.
+
+    It is fastest where rays that follow each other lie close together.
 
     Args:
         grid: ``StaticGrid``.
@@ -245,15 +316,23 @@ def cast_rays(grid, objects, active, origin, directions, reach):
     normal = np.zeros((count, 3), np.float32)
     touched = np.zeros(len(objects.radius), np.int64)
     ox, oy, oz = origin[0], origin[1], origin[2]
+    offset = objects.centre[active] - origin
+    squared = (offset**2).sum(1)
+    apart, radius = np.sqrt(squared), objects.radius[active]
     # A ray passes the bounding sphere of an object if the projection of the
     # centre on it, squared, exceeds this limit.
-    offset = objects.centre[active] - origin
-    limit = (offset**2).sum(1) - objects.radius[active]**2
+    limit = squared - radius**2
+    kept = np.zeros(len(active), np.int64)
+    num_kept = 0
     for r in range(count):
+        if r % _BUNDLE == 0:
+            num_kept = _beside(directions[r:r + _BUNDLE], offset, apart,
+                               radius, kept)
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         best, axis, material = _static_hit(grid, ox, oy, oz, dx, dy, dz, reach)
         owner = -1
-        for a in range(len(active)):
+        for n in range(num_kept):
+            a = kept[n]
             along = (offset[a, 0] * dx + offset[a, 1] * dy + offset[a, 2] * dz)
             if along * along < limit[a] or (along < 0 and limit[a] > 0):
                 continue

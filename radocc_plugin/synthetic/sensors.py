@@ -9,7 +9,11 @@ import numpy as np
 
 from radocc_plugin.synthetic.materials import Surfaces
 from radocc_plugin.synthetic.objects import PART_REFLECTIVITY
-from radocc_plugin.synthetic.ray_casting import Hits, cast_rays
+from radocc_plugin.synthetic.ray_casting import (
+    Hits,
+    cast_rays,
+    prepare_shadows,
+)
 from radocc_plugin.synthetic.shading import PAINT_COLOURS, Lighting, shade
 from radocc_plugin.synthetic.traffic import Traffic
 from radocc_plugin.synthetic.world import PAINT_SIZE, Street
@@ -160,8 +164,9 @@ def take_picture(street: Street, traffic: Traffic, surfaces: Surfaces,
     axis = cam2world[:3, 2]
     seen = _in_cone(objects, origin, _CAMERA_REACH, axis, (rays @ axis).min())
     hits = cast_rays(street.grid, objects, seen, origin, rays, _CAMERA_REACH)
-    casting = _nearby(objects, origin, 45.0)
-    radiance = shade(hits, origin, rays, street.grid, objects, casting,
+    shadows = prepare_shadows(objects, _nearby(objects, origin, 45.0),
+                              lighting.sun)
+    radiance = shade(hits, origin, rays, street.grid, objects, shadows,
                      surfaces, traffic.palette, street.paint,
                      street.paint_lower, PAINT_SIZE, PAINT_COLOURS, lighting)
     image = _develop(radiance.reshape(height, width, 3), rng)
@@ -178,11 +183,13 @@ def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     u = np.linspace(-1, 1, width)[None, :]
     v = np.linspace(-1, 1, height)[:, None]
     vignette = 1 - 0.12 * (u * u + v * v)
-    exposed = radiance * (exposure * vignette)[..., None] * balance
+    gain = (exposure * vignette)[..., None] * balance
+    exposed = radiance * gain.astype(np.float32)
     noisy = exposed + rng.standard_normal(
-        exposed.shape, dtype=np.float32) * np.sqrt(1.5e-4 * exposed + 1e-5)
-    toned = 1 - np.exp(-1.6 * np.maximum(noisy, 0))
-    return np.round(255 * toned**(1 / 2.2)).astype(np.uint8)
+        exposed.shape, dtype=np.float32) * np.sqrt(
+            np.float32(1.5e-4) * exposed + np.float32(1e-5))
+    toned = 1 - np.exp(np.float32(-1.6) * np.maximum(noisy, 0))
+    return np.round(255 * toned**np.float32(1 / 2.2)).astype(np.uint8)
 
 
 def scan_rays() -> Tuple[np.ndarray, np.ndarray]:

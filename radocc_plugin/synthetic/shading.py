@@ -213,7 +213,7 @@ def _static_albedo(x, y, z, nx, ny, nz, distance, material, surfaces, paint,
 
 
 @njit(cache=True)
-def shade(hits, origin, directions, grid, objects, active, surfaces, palette,
+def shade(hits, origin, directions, grid, objects, shadows, surfaces, palette,
           paint, paint_lower, paint_size, paint_colours, light):
     """Radiance that arrives along camera rays.
 
@@ -221,7 +221,8 @@ def shade(hits, origin, directions, grid, objects, active, surfaces, palette,
         hits: ``Hits`` of the rays.
         origin: Camera centre in the world frame, shape (3,).
         directions: Unit directions, shape (R, 3).
-        grid, objects, active: As for ``cast_rays``, for shadows.
+        grid, objects: As for ``cast_rays``.
+        shadows: ``Shadows`` of the objects.
         surfaces: ``Surfaces`` of the static materials.
         palette: Colours of the objects' parts, shape (O, 8, 3).
         paint, paint_lower, paint_size: Raster of the road's paint.
@@ -264,8 +265,8 @@ def shade(hits, origin, directions, grid, objects, active, surfaces, palette,
         if leaf:
             facing = 0.35 + 0.65 * max(facing, 0.0)
         if facing > 0 and is_occluded(
-                grid, objects, active, x + 0.02 * nx, y + 0.02 * ny,
-                z + 0.02 * nz, sx, sy, sz, _SHADOW_REACH):
+                grid, objects, shadows, x + 0.02 * nx, y + 0.02 * ny,
+                z + 0.02 * nz, _SHADOW_REACH):
             facing = 0.3 * facing if leaf else 0.0
         open_sky = 0.55 + 0.45 * nz if nz > -0.5 else 0.3
         # Low parts of things see less of the sky; a cheap contact shadow.

@@ -75,6 +75,8 @@ class Traffic:
         self.palette = np.stack([m.palette for m in models])
         self.lidarseg = np.array(
             [LIDARSEG_INDEX[m.category] for m in models], np.uint8)
+        self._x, self._speed, self._lateral, self._turn = np.array(
+            [(u.x, u.speed, u.lateral, u.turn) for u in users]).T
 
     def ego_pose(self, time: float) -> Tuple[float, float, float]:
         """World x, y and yaw of the ego vehicle at a time in seconds."""
@@ -82,16 +84,17 @@ class Traffic:
 
     def objects(self, time: float) -> ObjectArrays:
         """Voxel models at their poses at a time in seconds."""
-        poses = np.array([u.pose(self.layout, time) for u in self.users])
+        x, y, heading = self.layout.place(self._x + self._speed * time,
+                                          self._lateral)
         ground = self.street.ground
-        cells = ((poses[:, :2] - self.street.grid.lower[:2]) / VOXEL).astype(
-            np.int64)
+        place = np.column_stack([x, y])
+        cells = ((place - self.street.grid.lower[:2]) / VOXEL).astype(np.int64)
         cells = np.clip(cells, 0, np.array(ground.shape) - 1)
         height = ground[cells[:, 0], cells[:, 1]] + self.extent[:, 2] / 2
-        yaw = poses[:, 2]
+        yaw = heading + self._turn
         return ObjectArrays(
             self._parts, self._offset, self._shape, MODEL_VOXEL,
-            np.column_stack([poses[:, :2], height]),
+            np.column_stack([place, height]),
             np.column_stack([np.cos(yaw), np.sin(yaw)]),
             np.linalg.norm(self.extent, axis=1) / 2)
 

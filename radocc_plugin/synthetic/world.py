@@ -87,11 +87,11 @@ class Layout:
         """Signed distance to the centre line, left positive."""
         return (y - self.centre(x)) * np.cos(self.heading(x))
 
-    def place(self, x: float, lateral: float) -> Tuple[float, float, float]:
-        """World x, y and yaw of a point beside the centre line at x."""
-        yaw = float(self.heading(x))
-        return (float(x - lateral * np.sin(yaw)),
-                float(self.centre(x) + lateral * np.cos(yaw)), yaw)
+    def place(self, x, lateral) -> tuple:
+        """World x, y and yaw of points beside the centre line at x."""
+        yaw = self.heading(x)
+        return (x - lateral * np.sin(yaw),
+                self.centre(x) + lateral * np.cos(yaw), yaw)
 
     def kerb_distance(self, x, y):
         """Distance outwards from the nearest kerb, negative on a road."""
