@@ -76,8 +76,10 @@ def make_dataset(config: Config, teacher_config: Config):
     train = config.train_dataloader.dataset
     dataset.update({
         name: train[name]
-        for name in ('data_root', 'ann_file') if name in train
+        for name in ('data_root', 'ann_file', 'sweeps_per_keyframe')
+        if name in train
     })
+    dataset.test_mode = False  # sweeps are no samples of a test
     return DATASETS.build(dataset)
 
 

@@ -31,6 +31,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         default=10,
         help='past LiDAR sweeps of a sample (default: 10)')
     nuscenes.add_argument(
+        '--sweeps-per-keyframe',
+        type=int,
+        default=0,
+        help='unlabelled frames between a keyframe and the next, to train on '
+        '(default: 0)')
+    nuscenes.add_argument(
         '--overwrite',
         action='store_true',
         help='replace info files of another version')
@@ -67,6 +73,7 @@ def main(argv=None) -> None:
                 args.version,
                 args.out_dir,
                 args.num_sweeps,
+                args.sweeps_per_keyframe,
                 overwrite=args.overwrite)
     except ValueError as error:
         sys.exit(f'error: {error}')

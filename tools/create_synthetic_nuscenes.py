@@ -30,6 +30,11 @@ def parse_args() -> argparse.Namespace:
         default=1,
         help='LiDAR sweeps between two keyframes')
     parser.add_argument(
+        '--image-sweeps',
+        type=int,
+        default=0,
+        help='how many of these sweeps come with images')
+    parser.add_argument(
         '--workers', type=int, help='scenes at a time; default one per CPU')
     return parser.parse_args()
 

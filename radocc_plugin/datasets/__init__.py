@@ -1,6 +1,7 @@
 from radocc_plugin.datasets.cbgs import CBGSDataset
 from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
-from radocc_plugin.datasets.samplers import SceneSampler, StreamBatchSampler
+from radocc_plugin.datasets.samplers import (LabelledUnlabelledSampler,
+                                             SceneSampler, StreamBatchSampler)
 from radocc_plugin.datasets.transforms import (
     AugmentBEV, AugmentMultiViewImages, DistortMultiViewImages,
     LoadLidarPoints, LoadLidarSweeps, LoadMultiViewImages, LoadOcc3D,
@@ -8,8 +9,8 @@ from radocc_plugin.datasets.transforms import (
 
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'CBGSDataset',
-    'DistortMultiViewImages', 'LoadLidarPoints', 'LoadLidarSweeps',
-    'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments',
+    'DistortMultiViewImages', 'LabelledUnlabelledSampler', 'LoadLidarPoints',
+    'LoadLidarSweeps', 'LoadMultiViewImages', 'LoadOcc3D', 'LoadSegments',
     'Occ3DNuScenesDataset', 'PackOccInputs', 'PointsToDepthMaps',
     'SceneSampler', 'StreamBatchSampler', 'TeacherPipeline'
 ]

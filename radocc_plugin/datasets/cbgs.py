@@ -24,7 +24,8 @@ class CBGSDataset:
         seed: Of the draws, the same on every rank.
 
     Raises:
-        ValueError: If no keyframe has a box.
+        ValueError: If no keyframe has a box, or if the dataset has frames
+            without boxes (``sweeps_per_keyframe``).
 
     Zhu et al., arXiv 1908.09492.
     """
@@ -33,6 +34,10 @@ class CBGSDataset:
                  seed: int = 0) -> None:
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dataset)
+        if getattr(dataset, 'sweeps_per_keyframe', 0):
+            raise ValueError('CBGSDataset draws frames by their boxes; with '
+                             'it sweeps_per_keyframe takes 0, got '
+                             f'{dataset.sweeps_per_keyframe}')
         self.dataset = dataset
         dataset.full_init()
         self.sample_indices = balanced_indices(

@@ -63,4 +63,6 @@ def _referenced_files(info: dict) -> List[str]:
     paths.extend(sweep['lidar_path'] for sweep in info['lidar_sweeps'])
     paths.extend(info[name] for name in ('occ_path', 'lidarseg_path')
                  if name in info)
+    for frame in info.get('sweeps', ()):
+        paths += _referenced_files(frame)
     return paths

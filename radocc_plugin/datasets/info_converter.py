@@ -28,6 +28,7 @@ def convert_nuscenes(root_path: str,
                      version: str,
                      out_dir: Optional[str] = None,
                      num_sweeps: int = 10,
+                     sweeps_per_keyframe: int = 0,
                      progress: bool = True,
                      overwrite: bool = False) -> List[str]:
     """Writes ``radocc_infos_<split>.pkl`` of each split of a version.
@@ -46,6 +47,8 @@ def convert_nuscenes(root_path: str,
             any, ``"test": [...]``, which has labels like the others.
         out_dir: Folder of the info files; the data root by default.
         num_sweeps: Past LiDAR sweeps listed for each sample.
+        sweeps_per_keyframe: Unlabelled frames between a keyframe and the
+            next that its info lists, for training.
         progress: Whether to show progress bars.
         overwrite: Whether info files of another version are replaced.
 
@@ -70,10 +73,18 @@ def convert_nuscenes(root_path: str,
         dict(
             info_version=INFO_VERSION,
             num_sweeps=num_sweeps,
+            sweeps_per_keyframe=sweeps_per_keyframe,
             can_bus=has_can_bus(root_path),
             tables=_last_change(osp.join(root_path, version))))
-    infos = _convert_scenes(root_path, version, splits, partial, num_sweeps,
-                            progress)
+    infos = _convert_scenes(root_path, version, splits, partial, progress,
+                            num_sweeps, sweeps_per_keyframe)
+    if sweeps_per_keyframe and not any(
+            info['sweeps'] for split in infos.values() for info in split):
+        raise ValueError(
+            f'--sweeps-per-keyframe {sweeps_per_keyframe}: the tables of '
+            f'{version} have no frame with a LiDAR sweep and images of all '
+            'cameras between two keyframes; the synthetic world draws them '
+            'with --image-sweeps')
     check_files([info for split in infos.values() for info in split],
                 root_path, progress)
 
@@ -194,8 +205,8 @@ def _claim(partial: str, settings: dict) -> None:
 
 
 def _convert_scenes(root_path: str, version: str, splits: Dict[str, List[str]],
-                    partial: str, num_sweeps: int,
-                    progress: bool) -> Dict[str, List[dict]]:
+                    partial: str, progress: bool, num_sweeps: int,
+                    sweeps_per_keyframe: int) -> Dict[str, List[dict]]:
     """Infos of each split, from finished scenes where there are any."""
     infos = {split: [] for split in splits}
     nusc = None
@@ -211,6 +222,7 @@ def _convert_scenes(root_path: str, version: str, splits: Dict[str, List[str]],
                         nusc,
                         scene,
                         num_sweeps=num_sweeps,
+                        sweeps_per_keyframe=sweeps_per_keyframe,
                         labelled=version != 'v1.0-test')
                     save_infos(dict(data_list=data_list), path)
                 infos[split] += load_infos(path)['data_list']

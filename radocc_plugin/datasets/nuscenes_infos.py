@@ -14,6 +14,10 @@ An info file holds ``dict(metainfo, data_list)``; one sample of the list is::
     lidar_points    num_pts_feats, lidar_path, lidar2ego 4x4
     lidar_sweeps    newest first: lidar_path, lidar2ego, ego2global, timestamp
     occ_path        gts/<scene>/<token>/labels.npz; not in the test split
+    sweeps          frames between this keyframe and the next, in the order of
+                    time, as asked for: dicts of token (of the LiDAR sweep),
+                    timestamp, ego2global, can_bus, images, lidar_points and
+                    lidar_sweeps as above. Nobody labelled them
     lidarseg_path   where the lidarseg table has the keyframe; not in the test
                     split
     instances       bbox_3d (x, y, z, l, w, h, yaw; centre, LiDAR frame),
@@ -26,7 +30,7 @@ Matrices are float64 arrays; paths are relative to the data root.
 """
 import json
 import os.path as osp
-from typing import Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 import numpy as np
 from nuscenes import NuScenes
@@ -35,15 +39,20 @@ from nuscenes.eval.detection.utils import category_to_detection_name
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
 from radocc_plugin.datasets.poses import can_bus_vector, pose_matrix
+from radocc_plugin.datasets.sequences import evenly_spaced
 
 _MICROSECOND = 1e-6
 _NO_MOTION = [0.] * 9
+# Farthest that an image may be from the LiDAR sweep it goes with. Cameras of
+# nuScenes run at 12 Hz: the nearest image is at most 42 ms away.
+_SAME_TIME = 50_000  # microseconds
 
 
 def scene_infos(nusc: NuScenes,
                 scene: dict,
                 *,
                 num_sweeps: int,
+                sweeps_per_keyframe: int = 0,
                 labelled: bool = True) -> List[dict]:
     """Infos of a scene's keyframes in the order of time.
 
@@ -51,6 +60,8 @@ def scene_infos(nusc: NuScenes,
         nusc: The tables.
         scene: Row of the scene.
         num_sweeps: Past LiDAR sweeps listed for each sample.
+        sweeps_per_keyframe: How many frames between two keyframes each
+            keyframe gets; fewer where there are fewer.
         labelled: Whether Occ3D has public labels of the scene.
 
     Returns:
@@ -62,14 +73,13 @@ def scene_infos(nusc: NuScenes,
     messages = _pose_messages(nusc.dataroot, scene['name'])
     infos = []
     for sample in _samples(nusc, scene):
-        info = _sample_info(nusc, scene, sample, num_sweeps)
-        ego = nusc.get(
-            'ego_pose',
-            nusc.get('sample_data',
-                     sample['data']['LIDAR_TOP'])['ego_pose_token'])
-        info['can_bus'] = can_bus_vector(
-            ego['rotation'], ego['translation'],
-            _motion(messages, sample['timestamp']))
+        info = _sample_info(nusc, scene, sample, num_sweeps, messages)
+        if sweeps_per_keyframe:
+            info['sweeps'] = [
+                _frame_info(nusc, *frame, num_sweeps, messages)
+                for frame in evenly_spaced(
+                    _frames_between(nusc, sample), sweeps_per_keyframe)
+            ]
         if labelled:
             info['occ_path'] = (f'gts/{scene["name"]}/{sample["token"]}'
                                 '/labels.npz')
@@ -125,33 +135,91 @@ def _samples(nusc: NuScenes, scene: dict) -> Iterator[dict]:
         token = sample['next']
 
 
-def _sample_info(nusc: NuScenes, scene: dict, sample: dict,
-                 num_sweeps: int) -> dict:
+def _sample_info(nusc: NuScenes, scene: dict, sample: dict, num_sweeps: int,
+                 messages: Optional[List[dict]]) -> dict:
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
+    images = {
+        name: nusc.get('sample_data', sample['data'][name])
+        for name in occ3d.CAMERAS if name in sample['data']
+    }
     lidar2ego, ego2global = _sensor_pose(nusc, lidar)
-    lidar2global = ego2global @ lidar2ego
     info = dict(
+        _frame_info(nusc, lidar, images, num_sweeps, messages),
         token=sample['token'],
         timestamp=sample['timestamp'] * _MICROSECOND,
         scene_name=scene['name'],
         scene_token=scene['token'],
         prev=sample['prev'],
         next=sample['next'],
+        instances=_instances(nusc, sample,
+                             np.linalg.inv(ego2global @ lidar2ego)))
+    lidarseg_path = _lidarseg_path(nusc, lidar['token'])
+    if lidarseg_path is not None:
+        info['lidarseg_path'] = lidarseg_path
+    return info
+
+
+def _frame_info(nusc: NuScenes, lidar: dict, images: Dict[str, dict],
+                num_sweeps: int, messages: Optional[List[dict]]) -> dict:
+    """What the sensors say of a LiDAR sweep and the images taken with it."""
+    lidar2ego, ego2global = _sensor_pose(nusc, lidar)
+    ego = nusc.get('ego_pose', lidar['ego_pose_token'])
+    return dict(
+        token=lidar['token'],
+        timestamp=lidar['timestamp'] * _MICROSECOND,
         ego2global=ego2global,
+        can_bus=can_bus_vector(ego['rotation'], ego['translation'],
+                               _motion(messages, lidar['timestamp'])),
         images={
-            name: _image_info(nusc, sample['data'][name], lidar2global)
-            for name in occ3d.CAMERAS if name in sample['data']
+            name: _image_info(nusc, image, ego2global @ lidar2ego)
+            for name, image in images.items()
         },
         lidar_points=dict(
             num_pts_feats=5,
             lidar_path=lidar['filename'],
             lidar2ego=lidar2ego),
-        lidar_sweeps=_sweeps(nusc, lidar, num_sweeps),
-        instances=_instances(nusc, sample, np.linalg.inv(lidar2global)))
-    lidarseg_path = _lidarseg_path(nusc, lidar['token'])
-    if lidarseg_path is not None:
-        info['lidarseg_path'] = lidarseg_path
-    return info
+        lidar_sweeps=_sweeps(nusc, lidar, num_sweeps))
+
+
+def _frames_between(nusc: NuScenes, sample: dict) -> List[tuple]:
+    """LiDAR sweeps up to the next keyframe, each with its nearest images.
+
+    Sweeps for which a camera has no image in time are left out.
+
+    Returns:
+        Rows of the sweep and of its images by camera.
+    """
+    cameras = {
+        name: _until_keyframe(nusc, sample['data'][name])
+        for name in occ3d.CAMERAS if name in sample['data']
+    }
+    frames = []
+    for lidar in _until_keyframe(nusc, sample['data']['LIDAR_TOP']):
+
+        def lag(image, time=lidar['timestamp']):
+            return abs(image['timestamp'] - time)
+
+        images = {
+            name: min(rows, key=lag)
+            for name, rows in cameras.items() if rows
+        }
+        if len(images) == len(cameras) and all(
+                lag(image) <= _SAME_TIME for image in images.values()):
+            frames.append((lidar, images))
+    return frames
+
+
+def _until_keyframe(nusc: NuScenes, token: str) -> List[dict]:
+    """Measurements of a sensor between a keyframe's and the next one's."""
+    rows = []
+    token = nusc.get('sample_data', token)['next']
+    while token:
+        row = nusc.get('sample_data', token)
+        if row['is_key_frame']:
+            return rows
+        rows.append(row)
+        token = row['next']
+    return []  # behind the last keyframe nothing is between two
 
 
 def _lidarseg_path(nusc: NuScenes, token: str) -> Optional[str]:
@@ -164,8 +232,7 @@ def _lidarseg_path(nusc: NuScenes, token: str) -> Optional[str]:
         return None
 
 
-def _image_info(nusc: NuScenes, token: str, lidar2global: np.ndarray) -> dict:
-    image = nusc.get('sample_data', token)
+def _image_info(nusc: NuScenes, image: dict, lidar2global: np.ndarray) -> dict:
     cam2ego, ego2global = _sensor_pose(nusc, image)
     calibration = nusc.get('calibrated_sensor',
                            image['calibrated_sensor_token'])

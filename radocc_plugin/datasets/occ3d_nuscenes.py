@@ -10,6 +10,7 @@ from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
                                           lidar2global)
 from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
+                                              evenly_spaced,
                                               sequence_groups, starts_of)
 from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
 from radocc_plugin.label_space import LabelSpace
@@ -36,7 +37,8 @@ class Occ3DNuScenesDataset(BaseDataset):
       the ego frame at LiDAR time, from where RayIoU casts its rays; in test
       mode only
     - ``label_space``: classes and grid of the labels, a ``LabelSpace``
-    - ``labelled``: whether its labels may be used, see ``label_every``
+    - ``labelled``: whether its labels may be used, see ``label_every`` and
+      ``sweeps_per_keyframe``
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
     - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has them
     - with ``adjacent`` or ``queue_length``: ``adjacent``, a list of A past
@@ -71,6 +73,11 @@ class Occ3DNuScenesDataset(BaseDataset):
         sequences_split: Into how many sequences each scene is cut for
             streaming; None for no streaming. FB-OCC trains with 2 and tests
             with 1.
+        sweeps_per_keyframe: Frames between two keyframes that are samples
+            too, after all keyframes: cameras and LiDAR without labels
+            (``labelled`` is False), for distillation and losses that need
+            none. Their ``prev`` is the keyframe before, and so are adjacent
+            frames. Not for testing, nor for streaming.
         label_every: Only one keyframe in so many of this dataset (a subset
             counts anew) keeps its labels, for studies of training with few
             of them: in the others ``labelled`` is False and ``LoadOcc3D``
@@ -95,6 +102,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                  repeat_first: bool = False,
                  can_bus: Optional[str] = None,
                  sequences_split: Optional[int] = None,
+                 sweeps_per_keyframe: int = 0,
                  label_every: int = 1,
                  point_cloud_range: Optional[Sequence[float]] = None,
                  **kwargs) -> None:
@@ -116,6 +124,12 @@ class Occ3DNuScenesDataset(BaseDataset):
         if label_every < 1 or (label_every > 1 and kwargs.get('test_mode')):
             raise ValueError('label_every takes at least 1, and 1 in test '
                              f'mode; got {label_every}')
+        if sweeps_per_keyframe < 0 or (sweeps_per_keyframe and
+                                       (sequences_split is not None
+                                        or kwargs.get('test_mode'))):
+            raise ValueError(
+                'sweeps_per_keyframe takes at least 0, and 0 in test mode and '
+                f'with sequences_split; got {sweeps_per_keyframe}')
         self.cams = tuple(cams)
         self.key_ego = key_ego
         self.adjacent = tuple(adjacent)
@@ -123,6 +137,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.repeat_first = repeat_first
         self.can_bus = can_bus
         self.sequences_split = sequences_split
+        self.sweeps_per_keyframe = sweeps_per_keyframe
         self.label_every = label_every
         lazy_init = kwargs.pop('lazy_init', False)
         super().__init__(lazy_init=True, **kwargs)
@@ -141,8 +156,30 @@ class Occ3DNuScenesDataset(BaseDataset):
             self._metainfo.setdefault(name, value)
         if self.test_mode:
             self._add_lidar_origins(infos['data_list'])
-        self._keyframes = [Keyframe.of(info) for info in infos['data_list']]
-        return infos['data_list']
+        keyframes = infos['data_list']
+        sweeps = self._pop_sweeps(keyframes)
+        self._keyframes = [Keyframe.of(info) for info in keyframes + sweeps]
+        return keyframes + sweeps
+
+    def _pop_sweeps(self, keyframes: List[dict]) -> List[dict]:
+        """The frames between keyframes that are asked for, as samples."""
+        between = [(info, info.pop('sweeps', ())) for info in keyframes]
+        most = max(len(frames) for _, frames in between)
+        if self.sweeps_per_keyframe > most:
+            raise ValueError(
+                f'sweeps_per_keyframe={self.sweeps_per_keyframe}, but info '
+                f'file {self.ann_file} has at most {most}; write it again '
+                'with tools/create_data.py --sweeps-per-keyframe')
+        return [
+            dict(
+                frame,
+                labelled=False,
+                scene_name=info['scene_name'],
+                scene_token=info['scene_token'],
+                prev=info['token'],
+                next='') for info, frames in between
+            for frame in evenly_spaced(frames, self.sweeps_per_keyframe)
+        ]
 
     def _add_lidar_origins(self, data_list: List[dict]) -> None:
         try:
@@ -186,6 +223,14 @@ class Occ3DNuScenesDataset(BaseDataset):
         return subset
 
     @force_full_init
+    def labelled(self) -> np.ndarray:
+        """Which samples have labels that may be used, bool, (len(self),)."""
+        return np.array([
+            frame.labelled and index % self.label_every == 0
+            for index, frame in enumerate(self._keyframes)
+        ])
+
+    @force_full_init
     def get_cat_ids(self, idx: int) -> Set[int]:
         """Detection classes with a LiDAR or radar point in the sample."""
         return set(self._keyframes[idx].labels)
@@ -225,7 +270,8 @@ class Occ3DNuScenesDataset(BaseDataset):
                          'scene_token', 'prev', 'next')
         }
         results.update(
-            labelled=info['sample_idx'] % self.label_every == 0,
+            labelled=info.get('labelled', True)
+            and info['sample_idx'] % self.label_every == 0,
             label_space=self.label_space,
             data_root=self.data_root,
             cam_names=list(self.cams),

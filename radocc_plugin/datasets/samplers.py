@@ -1,9 +1,10 @@
-"""Samplers for models that stream: they carry state from frame to frame."""
-from typing import Iterator, List
+"""Samplers: streams for models that carry state, and frames without labels."""
+import math
+from typing import Iterator, List, Optional, Sequence
 
 import numpy as np
 from mmengine.dataset import DefaultSampler
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from radocc_plugin.registry import DATA_SAMPLERS
@@ -119,3 +120,87 @@ class SceneSampler(Sampler):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+
+@DATA_SAMPLERS.register_module()
+class LabelledUnlabelledSampler(Sampler):
+    """Mixes samples with and without labels in a fixed ratio.
+
+    ``labelled`` samples with labels are followed by ``unlabelled`` ones
+    without, again and again: a batch of ``labelled + unlabelled`` samples has
+    just this ratio. An epoch meets each labelled sample once (a few twice,
+    to fill the last round); unlabelled ones go on where the last epoch ended,
+    in a random order that holds each once before any comes again. The order
+    follows from seed and epoch; ranks share the rounds out.
+
+    Args:
+        dataset: Dataset whose ``labelled()`` tells which samples have labels.
+        labelled: Samples with labels in a round.
+        unlabelled: Samples without in a round.
+        seed: Of the order; None takes one that all ranks share.
+
+    Raises:
+        ValueError: If a number is below 1, or the dataset has no samples of
+            one kind or does not tell.
+    """
+
+    def __init__(self,
+                 dataset,
+                 labelled: int = 1,
+                 unlabelled: int = 1,
+                 seed: Optional[int] = None) -> None:
+        for name, value in (('labelled', labelled), ('unlabelled',
+                                                     unlabelled)):
+            if value < 1:
+                raise ValueError(f'{name} takes at least 1, got {value}')
+        if not callable(getattr(dataset, 'labelled', None)):
+            raise ValueError(
+                'LabelledUnlabelledSampler takes a dataset that tells which '
+                'samples are labelled, such as Occ3DNuScenesDataset; got '
+                f'{type(dataset).__name__}')
+        flags = dataset.labelled()
+        self.kinds = [np.flatnonzero(flags), np.flatnonzero(~flags)]
+        if not all(map(len, self.kinds)):
+            raise ValueError(
+                f'LabelledUnlabelledSampler mixes {len(self.kinds[0])} '
+                f'labelled and {len(self.kinds[1])} unlabelled samples; it '
+                'takes some of both: set sweeps_per_keyframe or label_every '
+                'of the dataset')
+        self.counts = (labelled, unlabelled)
+        self.rank, self.world_size = get_dist_info()
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+        self.rounds = math.ceil(
+            len(self.kinds[0]) / (labelled * self.world_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch comes next, for MMEngine."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rounds * sum(self.counts)
+
+    def __iter__(self) -> Iterator[int]:
+        rounds = self.rounds * self.world_size
+        orders = []
+        for kind, (samples, count) in enumerate(zip(self.kinds, self.counts)):
+            drawn = rounds * count
+            # Labelled samples are shuffled anew for each epoch.
+            key, first = (((self.seed, kind, self.epoch), 0) if kind == 0 else
+                          ((self.seed, kind), self.epoch * drawn))
+            order = _endless_shuffles(samples, key, first, drawn)
+            orders.append(order.reshape(rounds, count)[self.rank::self.
+                                                       world_size])
+        return iter(np.concatenate(orders, axis=1).ravel().tolist())
+
+
+def _endless_shuffles(items: np.ndarray, key: Sequence[int], first: int,
+                      count: int) -> np.ndarray:
+    """``count`` items from number ``first`` on of shuffle after shuffle."""
+    begin, end = first // len(items), (first + count - 1) // len(items)
+    shuffles = [
+        np.random.default_rng([*key, number]).permutation(items)
+        for number in range(begin, end + 1)
+    ]
+    skipped = first - begin * len(items)
+    return np.concatenate(shuffles)[skipped:skipped + count]

@@ -1,4 +1,4 @@
-"""Which keyframes belong together: queues and streamed sequences."""
+"""Which frames belong together: queues, streamed sequences, sweeps."""
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -10,6 +10,7 @@ class Keyframe(NamedTuple):
     prev: Optional[str]
     scene_token: Optional[str]
     labels: Tuple[int, ...]  # detection classes that LiDAR or radar hit
+    labelled: bool = True
 
     @classmethod
     def of(cls, info: dict) -> 'Keyframe':
@@ -20,7 +21,17 @@ class Keyframe(NamedTuple):
         }
         return cls(
             info.get('token'), info.get('prev'), info.get('scene_token'),
-            tuple(sorted(labels - {-1})))
+            tuple(sorted(labels - {-1})), info.get('labelled', True))
+
+
+def evenly_spaced(items: Sequence, count: int) -> list:
+    """At most ``count`` of the items, evenly spread and off the ends."""
+    total = len(items)
+    if total <= count:
+        return list(items)
+    return [
+        items[(n + 1) * (total + 1) // (count + 1) - 1] for n in range(count)
+    ]
 
 
 def draw_queue(queue_length: int) -> List[int]:

@@ -14,7 +14,7 @@ from radocc_plugin.segments.label_map import is_complete, segment_path
 
 
 def image_paths(ann_files: Union[str, Sequence[str]]) -> Dict[str, str]:
-    """Every camera image of info files once, sorted.
+    """Every camera image of info files once, of sweeps too, sorted.
 
     Args:
         ann_files: Info file or files.
@@ -25,8 +25,9 @@ def image_paths(ann_files: Union[str, Sequence[str]]) -> Dict[str, str]:
     paths = {}
     for ann_file in [ann_files] if isinstance(ann_files, str) else ann_files:
         for info in load_infos(ann_file)['data_list']:
-            for name, camera in info['images'].items():
-                paths[camera['img_path']] = name
+            for frame in (info, *info.get('sweeps', ())):
+                for name, camera in frame['images'].items():
+                    paths[camera['img_path']] = name
     return dict(sorted(paths.items()))
 
 

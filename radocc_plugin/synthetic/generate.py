@@ -39,6 +39,7 @@ def generate(root: Union[str, Path],
              image_size: Sequence[int] = (1600, 900),
              seed: int = 0,
              sweeps: int = 1,
+             image_sweeps: int = 0,
              workers: Optional[int] = None,
              progress: bool = True) -> None:
     """Writes the synthetic nuScenes world.
@@ -58,6 +59,8 @@ def generate(root: Union[str, Path],
         image_size: Width and height of the images in pixels.
         seed: Seed of everything; another one gives another world.
         sweeps: LiDAR sweeps between two keyframes, 0 to 9.
+        image_sweeps: How many of these sweeps come with six images; evenly
+            spread between the keyframes.
         workers: Scenes written at the same time; default one per CPU.
         progress: Whether to show a progress bar.
 
@@ -74,6 +77,7 @@ def generate(root: Union[str, Path],
     _check('frames', frames, 1, 400)
     _check('seed', seed, 0)
     _check('sweeps', sweeps, 0, 9)
+    _check('image_sweeps', image_sweeps, 0, sweeps)
     _check('workers', workers, 1)
     if len(image_size) != 2:
         raise ValueError('image_size takes width and height, got '
@@ -86,7 +90,8 @@ def generate(root: Union[str, Path],
         frames=frames,
         image_size=list(image_size),
         seed=seed,
-        sweeps=sweeps)
+        sweeps=sweeps,
+        image_sweeps=image_sweeps)
     _claim(root / SETTINGS_FILE, settings)
 
     splits = {

@@ -54,6 +54,7 @@ class SceneSettings(NamedTuple):
     number: Sets the clock of the scene.
     frames: Keyframes, at 2 Hz.
     sweeps: LiDAR sweeps between two keyframes.
+    image_sweeps: How many of them come with images.
     image_size: Width and height in pixels.
     """
     name: str
@@ -61,6 +62,7 @@ class SceneSettings(NamedTuple):
     number: int
     frames: int
     sweeps: int
+    image_sweeps: int
     image_size: Tuple[int, int]
 
 
@@ -76,13 +78,15 @@ def scene_settings(name: str, world: dict) -> SceneSettings:
 
     Args:
         name: As :func:`scene_name` makes it.
-        world: ``seed``, ``frames``, ``sweeps``, ``image_size``.
+        world: ``seed``, ``frames``, ``sweeps``, ``image_sweeps``,
+            ``image_size``.
     """
     _, split, number = name.split('-')
     split, index = SPLITS.index(split), int(number) - 1
     return SceneSettings(name, (world['seed'], split, index),
                          split * 10_000 + index, world['frames'],
-                         world['sweeps'], tuple(world['image_size']))
+                         world['sweeps'], world['image_sweeps'],
+                         tuple(world['image_size']))
 
 
 def transform(a2b: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -238,9 +242,15 @@ class SceneWriter:
                 token=token,
                 timestamp=self._timestamp(time),
                 scene_token=self._token('scene')))
-        for n in range(self.settings.sweeps if frame else 0):
-            gap = 1 - (n + 1) / (self.settings.sweeps + 1)
-            self._scan(time - KEYFRAME_INTERVAL * gap, token, False)
+        sweeps, images = self.settings.sweeps, self.settings.image_sweeps
+        with_images = {(n + 1) * (sweeps + 1) // (images + 1) - 1
+                       for n in range(images)}
+        for n in range(sweeps if frame else 0):
+            gap = 1 - (n + 1) / (sweeps + 1)
+            at = time - KEYFRAME_INTERVAL * gap
+            self._scan(at, token, False)
+            if n in with_images:
+                self._write_images(at, token, False)
         key = self._scan(time, token, True)
         lidar_token = self.rows['sample_data'][-1]['token']
         filename = f'lidarseg/{VERSION}/{lidar_token}_lidarseg.bin'
@@ -250,12 +260,12 @@ class SceneWriter:
                 token=lidar_token,
                 sample_data_token=lidar_token,
                 filename=filename))
-        cameras, visible = self._write_images(time, token)
+        cameras, visible = self._write_images(time, token, True)
         self._write_labels(time, token, key, cameras)
         self._annotate(time, token, key, visible)
 
-    def _write_images(self, time, token):
-        """Six pictures; cameras in the key ego frame, visibility of objects.
+    def _write_images(self, time, token, is_key_frame):
+        """Six pictures; cameras in the ego frame of ``time``, objects seen.
 
         Visibility is the share of an object's pixels that nothing hides,
         shape (O, 2): pixels that see it, pixels that would if it were alone.
@@ -265,7 +275,7 @@ class SceneWriter:
         visible = np.zeros((len(self.traffic.users), 2), np.int64)
         for name, camera in self.rig.cameras.items():
             at = time + CAMERA_DELAYS[name] * 1e-6
-            path = self._new_file(name, token, at, True)
+            path = self._new_file(name, token, at, is_key_frame)
             cam2world = self.ego2world(at) @ camera.cam2ego
             view = self.picture(name, at)
             Image.fromarray(view.image).save(path, quality=_JPEG_QUALITY)

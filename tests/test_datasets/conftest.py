@@ -103,6 +103,7 @@ def world(tmp_path_factory):
         scenes_val=1,
         frames=4,
         image_size=(80, 45),
+        image_sweeps=1,
         workers=1,
         progress=False)
     samples = json.loads((root / 'v1.0-synthetic/sample.json').read_text())

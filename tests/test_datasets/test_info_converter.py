@@ -10,13 +10,16 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from radocc_plugin import occ3d
-from radocc_plugin.datasets import Occ3DNuScenesDataset, info_converter
+from radocc_plugin.datasets import (Occ3DNuScenesDataset, info_converter,
+                                    nuscenes_infos)
 from radocc_plugin.datasets.file_check import check_files
 from radocc_plugin.datasets.info_converter import (check_nuscenes,
                                                    convert_nuscenes)
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
+from radocc_plugin.datasets.sequences import evenly_spaced
 from radocc_plugin.geometry import VoxelGrid
+from radocc_plugin.segments.camera_images import image_paths
 from radocc_plugin.structures import OccDataPreprocessor
 
 VERSION = 'v1.0-synthetic'
@@ -172,6 +175,108 @@ def test_a_test_split_of_ones_own_is_labelled(world, linked):
     got = load_infos(paths[2])['data_list']
     assert [info['occ_path'] for info in got
             ] == [info['occ_path'] for info in expected]
+
+
+@pytest.fixture
+def with_sweeps(linked):
+    """Train infos with the frames between keyframes, and their folder."""
+    path, _ = convert_nuscenes(
+        str(linked), VERSION, sweeps_per_keyframe=2, progress=False)
+    return path, linked
+
+
+def test_frames_between_keyframes_are_samples_without_labels(with_sweeps):
+    path, root = with_sweeps
+    options = dict(ann_file=path, data_root=str(root), pipeline=PIPELINE)
+    keyframes = Occ3DNuScenesDataset(**options)
+    dataset = Occ3DNuScenesDataset(
+        sweeps_per_keyframe=1, adjacent=(1, 2), label_every=4,
+        can_bus='measured', **options)
+    # two scenes of four keyframes, the last ones have nothing behind
+    assert len(keyframes) == 8 and len(dataset) == 8 + 6
+    assert dataset.labelled().tolist() == [i in (0, 4) for i in range(14)]
+    for i in range(8):
+        assert dataset.get_data_info(i)['token'] == keyframes.get_data_info(
+            i)['token']
+    infos = load_infos(path)['data_list']
+    followed = [info for info in infos if info['sweeps']]
+    for i, before in enumerate(followed):
+        stored, = before['sweeps']
+        sample = dataset.get_data_info(8 + i)
+        assert not sample['labelled'] and sample['token'] == stored['token']
+        assert sample['prev'] == before['token']
+        assert sample['scene_name'] == before['scene_name']
+        assert sample['timestamp'] - before['timestamp'] == pytest.approx(.25)
+        assert 'occ_path' not in sample and '/sweeps/' in sample['lidar_path']
+        # the newest past sweep is the keyframe's own
+        assert sample['lidar_sweeps'][0]['lag'] == pytest.approx(0.25)
+        global2ego = np.linalg.inv(stored['ego2global'])
+        for camera, image in stored['images'].items():
+            assert f'sweeps/{camera}/' in image['img_path']
+            assert abs(image['timestamp'] - stored['timestamp']) < 0.05
+            n = sample['cam_names'].index(camera)
+            np.testing.assert_allclose(
+                sample['cam2ego'][n],
+                global2ego @ image['ego2global'] @ image['cam2ego'])
+            np.testing.assert_allclose(
+                np.linalg.inv(image['lidar2cam']),
+                np.linalg.inv(
+                    stored['lidar_points']['lidar2ego']) @ global2ego
+                @ image['ego2global'] @ image['cam2ego'],
+                atol=1e-6)
+        assert [frame['token'] for frame in sample['adjacent']
+                ] == [before['token'], before['prev'] or stored['token']]
+        # the ego moves on between keyframe, sweep and next keyframe
+        ahead = global2ego @ before['ego2global'][:, 3]
+        assert -10 * .25 - .1 < ahead[0] < -3 * .25 + .1
+        assert np.isfinite(sample['can_bus']).all()
+    packed = dataset[8]
+    truth = packed['data_samples'].gt_occ
+    assert (truth.semantics == occ3d.UNLABELLED).all()
+    assert not truth.mask_camera.any() and not truth.mask_lidar.any()
+    assert (packed['inputs']['points'][:, 4] == 0).sum() > 10_000
+    assert packed['inputs']['depth_maps'].gt(0).sum() > 100
+
+
+def test_segments_and_file_checks_take_the_frames_between(with_sweeps):
+    path, root = with_sweeps
+    images = image_paths(path)
+    assert len(images) == 6 * (8 + 6)
+    lost = next(image for image in images if image.startswith('sweeps'))
+    with pytest.raises(ValueError, match=f'1, e.g. {lost}'):
+        check_files(
+            load_infos(path)['data_list'], _without(root, lost),
+            progress=False)
+
+
+def _without(root, path):
+    """A data root that lacks one file."""
+    other = root / 'other'
+    other.mkdir()
+    for source in root.iterdir():
+        if source.is_symlink() and source.name != 'sweeps':
+            (other / source.name).symlink_to(source)
+    shutil.copytree(root / 'sweeps', other / 'sweeps')
+    (other / path).unlink()
+    return str(other)
+
+
+def test_sweeps_that_are_not_there_are_an_error(world, linked, monkeypatch):
+    with pytest.raises(ValueError, match='at most 0.*--sweeps-per-keyframe'):
+        Occ3DNuScenesDataset(
+            ann_file=str(world / 'radocc_infos_train.pkl'),
+            sweeps_per_keyframe=1)
+    monkeypatch.setattr(nuscenes_infos, '_SAME_TIME', -1)
+    with pytest.raises(ValueError, match='v1.0-synthetic.*--image-sweeps'):
+        convert_nuscenes(
+            str(linked), VERSION, sweeps_per_keyframe=1, progress=False)
+
+
+@pytest.mark.parametrize('total, count, expected', [
+    (9, 1, [4]), (9, 2, [2, 5]), (9, 4, [1, 3, 5, 7]), (2, 1, [0]),
+    (3, 3, [0, 1, 2]), (1, 2, [0]), (0, 2, []), (4, 0, [])])
+def test_sweeps_are_spread_evenly(total, count, expected):
+    assert evenly_spaced(range(total), count) == expected
 
 
 def test_the_test_split_has_neither_labels_nor_boxes(world, linked,

@@ -112,3 +112,13 @@ def test_few_labels_are_those_of_evenly_spaced_keyframes(make_dataset,
 def test_few_labels_are_for_training(options):
     with pytest.raises(ValueError, match='label_every takes at least 1'):
         Occ3DNuScenesDataset(**options)
+
+
+@pytest.mark.parametrize('options', [
+    dict(sweeps_per_keyframe=-1),
+    dict(sweeps_per_keyframe=1, test_mode=True),
+    dict(sweeps_per_keyframe=1, sequences_split=1)])
+def test_sweeps_are_for_training_without_streams(make_dataset, tiny_infos,
+                                                 options):
+    with pytest.raises(ValueError, match='sweeps_per_keyframe takes at least'):
+        make_dataset(tiny_infos, **options)

@@ -14,8 +14,9 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch import distributed as torch_dist
 from torch.multiprocessing import start_processes
 
-from radocc_plugin.datasets import (CBGSDataset, Occ3DNuScenesDataset,
-                                    SceneSampler, StreamBatchSampler, samplers)
+from radocc_plugin.datasets import (CBGSDataset, LabelledUnlabelledSampler,
+                                    Occ3DNuScenesDataset, SceneSampler,
+                                    StreamBatchSampler, samplers)
 from radocc_plugin.datasets.cbgs import balanced_indices
 from radocc_plugin.datasets.sequences import sequence_groups
 
@@ -236,3 +237,72 @@ def test_uneven_ranks_lose_no_result(tmp_path):
         _gather_on, (data, port, tmp_path), nprocs=2, start_method='fork')
     got = json.loads((tmp_path / 'got.json').read_text())
     assert sorted(got) == list(range(15))
+
+
+class Flagged:
+    """A dataset of which one sample in three has labels."""
+
+    def __init__(self, length=30):
+        self.flags = np.arange(length) % 3 == 0
+
+    def labelled(self):
+        return self.flags
+
+    def __len__(self):
+        return len(self.flags)
+
+
+def _mixed_epoch(epoch, seed=0, **counts):
+    sampler = LabelledUnlabelledSampler(Flagged(), seed=seed, **counts)
+    sampler.set_epoch(epoch)
+    order = list(sampler)
+    assert len(order) == len(sampler)
+    return np.array(order)
+
+
+@pytest.mark.parametrize('labelled, unlabelled', [(1, 1), (1, 3), (3, 1)])
+def test_each_round_has_the_ratio_of_labels(labelled, unlabelled):
+    epochs = [
+        _mixed_epoch(e, labelled=labelled, unlabelled=unlabelled)
+        for e in range(4)
+    ]
+    seen = []
+    for order in epochs:
+        rounds = order.reshape(-1, labelled + unlabelled)
+        assert (rounds[:, :labelled] % 3 == 0).all()
+        assert (rounds[:, labelled:] % 3 != 0).all()
+        # an epoch meets every labelled sample, and fills the last round
+        assert set(rounds[:, :labelled].ravel()) == set(range(0, 30, 3))
+        assert len(rounds) == -(-10 // labelled)
+        seen.append(rounds[:, labelled:].ravel())
+    # unlabelled samples go on: all 20 before any comes again
+    seen = np.concatenate(seen)
+    for begin in range(0, len(seen) - 19, 20):
+        assert len(set(seen[begin:begin + 20])) == 20
+    assert len({tuple(order) for order in epochs}) == 4
+    again = _mixed_epoch(2, labelled=labelled, unlabelled=unlabelled)
+    np.testing.assert_array_equal(again, epochs[2])
+    other = _mixed_epoch(2, 1, labelled=labelled, unlabelled=unlabelled)
+    assert (other != epochs[2]).any()
+
+
+def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
+    alone = _mixed_epoch(3, labelled=2, unlabelled=1).reshape(-1, 3)
+    ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(samplers, 'get_dist_info', lambda r=rank: (r, 2))
+        ranks.append(_mixed_epoch(3, labelled=2, unlabelled=1).reshape(-1, 3))
+    assert len(ranks[0]) == len(ranks[1]) == 3
+    both = np.stack(ranks, 1).reshape(-1, 3)
+    np.testing.assert_array_equal(both[:5, :2], alone[:, :2])
+    assert set(both[:, :2].ravel()) == set(range(0, 30, 3))
+
+
+@pytest.mark.parametrize('options, match', [
+    (dict(labelled=0), 'labelled takes at least 1, got 0'),
+    (dict(unlabelled=0), 'unlabelled takes at least 1, got 0'),
+    (dict(dataset=Streamed([3])), 'labelled, such as.*got Streamed'),
+    (dict(dataset=Flagged(1)), '1 labelled and 0 unlabelled')])
+def test_what_cannot_be_mixed_is_named(options, match):
+    with pytest.raises(ValueError, match=match):
+        LabelledUnlabelledSampler(**{'dataset': Flagged(), **options})

@@ -22,8 +22,8 @@ class LoadOcc3D(BaseTransform):
 
     Adds ``gt_occ``: ``semantics`` (uint8, free last), ``mask_lidar`` and
     ``mask_camera`` (bool), shape (X, Y, Z) each, the part of the file that
-    ``label_space`` of the sample covers. Where ``labelled`` is False all
-    voxels are unlabelled (255) and in no mask.
+    ``label_space`` of the sample covers. Where ``labelled`` is False no file
+    is read: all voxels are unlabelled (255) and in no mask.
 
     Raises:
         ValueError: If the file is missing or corrupt, lacks a field, or a
@@ -32,17 +32,19 @@ class LoadOcc3D(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         check_before_bda(results, self)
+        space = label_space_of(results, type(self).__name__)
+        if not results.get('labelled', True):
+            results['gt_occ'] = dict(
+                semantics=np.full(space.shape, UNLABELLED, np.uint8),
+                mask_lidar=np.zeros(space.shape, bool),
+                mask_camera=np.zeros(space.shape, bool))
+            return results
         if 'occ_path' not in results:
             raise ValueError(
                 f'sample {results["token"]} has no occ_path; write the info '
                 'file with tools/create_data.py, or leave LoadOcc3D out for '
                 'the test split, which has no public labels')
-        space = label_space_of(results, type(self).__name__)
         results['gt_occ'] = read_labels(results['occ_path'], space)
-        if not results.get('labelled', True):
-            results['gt_occ']['semantics'].fill(UNLABELLED)
-            results['gt_occ']['mask_lidar'].fill(False)
-            results['gt_occ']['mask_camera'].fill(False)
         return results
 
 
