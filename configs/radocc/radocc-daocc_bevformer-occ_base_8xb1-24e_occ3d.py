@@ -5,4 +5,4 @@ model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
              student=_base_.model, **_base_.radocc)
 train_dataloader = dict(dataset=dict(pipeline=[
     _base_.load_images, _base_.teacher_inputs, *_base_.train_pipeline[1:-1],
-    _base_.load_segments, _base_.pack]))
+    _base_.pack]))

@@ -3,4 +3,3 @@ _base_ = ['../../projects/BEVDetOcc/configs/'
           '../_base_/radocc/fusion_teacher_near.py']
 model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
              student=_base_.model, **_base_.radocc)
-train_dataloader = dict(dataset=dict(pipeline=_base_.radocc_train_pipeline))

@@ -45,6 +45,8 @@ def test_the_papers_form_differs_in_losses_and_renderer(path):
     for name in ('losses', 'renderer'):
         config.model.pop(name), twin.model.pop(name)
     config.pop('paper')
+    pipeline = config.train_dataloader.dataset.pipeline
+    assert pipeline.pop(-2)['type'] == 'radocc_plugin.LoadSegments'
     assert config.to_dict() == twin.to_dict()
 
 

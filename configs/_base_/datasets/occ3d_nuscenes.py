@@ -11,6 +11,7 @@ load_occ = dict(type='radocc_plugin.LoadOcc3D')
 depth_maps = dict(type='radocc_plugin.PointsToDepthMaps')
 augment_bev = dict(
     type='radocc_plugin.AugmentBEV', flip_x_prob=0.5, flip_y_prob=0.5)
+# The affinity of the paper's form (radocc/paper.py) reads them, nothing else.
 load_segments = dict(type='radocc_plugin.LoadSegments', size=(225, 400))
 pack = dict(type='radocc_plugin.PackOccInputs')
 
@@ -28,7 +29,7 @@ teacher_train_pipeline = [
     load_images, augment_images, load_points, load_occ, augment_bev,
     depth_maps, pack
 ]
-radocc_train_pipeline = [*teacher_train_pipeline[:-1], load_segments, pack]
+radocc_train_pipeline = teacher_train_pipeline
 test_pipeline = [
     load_images,
     dict(type='radocc_plugin.AugmentMultiViewImages', input_size=input_size),

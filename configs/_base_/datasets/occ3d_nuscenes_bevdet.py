@@ -22,9 +22,7 @@ teacher_train_pipeline = [
     depth_maps,
     _base_.pack,
 ]
-radocc_train_pipeline = [
-    *teacher_train_pipeline[:-1], _base_.load_segments, _base_.pack
-]
+radocc_train_pipeline = teacher_train_pipeline
 teacher_test_pipeline = [
     *_base_.test_pipeline[:-2], load_points, _base_.load_occ, depth_maps,
     _base_.pack

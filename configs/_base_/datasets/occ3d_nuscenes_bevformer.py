@@ -17,9 +17,7 @@ train_pipeline = [
 teacher_train_pipeline = [
     *train_pipeline[:-2], _base_.load_points, _base_.load_occ, _base_.pack
 ]
-radocc_train_pipeline = [
-    *teacher_train_pipeline[:-1], _base_.load_segments, _base_.pack
-]
+radocc_train_pipeline = teacher_train_pipeline
 test_pipeline = [_base_.load_images, _base_.load_occ, _base_.pack]
 teacher_test_pipeline = [
     _base_.load_images, _base_.load_points, _base_.load_occ, _base_.pack

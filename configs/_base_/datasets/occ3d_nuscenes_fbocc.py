@@ -33,9 +33,7 @@ train_pipeline = [
     dict(load_points, num_sweeps=0) if step == load_points else step
     for step in teacher_train_pipeline
 ]
-radocc_train_pipeline = [
-    *teacher_train_pipeline[:-1], _base_.load_segments, _base_.pack
-]
+radocc_train_pipeline = teacher_train_pipeline
 teacher_test_pipeline = [
     *_base_.test_pipeline[:-2], load_points, _base_.load_occ, depth_maps,
     _base_.pack

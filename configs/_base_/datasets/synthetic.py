@@ -26,6 +26,7 @@ train_pipeline = [
     _base_.pack,
 ]
 teacher_train_pipeline = train_pipeline
+# with the segments of the paper's form
 radocc_train_pipeline = [
     *train_pipeline[:-1], _base_.load_segments, _base_.pack
 ]
