@@ -4,13 +4,16 @@ Runs the tools a user runs, one process a step, and goes on where an earlier
 run stopped. ``make quickstart`` calls it after the set-up.
 """
 import argparse
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional
@@ -27,13 +30,16 @@ from radocc_plugin.evaluation.training_log import seconds_per_step
 from radocc_plugin.fileio import write_atomically
 
 TEACHER = ('projects/OccTeacher/configs/'
-           'occ-teacher-fusion_tiny_1xb1-3e_synthetic.py')
-BASELINE = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
-RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py'
+           'occ-teacher-fusion_tiny-near_1xb1-1200i_synthetic.py')
+NAME = 'bevdet-occ_tiny-near-60-labels_1xb2-1600i_synthetic.py'
+BASELINE = f'projects/BEVDetOcc/configs/{NAME}'
+RADOCC = f'configs/radocc/radocc_{NAME}'
+KEYFRAME = ('configs/ablation/'
+            'ablation-paper_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py')
 VERSION = 'v1.0-synthetic'
 
 # Lines of MMEngine's log that are worth the screen.
-PROGRESS = re.compile(r'(Epoch\((?:train|val|test)\) +\[[^ ]*\]).*?'
+PROGRESS = re.compile(r'((?:Epoch|Iter)\((?:train|val|test)\) +\[ *[^ ]*\]).*?'
                       r'( time: [\d.]+).*?(?:( loss: .*)|$)')
 
 
@@ -49,6 +55,8 @@ class Step:
         folder: What to delete when the command has changed; None for tools
             that look after their own folder.
         training: Whether its output is an MMEngine log, shown in part.
+        lane: Steps one after another with a lane run beside those of the
+            other lanes, one thread each.
     """
     name: str
     title: str
@@ -56,6 +64,7 @@ class Step:
     minutes: float
     folder: Optional[Path] = None
     training: bool = False
+    lane: Optional[str] = None
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,10 +75,13 @@ def parse_args() -> argparse.Namespace:
     add('--work-dir', type=Path, default=Path('work_dirs/quickstart'))
     add('--data-root', type=Path, default=Path('data/synthetic'))
     add('--shared', type=Path, help='folder with data/nuscenes_frame')
-    add('--scenes', nargs=2, type=int, default=(10, 3),
+    add('--scenes', nargs=2, type=int, default=(60, 12),
         metavar=('TRAIN', 'VAL'), help='scenes of the synthetic world')
     add('--keyframes', type=int, default=6, help='keyframes of a scene')
-    add('--epochs', type=int, default=3, help='epochs of every training')
+    add('--steps', nargs=2, type=int, default=(500, 700),
+        metavar=('TEACHER', 'STUDENT'), help='training steps')
+    add('--label-every', type=int, default=6,
+        help='one keyframe in so many is labelled for the students')
     add('--seeds', nargs='+', type=int, default=[0],
         help='baseline and RadOcc are trained once with each')
     add('--only', choices=['keyframe'], help='run this part alone')
@@ -79,50 +91,35 @@ def parse_args() -> argparse.Namespace:
 def synthetic_steps(args: argparse.Namespace) -> List[Step]:
     """From an empty folder to table and pictures."""
     data, work = args.data_root, args.work_dir
-    infos = [data / f'radocc_infos_{split}.pkl' for split in ('train', 'val')]
     steps = [
         Step('world', 'draw the synthetic nuScenes world', [
             'tools/create_synthetic_nuscenes.py', '--root-path', data,
             '--scenes-train', args.scenes[0], '--scenes-val', args.scenes[1],
             '--frames', args.keyframes, '--image-size', 400, 225
-        ], 1.5),
+        ], 3),
         Step('infos', 'convert it to info files', [
             'tools/create_data.py', 'occ3d-nuscenes', '--root-path', data,
             '--version', VERSION
-        ], 0.2),
-        Step('segments', 'segment its images (stand-in for SAM)', [
-            'tools/generate_segments.py', '--data-root', data, '--ann-file',
-            infos[0], '--out', data / 'segments'
-        ], 0.5, training=True),
-    ]
-    # No validation: every checkpoint is tested in a step of its own.
-    schedule = [
-        f'train_cfg.max_epochs={args.epochs}',
-        f'train_cfg.val_begin={args.epochs + 1}'
-    ] + [
-        f'{split}_dataloader.dataset.data_root={data}'
-        for split in ('train', 'val')
+        ], 0.4),
     ]
     steps += _train_and_test(args, 'teacher', 'LiDAR-camera teacher', TEACHER,
-                             'teacher', args.seeds[0], schedule, 3.2)
-    teacher = f'{work}/teacher/epoch_{args.epochs}.pth'
+                             'teacher', args.seeds[0], [], 4.5, 'a')
+    teacher = checkpoint_of(args, 'teacher')
+    labels = [f'train_dataloader.dataset.label_every={args.label_every}']
     for seed in args.seeds:
         suffix = '' if seed == args.seeds[0] else f'_seed{seed}'
-        steps += _train_and_test(args, f'baseline{suffix}',
-                                 'BEVDet-Occ, camera only', BASELINE,
-                                 'baseline', seed, schedule, 2.2)
         steps += _train_and_test(
             args, f'radocc{suffix}', 'BEVDet-Occ + RadOcc', RADOCC, 'radocc',
-            seed, schedule + [f'model.teacher.checkpoint={teacher}'], 3.8)
+            seed, labels + [f'model.teacher.checkpoint={teacher}'], 7, 'a')
+        steps += _train_and_test(args, f'baseline{suffix}',
+                                 'BEVDet-Occ, camera only', BASELINE,
+                                 'baseline', seed, labels, 6, 'b')
     last = args.scenes[1] * args.keyframes - 1
     pictures = ['tools/visualize.py', '--out-dir', work / 'pictures']
     for title, config, folder in [('Teacher', TEACHER, 'teacher'),
                                   ('Baseline', BASELINE, 'baseline'),
                                   ('RadOcc', RADOCC, 'radocc')]:
-        pictures += [
-            '--model', title, config,
-            work / folder / f'epoch_{args.epochs}.pth'
-        ]
+        pictures += ['--model', title, config, checkpoint_of(args, folder)]
     pictures += [
         '--frames', last // 4, last - last // 4, '--cfg-options',
         f'test_dataloader.dataset.data_root={data}'
@@ -141,24 +138,40 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
     ]
 
 
+def iterations(args: argparse.Namespace, name: str) -> int:
+    """Training steps of the teacher or of a student."""
+    return args.steps[name != 'teacher']
+
+
+def checkpoint_of(args: argparse.Namespace, name: str) -> Path:
+    return args.work_dir / name / f'iter_{iterations(args, name)}.pth'
+
+
 def _train_and_test(args, name: str, title: str, config: str, role: str,
-                    seed: int, options: List[str],
-                    minutes: float) -> List[Step]:
+                    seed: int, options: List[str], minutes: float,
+                    lane: str) -> List[Step]:
     folder = args.work_dir / name
-    checkpoint = folder / f'epoch_{args.epochs}.pth'
+    steps = iterations(args, name)
+    # No validation: every checkpoint is tested in a step of its own.
+    options = options + [
+        f'train_cfg.max_iters={steps}', f'train_cfg.val_begin={steps + 1}',
+        f'param_scheduler.0.total_steps={steps}',
+        f'train_dataloader.dataset.data_root={args.data_root}',
+        f'val_dataloader.dataset.data_root={args.data_root}'
+    ]
     return [
         Step(f'train_{name}', f'train: {title} (seed {seed})', [
             'tools/train.py', config, '--work-dir', folder, '--seed', seed,
             '--resume', '--cfg-options', *options
-        ], minutes, folder, training=True),
+        ], minutes, folder, training=True, lane=lane),
         Step(f'test_{name}', f'test:  {title} (seed {seed})', [
-            'tools/test.py', config, checkpoint, '--work-dir',
+            'tools/test.py', config, checkpoint_of(args, name), '--work-dir',
             folder / 'test', '--train-dir', folder, '--record',
             args.work_dir / 'records' / f'{name}_record.json', '--name',
-            title, '--role', role, '--family', 'bevdet-occ_tiny',
-            '--cfg-options', f'train_cfg.max_epochs={args.epochs}',
+            title, '--role', role, '--family', 'bevdet-occ_tiny-near',
+            '--cfg-options', f'train_cfg.max_iters={steps}',
             f'test_dataloader.dataset.data_root={args.data_root}'
-        ], 0.4, training=True),
+        ], 0.7, training=True, lane=lane),
     ]
 
 
@@ -166,11 +179,11 @@ def keyframe_steps(args: argparse.Namespace) -> List[Step]:
     """The real nuScenes keyframe through every stage."""
     data = args.work_dir / 'keyframe' / 'data'
     command = [
-        'tools/run_keyframe.py', RADOCC, '--data-root', data, '--out-dir',
+        'tools/run_keyframe.py', KEYFRAME, '--data-root', data, '--out-dir',
         args.work_dir / 'keyframe'
     ]
     for option, folder in [('--teacher', 'teacher'), ('--student', 'radocc')]:
-        checkpoint = args.work_dir / folder / f'epoch_{args.epochs}.pth'
+        checkpoint = checkpoint_of(args, folder)
         # On its own, the keyframe runs through untrained models as well.
         if not args.only or checkpoint.exists():
             command += [option, checkpoint]
@@ -193,6 +206,9 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     The output of a training or test goes to ``<work dir>/logs`` with its
     progress on the screen, and its last lines if it fails; other tools write
     to the screen.
+
+    Raises:
+        SystemExit: If it fails.
     """
     log = work_dir / 'logs' / f'{number:02d}_{step.name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -200,6 +216,8 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     # Passive: see tools/train.py.
     environment = dict(os.environ, PYTHONUNBUFFERED='1')
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    if step.lane:
+        environment['OMP_NUM_THREADS'] = '1'
     process = subprocess.Popen(
         [sys.executable, *map(str, step.command)],
         cwd=ROOT,
@@ -209,6 +227,7 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
         text=True)
     tail: List[str] = []
     if step.training:
+        who = f'{step.name}: ' if step.lane else ''
         with log.open('w') as file:
             for line in process.stdout:
                 file.write(line)
@@ -216,7 +235,7 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
                 match = PROGRESS.search(line)
                 if match:
                     parts = ''.join(filter(None, match.groups()))
-                    console.print(f'  {parts}', highlight=False,
+                    console.print(f'  {who}{parts}', highlight=False,
                                   markup=False, overflow='ellipsis',
                                   no_wrap=True)
     if process.wait():
@@ -228,18 +247,51 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     return time.time() - start
 
 
+class StateFile:
+    """Which steps ran, with which commands and in how many seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.steps = json.loads(path.read_text()) if path.exists() else {}
+        self.lock = threading.Lock()
+
+    def put(self, name: str, **entry) -> None:
+        with self.lock:
+            self.steps[name] = entry
+            write_atomically(self.path, json.dumps(self.steps, indent=2))
+
+
 def run_all(steps: List[Step], work_dir: Path, console: Console) -> dict:
     """Runs what is not done yet and returns the seconds of every step."""
-    path = work_dir / 'steps.json'
-    state = json.loads(path.read_text()) if path.exists() else {}
+    state = StateFile(work_dir / 'steps.json')
+    numbered = list(enumerate(steps, 1))
     fresh = False
-    for number, step in enumerate(steps, 1):
+    for in_lanes, group in itertools.groupby(
+            numbered, lambda item: item[1].lane is not None):
+        group = list(group)
+        lanes = sorted({step.lane for _, step in group if in_lanes}) or [None]
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            # A step is done when it and all before it ran with these
+            # commands; what an interrupted step left is of use only then.
+            running = [
+                pool.submit(_run_lane, [
+                    item for item in group if item[1].lane == lane
+                ], len(steps), state, fresh, work_dir, console)
+                for lane in lanes
+            ]
+        # All lanes end before the first failure stops the whole.
+        fresh = any([lane.result() for lane in running])
+    return {step.name: state.steps[step.name]['seconds'] for step in steps}
+
+
+def _run_lane(steps: list, total: int, state: StateFile, fresh: bool,
+              work_dir: Path, console: Console) -> bool:
+    """Runs steps one after another; whether any of them was not done."""
+    for number, step in steps:
         command = ' '.join([*map(str, step.command), *config_hashes(step)])
-        before = state.get(step.name, {})
-        # A step is done when it and all before it ran with these commands;
-        # what an interrupted step left is of use only then, too.
+        before = state.steps.get(step.name, {})
         fresh = fresh or before.get('command') != command
-        head = f'[{number}/{len(steps)}] {step.title}'
+        head = f'[{number}/{total}] {step.title}'
         if not fresh and 'seconds' in before:
             console.print(f'{head}: done ({before["seconds"]:.0f} s)',
                           highlight=False, markup=False)
@@ -248,11 +300,10 @@ def run_all(steps: List[Step], work_dir: Path, console: Console) -> dict:
         if fresh and step.folder is not None:
             shutil.rmtree(ROOT / step.folder, ignore_errors=True)
         fresh = True
-        state[step.name] = dict(command=command)
-        write_atomically(path, json.dumps(state, indent=2))
-        state[step.name]['seconds'] = run(step, number, work_dir, console)
-        write_atomically(path, json.dumps(state, indent=2))
-    return {step.name: state[step.name]['seconds'] for step in steps}
+        state.put(step.name, command=command)
+        seconds = run(step, number, work_dir, console)
+        state.put(step.name, command=command, seconds=seconds)
+    return fresh
 
 
 def config_hashes(step: Step) -> List[str]:
@@ -272,8 +323,13 @@ def announce(steps: List[Step], console: Console) -> None:
     table.add_column('min', justify='right')
     for number, step in enumerate(steps, 1):
         table.add_row(str(number), step.title, f'{step.minutes:.1f}')
+    lanes = {step.lane: 0.0 for step in steps}
+    for step in steps:
+        lanes[step.lane] += step.minutes
+    alone = lanes.pop(None)
     table.add_section()
-    table.add_row('', 'together', f'{sum(s.minutes for s in steps):.0f}')
+    table.add_row('', 'together, training side by side',
+                  f'{alone + max(lanes.values(), default=0):.0f}')
     console.print(table)
 
 
@@ -286,8 +342,6 @@ def summarise(steps: List[Step], seconds: dict, work_dir: Path,
         per_step = seconds_per_step(step.folder) if step.folder else None
         table.add_row(step.title, f'{seconds[step.name]:.0f}',
                       '' if per_step is None else f'{per_step:.2f}')
-    table.add_section()
-    table.add_row('together', f'{sum(seconds.values()):.0f}', '')
     console.print(table)
     console.print(f'Everything is under {work_dir}', highlight=False)
 

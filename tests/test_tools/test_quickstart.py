@@ -20,7 +20,7 @@ def quickstart(folder, *arguments):
     return subprocess.run([
         sys.executable, 'tools/quickstart.py', '--work-dir', folder / 'work',
         '--data-root', folder / 'data', '--scenes', '1', '1', '--keyframes',
-        '2', '--epochs', '1', *map(str, arguments)
+        '2', '--steps', '2', '2', '--label-every', '2', *map(str, arguments)
     ], cwd=ROOT, capture_output=True, text=True)
 
 
@@ -58,23 +58,23 @@ def test_writes_table_records_and_pictures(finished):
 def test_distilled_checkpoint_is_the_plain_students(finished):
     work = finished[0] / 'work'
     states = [
-        torch.load(work / role / 'epoch_1.pth', weights_only=False)
+        torch.load(work / role / 'iter_2.pth', weights_only=False)
         for role in ('baseline', 'radocc')
     ]
     assert states[0]['state_dict'].keys() == states[1]['state_dict'].keys()
     config = Config.fromfile(
         ROOT / 'projects/BEVDetOcc/configs/'
-        'bevdet-occ_tiny_1xb1-3e_synthetic.py')
+        'bevdet-occ_tiny-near_1xb1-1600i_synthetic.py')
     MODELS.build(config.model).load_state_dict(states[1]['state_dict'])
 
 
 def test_a_second_run_repeats_nothing(finished):
     folder = finished[0]
-    before = (folder / 'work' / 'baseline' / 'epoch_1.pth').stat().st_mtime
+    before = (folder / 'work' / 'baseline' / 'iter_2.pth').stat().st_mtime
     result = quickstart(folder)
     assert result.returncode == 0
-    assert result.stdout.count(': done (') == 11
-    after = (folder / 'work' / 'baseline' / 'epoch_1.pth').stat().st_mtime
+    assert result.stdout.count(': done (') == 10
+    after = (folder / 'work' / 'baseline' / 'iter_2.pth').stat().st_mtime
     assert before == after
 
 
