@@ -4,7 +4,7 @@
         [--teacher FILE] [--samples 12] [--out FILE]
 
 CONFIG is that of a distilled student; --student is a checkpoint of it or of
-the plain student (random weights without). Three tables come out:
+the plain student (random weights without). Four tables come out:
 
 - how far the teacher is ahead: both masked mIoUs on the same samples;
 - the gradient of every loss, at its full weight, at the student's logits: its
@@ -12,9 +12,12 @@ the plain student (random weights without). Three tables come out:
   the two (on frames with labels), and how much of it (squares) falls on
   voxels that have labels;
 - which rays carry the divergence of the rendered depths, by the distance
-  where the teacher's ray ends.
+  where the teacher's ray ends;
+- where each loss pulls: the share of its gradient (squares) by the distance
+  of the voxel to the nearest camera, and how much of what the teacher's rays
+  cross in front of their end lies in no camera mask and was never supervised.
 
-A gradient a hundredth of the student's own changes nothing; one with a cosine
+A last line says what to change. A gradient a hundredth of the student's own changes nothing; one with a cosine
 near 1 repeats the labels; a teacher that is not ahead has nothing to tell.
 """
 import argparse
@@ -43,11 +46,13 @@ from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
-from radocc_plugin.geometry import Cameras
+from radocc_plugin.geometry import Cameras, VoxelGrid
 from radocc_plugin.losses import DistillBatch, ModelOutputs
 from radocc_plugin.registry import DATASETS, MODELS
 
 DISTANCES = (0.0, 10.0, 20.0, 40.0)  # metres along the optical axis
+# Of a voxel to the nearest camera, metres.
+PULL_DISTANCES = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 NO_HIT = 'no hit'
 
 
@@ -100,13 +105,19 @@ def study(model: RadOccDistiller, data: dict) -> dict:
                  for name, value in losses.items()}
     reference = sum((gradient for name, gradient in gradients.items()
                      if name not in model.returned), torch.zeros_like(logits))
+    cameras = Cameras.from_data_samples(samples, device)
+    bins = torch.bucketize(
+        camera_distances(cameras, model.renderer.point_cloud_range,
+                         logits.shape[1:4]),
+        logits.new_tensor(PULL_DISTANCES[1:]), right=True)
     rows = {}
     for name, gradient in gradients.items():
         norm = gradient.norm()
         if norm == 0:  # a loss of something else than the logits
             continue
         rows[name] = dict(value=losses[name].item(), norm=norm.item(),
-                          visible=(gradient[mask].norm() / norm).item()**2)
+                          visible=(gradient[mask].norm() / norm).item()**2,
+                          pull=pull_shares(gradient, bins))
         if reference.norm() > 0:
             rows[name]['ratio'] = (norm / reference.norm()).item()
             rows[name]['cosine'] = torch.cosine_similarity(
@@ -130,15 +141,41 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             samples, model.losses.values(), device, generator,
             needs=('segments', ) if draws_segments else ())
         geometry = model.renderer.trace(
-            Cameras.from_data_samples(samples, device), logits.shape[1:4],
-            generator, points=inputs.get('points'), segments=batch.segments)
+            cameras, logits.shape[1:4], generator, points=inputs.get('points'), segments=batch.segments)
         theirs, ours = model.renderer.render_pair(
             *(model.rendered_volumes(output, name)
               for name, output in outputs.items()), geometry)
         rays = dict(kl=ours.ray_kl(theirs), end=theirs.depth_given_hit,
                     error=(ours.depth - theirs.depth).abs(),
                     no_hit=theirs.no_hit)
-    return dict(losses=rows, confusions=confusions, rays=rays)
+        volumes, density = model.rendered_volumes(outputs['teacher'],
+                                                  'teacher')
+        light = model.renderer.light(volumes, geometry, density).entered
+    hidden = None
+    if bool(mask.any()):
+        hidden = (light[~mask].sum() / light.sum()).item()
+    return dict(losses=rows, confusions=confusions, rays=rays, hidden=hidden)
+
+
+def camera_distances(cameras: Cameras, point_cloud_range: Sequence[float],
+                     shape: Sequence[int]) -> Tensor:
+    """Metres from each voxel to the nearest camera, (B, X, Y, Z)."""
+    grid = VoxelGrid(tuple(point_cloud_range), tuple(shape))
+    centres = grid.centres(cameras.cam2ego.device).flatten(0, 2)
+    cam2ego = cameras.bda_mat[:, None].double() @ cameras.cam2ego.double()
+    positions = cam2ego[..., :3, 3].float()
+    return torch.stack([
+        torch.cdist(centres, own).amin(1).view(*shape) for own in positions
+    ])
+
+
+def pull_shares(gradient: Tensor, bins: Tensor) -> List[float]:
+    """Share of the squares of a gradient (B, X, Y, Z, C) in each bin."""
+    squares = gradient.square().sum(-1).flatten().double()
+    sums = torch.zeros(
+        len(PULL_DISTANCES), dtype=torch.double, device=squares.device)
+    sums = sums.index_add(0, bins.flatten(), squares)
+    return (sums / sums.sum()).tolist()
 
 
 def lead_rows(studies: List[dict],
@@ -169,6 +206,48 @@ def gradient_rows(studies: List[dict]) -> List[List[str]]:
              mean(row, 'visible', '.0%')] for loss, row in values.items()]
 
 
+def pull_rows(studies: List[dict]) -> List[List[str]]:
+    """Share of each loss's pull by the distance to the nearest camera."""
+    pulls: Dict[str, list] = defaultdict(list)
+    for item in studies:
+        for loss, row in item['losses'].items():
+            pulls[loss].append(row['pull'])
+    return [[loss, *(f'{sum(x) / len(x):.1%}' for x in zip(*shares))]
+            for loss, shares in pulls.items()]
+
+
+def advice(studies: List[dict], own: Sequence[str]) -> str:
+    """One line: what to change before a long training.
+
+    Args:
+        studies: Of ``study``.
+        own: Names of the student's own losses.
+    """
+    near: Dict[str, list] = defaultdict(list)
+    cosines: Dict[str, list] = defaultdict(list)
+    for item in studies:
+        for loss, row in item['losses'].items():
+            if loss not in own:
+                near[loss].append(sum(row['pull'][:2]))
+                cosines[loss].append(row.get('cosine', 0.0))
+    found = [s['hidden'] for s in studies if s['hidden'] is not None]
+    for loss, shares in near.items():
+        if sum(shares) / len(shares) > 0.5:
+            return (f'{loss} puts {sum(shares) / len(shares):.0%} of its pull '
+                    'on voxels within 4 m of a camera: take '
+                    'RenderedVoxelConsistency with a cap.')
+    for loss, values in cosines.items():
+        if sum(values) / len(values) < -0.1:
+            return (f'{loss} pulls against the labels (cosine '
+                    f'{sum(values) / len(values):+.2f}): lower its weight, or '
+                    'its labelled_factor.')
+    if found and sum(found) / len(found) > 0.5:
+        return (f"{sum(found) / len(found):.0%} of the teacher's light lies "
+                'in voxels that no label observed: compare with '
+                "observed='mask_camera'.")
+    return 'Nothing stands out: the losses pull where labels do.'
+
+
 def ray_rows(studies: List[dict]) -> List[List[str]]:
     """Rays by where the teacher's end: their share, and that of the KL."""
     rays = {key: torch.cat([s['rays'][key] for s in studies])
@@ -193,6 +272,11 @@ def ray_rows(studies: List[dict]) -> List[List[str]]:
     rows.append(['tenth of most KL', '10%', f'{top.sum() / total:.0%}',
                  f'{top.mean():.2f}', '-'])
     return rows
+
+
+def own_losses(studies: List[dict], ours: Sequence[str]) -> List[str]:
+    """Names of the losses that are the student's own."""
+    return sorted({n for s in studies for n in s['losses']} - set(ours))
 
 
 def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
@@ -239,7 +323,19 @@ def main(argv=None) -> None:
         show_table(console, "Rays by where the teacher's end",
                    ['distance', 'rays', 'share of KL', 'KL (nats)',
                     'median depth error (m)'], ray_rows(studies)),
+        show_table(console, 'Pull by the distance to the nearest camera', [
+            'loss', *(f'{low:g} to {high:g} m' for low, high in zip(
+                PULL_DISTANCES, [*PULL_DISTANCES[1:], float('inf')]))
+        ], pull_rows(studies)),
     ]
+    hidden = [s['hidden'] for s in studies if s['hidden'] is not None]
+    lines = [advice(studies, own_losses(studies, model.returned))]
+    if hidden:
+        lines.insert(0, f'{sum(hidden) / len(hidden):.0%} of the light of the '
+                     "teacher's rays lies outside the camera mask.")
+    for line in lines:
+        console.print(line, highlight=False)
+    tables += [f'{line}\n' for line in lines]
     if args.out:
         write_atomically(args.out, '\n'.join(tables))
         console.print(f'{args.out} written')

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from tests.test_distillation.toy_distillation import (batch_of,
                                                       distilled)
 
+from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,41 @@ def test_every_ray_is_counted_once(tool):
     head, *losses = tool.gradient_rows(studies)
     assert head[0] == 'loss_occ' and head[3:5] == ['1.000', '+1.00']
     assert {row[0] for row in losses} > {'loss_rdc'}
+
+
+def test_the_pull_is_shared_out_by_the_distance_to_the_nearest_camera(tool):
+    inputs, samples = batch_of()
+    cameras = Cameras.from_data_samples(samples)
+    box, shape = (-4.0, -4.0, -1.0, 4.0, 4.0, 1.0), (4, 2, 1)
+    distances = tool.camera_distances(cameras, box, shape)
+    places = (cameras.bda_mat[:, None].double()
+              @ cameras.cam2ego.double())[..., :3, 3]
+    for sample in range(len(samples)):
+        for x in range(4):
+            for y in range(2):
+                centre = torch.tensor([-3.0 + 2 * x, -2.0 + 4 * y, 0.0])
+                expected = min(
+                    float((centre - place).norm())
+                    for place in places[sample])
+                assert float(distances[sample, x, y, 0]) == pytest.approx(
+                    expected, rel=1e-5)
+    shares = study(tool)['losses']['loss_rdc']['pull']
+    assert sum(shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize('pull, cosine, hidden, says', [
+    ([.4, .4, .2, 0, 0, 0], .1, .1, 'within 4 m'),
+    ([0, 0, .5, .5, 0, 0], -.4, .1, 'against the labels'),
+    ([0, 0, .5, .5, 0, 0], .4, .8, 'no label observed'),
+    ([0, 0, .5, .5, 0, 0], .4, .1, 'Nothing stands out'),
+])
+def test_the_advice_names_what_stands_out(tool, pull, cosine, hidden, says):
+    studies = [
+        dict(losses=dict(
+            loss_occ=dict(pull=[1, 0, 0, 0, 0, 0], cosine=1.0),
+            loss_rdc=dict(pull=pull, cosine=cosine)), hidden=hidden)
+    ]
+    assert says in tool.advice(studies, ['loss_occ'])
 
 
 def test_a_plain_student_is_refused(tool):
