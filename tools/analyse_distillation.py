@@ -17,8 +17,9 @@ the plain student (random weights without). Four tables come out:
   of the voxel to the nearest camera, and how much of what the teacher's rays
   cross in front of their end lies in no camera mask and was never supervised.
 
-A last line says what to change. A gradient a hundredth of the student's own changes nothing; one with a cosine
-near 1 repeats the labels; a teacher that is not ahead has nothing to tell.
+A last line says what to change. A gradient a hundredth of the student's own
+changes nothing; one with a cosine near 1 repeats the labels; a teacher that
+is not ahead has nothing to tell.
 """
 import argparse
 import os
@@ -40,9 +41,9 @@ from rich.progress import track
 from torch import Tensor
 
 from radocc_plugin.checkpoints import load_weights
+from radocc_plugin.config_file import load_config
 from radocc_plugin.distillation import RadOccDistiller
 from radocc_plugin.distillation.tap import OccTap
-from radocc_plugin.distillation.teacher import find_config
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
@@ -141,7 +142,8 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             samples, model.losses.values(), device, generator,
             needs=('segments', ) if draws_segments else ())
         geometry = model.renderer.trace(
-            cameras, logits.shape[1:4], generator, points=inputs.get('points'), segments=batch.segments)
+            cameras, logits.shape[1:4], generator,
+            points=inputs.get('points'), segments=batch.segments)
         theirs, ours = model.renderer.render_pair(
             *(model.rendered_volumes(output, name)
               for name, output in outputs.items()), geometry)
@@ -301,7 +303,7 @@ def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
 def main(argv=None) -> None:
     args = parse_args(argv)
     console = Console()
-    config = Config.fromfile(find_config(args.config, 'config'))
+    config = load_config(args.config)
     config.merge_from_dict(args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     torch.manual_seed(0)

@@ -40,7 +40,7 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from radocc_plugin.checkpoints import load_weights
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import find_config, load_config
 from radocc_plugin.engine import Stage, StageMeter, find_stages
 from radocc_plugin.engine.stages import peak_bytes, reset_peak
 from radocc_plugin.evaluation.terminal import show_table
@@ -309,7 +309,7 @@ def main(argv=None) -> None:
     console = Console()
     MMLogger.get_instance('benchmark', log_level='WARNING')
     device = torch.device(args.device)
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
     config.merge_from_dict(args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     with tempfile.TemporaryDirectory() as folder:

@@ -31,9 +31,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.utils import track_iter_progress
 from torch.utils.data import DataLoader, Subset
 
-from radocc_plugin.distillation import (FrozenTeacher, TeacherCache,
-                                        build_tap)
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import find_config, load_config
+from radocc_plugin.distillation import FrozenTeacher, TeacherCache, build_tap
 from radocc_plugin.distillation.teacher_cache import file_hash, teacher_hash
 from radocc_plugin.registry import DATASETS
 
@@ -86,7 +85,7 @@ def make_dataset(config: Config, teacher_config: Config):
 def main(argv=None) -> None:
     args = parse_args(argv)
     shard, shards = parse_shard(args.shard)
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
     options = {

@@ -24,26 +24,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
+from radocc_plugin.config_file import load_config
 from radocc_plugin import occ3d
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.datasets.info_file import load_infos
-from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
-                                                     read_lidar_file)
+from radocc_plugin.datasets.transforms.lidar import (
+    drop_ego_vehicle,
+    read_lidar_file,
+)
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras, transform_points
 from radocc_plugin.registry import DATASETS, MODELS
-from radocc_plugin.rendering import (VolumeRenderer,
-                                     sweep_depth_difference)
-from radocc_plugin.visualization import (frame_page, read_images,
-                                         rendered_maps, rendering_page,
-                                         save_picture)
+from radocc_plugin.rendering import VolumeRenderer, sweep_depth_difference
+from radocc_plugin.visualization import (
+    frame_page,
+    read_images,
+    rendered_maps,
+    rendering_page,
+    save_picture,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -115,7 +120,7 @@ def main() -> None:
     console = Console()
     # MMEngine reports every initialised parameter otherwise.
     MMLogger.get_instance('keyframe', log_level='WARNING')
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
     init_default_scope(config.get('default_scope', 'mmengine'))
     dataset = config.train_dataloader.dataset
     # No random augmentation: the training pipeline's loads, the test's images.

@@ -30,10 +30,12 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from radocc_plugin.checkpoints import load_from_checkpoint
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import load_config
 from radocc_plugin.evaluation import make_record, tta_pipeline, write_record
-from radocc_plugin.evaluation.training_log import (seconds_per_step,
-                                                   training_gpus)
+from radocc_plugin.evaluation.training_log import (
+    seconds_per_step,
+    training_gpus,
+)
 from radocc_plugin.evaluation.tta import VIEWS
 
 # Evaluators by the names of --metrics.
@@ -191,7 +193,7 @@ def load_strictly(runner: Runner, filename: str,
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    config = Config.fromfile(find_config(args.config, 'config'))
+    config = load_config(args.config)
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)

@@ -16,10 +16,9 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 # of the volume is filled in half the time.
 os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.runner import Runner
 
-from radocc_plugin.distillation.teacher import find_config
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -59,7 +58,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    config = Config.fromfile(find_config(args.config, 'config'))
+    config = load_config(args.config)
     config.launcher = args.launcher
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)

@@ -46,13 +46,19 @@ from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.rendering.backends import get_backend
-from radocc_plugin.visualization import (draw_sheet, frame_page, read_images,
-                                         rendered_maps, rendering_page,
-                                         sample_of_frame, save_picture,
-                                         scene_indices, write_movie)
+from radocc_plugin.visualization import (
+    draw_sheet,
+    frame_page,
+    read_images,
+    rendered_maps,
+    rendering_page,
+    sample_of_frame,
+    save_picture,
+    scene_indices,
+    write_movie,
+)
 from radocc_plugin.visualization.movies import SUFFIXES
-from radocc_plugin.visualization.recording import (import_rerun,
-                                                   write_recording)
+from radocc_plugin.visualization.recording import import_rerun, write_recording
 from radocc_plugin.visualization.sheet import MASKS, default_renderer
 
 
@@ -151,7 +157,7 @@ def samples_of_dump(args: argparse.Namespace):
 def samples_of_model(args: argparse.Namespace):
     """The same of a model, which predicts in this order."""
     (_, config_file, checkpoint), = args.model
-    config = Config.fromfile(config_file)
+    config = load_config(config_file)
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
@@ -240,7 +246,7 @@ def frame_score(labels: torch.Tensor, prediction: torch.Tensor,
 @torch.no_grad()
 def compare(args: argparse.Namespace) -> None:
     """Pages of several models, whose logits are rendered."""
-    configs = [Config.fromfile(config) for _, config, _ in args.model]
+    configs = [load_config(config) for _, config, _ in args.model]
     if args.cfg_options is not None:
         configs[0].merge_from_dict(args.cfg_options)
     init_default_scope(configs[0].get('default_scope', 'mmengine'))

@@ -1,32 +1,18 @@
 """The frozen teacher, invisible to optimizers, checkpoints and DDP."""
-from pathlib import Path
 from typing import Mapping, Optional, Union
 
 import torch
-from mmengine.config import Config
 from torch import nn
 
 from radocc_plugin.checkpoints import load_weights
-from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
-                                            record_taps)
+from radocc_plugin.config_file import load_config
+from radocc_plugin.distillation.tap import (
+    build_feature_taps,
+    build_tap,
+    record_taps,
+)
 from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
-
-
-def find_config(path: str, field: str = 'teacher.model') -> Path:
-    """A config file from here, or one of those that come with the package.
-
-    Raises:
-        ValueError: If neither exists; names the ``field`` that asks for it.
-    """
-    package = Path(__file__).resolve().parents[1]
-    # In a wheel the configs lie in .mim, in a clone beside the package.
-    places = [Path(path), package / '.mim' / path, package.parent / path]
-    for place in places:
-        if place.is_file():
-            return place
-    raise ValueError(f'{field} takes a config file, none at '
-                     f'{" or ".join(map(str, places))}')
 
 
 class FrozenTeacher:
@@ -98,7 +84,7 @@ class FrozenTeacher:
     def _build(self) -> nn.Module:
         config = self.config
         if isinstance(config, str):
-            config = Config.fromfile(find_config(config)).model
+            config = load_config(config, 'teacher.model').model
         # The random weights of the build must not shift the student's draws.
         with torch.random.fork_rng(devices=[]):
             model = MODELS.build(config)

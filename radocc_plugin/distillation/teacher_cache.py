@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import find_config
 from radocc_plugin.fileio import write_atomically
 
 MANIFEST = 'manifest.json'

@@ -31,7 +31,7 @@ from typing import Dict, List, Optional, Sequence, Union
 import yaml
 from mmengine.config import Config
 
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import find_config
 from radocc_plugin.evaluation.records import ROLES, config_hash
 from radocc_plugin.fileio import write_atomically
 

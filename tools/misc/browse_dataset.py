@@ -15,12 +15,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from rich.progress import track
 
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import load_config
 from radocc_plugin.registry import DATASETS
 from radocc_plugin.visualization import save_picture
 from radocc_plugin.visualization.pipeline_page import draw_pipeline_page
@@ -52,7 +52,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    config = Config.fromfile(find_config(args.config, 'config'))
+    config = load_config(args.config)
     if args.cfg_options is not None:
         config.merge_from_dict(args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
