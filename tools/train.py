@@ -19,6 +19,7 @@ os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
+from radocc_plugin.config_file import load_config
 
 
 def parse_args(argv=None) -> argparse.Namespace:

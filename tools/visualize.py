@@ -39,6 +39,7 @@ from mmengine.registry import init_default_scope
 from rich.progress import track
 
 from radocc_plugin.checkpoints import load_weights
+from radocc_plugin.config_file import load_config
 from radocc_plugin.datasets import Occ3DNuScenesDataset
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
