@@ -136,12 +136,12 @@ class LabelledUnlabelledSampler(Sampler):
     Args:
         dataset: Dataset whose ``labelled()`` tells which samples have labels.
         labelled: Samples with labels in a round.
-        unlabelled: Samples without in a round.
+        unlabelled: Samples without in a round; 0 for labelled samples alone.
         seed: Of the order; None takes one that all ranks share.
 
     Raises:
-        ValueError: If a number is below 1, or the dataset has no samples of
-            one kind or does not tell.
+        ValueError: If a number is too low, or the dataset has no samples of
+            a kind that is asked for or does not tell.
     """
 
     def __init__(self,
@@ -149,10 +149,10 @@ class LabelledUnlabelledSampler(Sampler):
                  labelled: int = 1,
                  unlabelled: int = 1,
                  seed: Optional[int] = None) -> None:
-        for name, value in (('labelled', labelled), ('unlabelled',
-                                                     unlabelled)):
-            if value < 1:
-                raise ValueError(f'{name} takes at least 1, got {value}')
+        for name, value, low in (('labelled', labelled, 1),
+                                 ('unlabelled', unlabelled, 0)):
+            if value < low:
+                raise ValueError(f'{name} takes at least {low}, got {value}')
         if not callable(getattr(dataset, 'labelled', None)):
             raise ValueError(
                 'LabelledUnlabelledSampler takes a dataset that tells which '
@@ -160,7 +160,7 @@ class LabelledUnlabelledSampler(Sampler):
                 f'{type(dataset).__name__}')
         flags = dataset.labelled()
         self.kinds = [np.flatnonzero(flags), np.flatnonzero(~flags)]
-        if not all(map(len, self.kinds)):
+        if not len(self.kinds[0]) or unlabelled and not len(self.kinds[1]):
             raise ValueError(
                 f'LabelledUnlabelledSampler mixes {len(self.kinds[0])} '
                 f'labelled and {len(self.kinds[1])} unlabelled samples; it '
@@ -184,6 +184,8 @@ class LabelledUnlabelledSampler(Sampler):
         rounds = self.rounds * self.world_size
         orders = []
         for kind, (samples, count) in enumerate(zip(self.kinds, self.counts)):
+            if not count:
+                continue
             drawn = rounds * count
             # Labelled samples are shuffled anew for each epoch.
             key, first = (((self.seed, kind, self.epoch), 0) if kind == 0 else

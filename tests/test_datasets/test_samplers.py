@@ -286,6 +286,12 @@ def test_each_round_has_the_ratio_of_labels(labelled, unlabelled):
     assert (other != epochs[2]).any()
 
 
+def test_labelled_samples_come_alone_if_asked_for():
+    order = _mixed_epoch(0, labelled=1, unlabelled=0)
+    assert sorted(order) == list(range(0, 30, 3))
+    assert len(LabelledUnlabelledSampler(Flagged(1), unlabelled=0)) == 1
+
+
 def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
     alone = _mixed_epoch(3, labelled=2, unlabelled=1).reshape(-1, 3)
     ranks = []
@@ -300,7 +306,7 @@ def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
 
 @pytest.mark.parametrize('options, match', [
     (dict(labelled=0), 'labelled takes at least 1, got 0'),
-    (dict(unlabelled=0), 'unlabelled takes at least 1, got 0'),
+    (dict(unlabelled=-1), 'unlabelled takes at least 0, got -1'),
     (dict(dataset=Streamed([3])), 'labelled, such as.*got Streamed'),
     (dict(dataset=Flagged(1)), '1 labelled and 0 unlabelled')])
 def test_what_cannot_be_mixed_is_named(options, match):
