@@ -41,6 +41,7 @@ from rich.progress import track
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import load_config
 from radocc_plugin.datasets import Occ3DNuScenesDataset
+from radocc_plugin.distillation.distiller import class_frequency_logits
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.label_space import LabelSpace
@@ -228,6 +229,16 @@ def logits_of(model, batch: dict) -> torch.Tensor:
     return model(**data, mode='tensor')[0].cpu()
 
 
+def without_class_weights(logits: torch.Tensor, model,
+                          title: str) -> torch.Tensor:
+    """What the distiller renders: without the weights of its cross entropy
+    a student does not see fog in front of every lens."""
+    weight = (getattr(model, 'occ_tap', None) or {}).get('class_weight')
+    if weight is None:
+        return logits
+    return class_frequency_logits(logits, weight, -1, title)
+
+
 def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry,
            num_classes: int) -> tuple:
     """Depth and class maps of logits (X, Y, Z, C) or labels (X, Y, Z)."""
@@ -276,6 +287,9 @@ def compare(args: argparse.Namespace) -> None:
         }
         cameras = Cameras.from_data_samples([sample])
         geometry = renderer.trace_all(cameras, truth.shape)
+        volumes.update(
+            (title, without_class_weights(volumes[title], model, title))
+            for title, model in models.items())
         renders = {
             title: render(renderer, volume, geometry, space.num_classes)
             for title, volume in volumes.items()

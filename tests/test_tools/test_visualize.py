@@ -282,3 +282,20 @@ def test_show_dir_adds_the_hook(monkeypatch, tmp_path):
         type='radocc_plugin.OccVisualizationHook',
         out_dir='pictures',
         interval=5)
+
+
+def test_renders_are_drawn_without_class_weights(visualize):
+    """As the distiller renders them: weights make fog of free space."""
+
+    class Weighted:
+        occ_tap = dict(class_weight=[8.0, 2.0])
+
+    class Plain:
+        pass
+
+    logits = torch.randn(2, 2, 2, 2)
+    shift = torch.tensor([4.0, 1.0]).log()
+    torch.testing.assert_close(
+        visualize.without_class_weights(logits, Weighted(), 'a'),
+        logits - shift)
+    assert visualize.without_class_weights(logits, Plain(), 'b') is logits
