@@ -185,11 +185,23 @@ def plan_runs(suite: Suite, seeds: int) -> List[Run]:
 
 
 def train_arguments(run: Run, options: Sequence[str] = ()) -> List[str]:
-    """Arguments of ``tools/train.py``; an interrupted run goes on."""
+    """Arguments of ``tools/train.py``; an interrupted run goes on.
+
+    A config that says for which batch its learning rate is made
+    (``auto_scale_lr``) is scaled to the batch that it gets.
+    """
+    scales = 'base_batch_size' in (_config(run).get('auto_scale_lr') or {})
     return [
         run.row.config, '--work-dir', str(run.folder), '--seed',
-        str(run.seed), '--resume', *_cfg_options(run, options)
+        str(run.seed), '--resume', *['--auto-scale-lr'] * scales,
+        *_cfg_options(run, options)
     ]
+
+
+def _config(run: Run) -> Config:
+    return Config.fromfile(
+        find_config(run.row.config, f'config of row {run.row.id!r}'),
+        import_custom_modules=False)
 
 
 def check_settings(run: Run, options: Sequence[str] = ()) -> None:
@@ -200,11 +212,8 @@ def check_settings(run: Run, options: Sequence[str] = ()) -> None:
             or there is no such config.
     """
     file = run.folder / 'settings.txt'
-    config = Config.fromfile(
-        find_config(run.row.config, f'config of row {run.row.id!r}'),
-        import_custom_modules=False)
     settings = ' '.join([
-        config_hash(config.to_dict()), *train_arguments(run, options)
+        config_hash(_config(run).to_dict()), *train_arguments(run, options)
     ])
     if not file.is_file():
         write_atomically(file, settings)

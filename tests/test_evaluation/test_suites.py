@@ -69,6 +69,14 @@ def test_student_gets_its_teacher_s_last_checkpoint_and_options(write):
     ]
 
 
+def test_the_rate_is_scaled_where_a_config_says_for_which_batch(write):
+    full = 'projects/FlashOcc/configs/' \
+        'flashocc_r50-m1-256x704_4xb4-24e_occ3d.py'
+    for config, scales in ((full, True), (CONFIG, False)):
+        run, = plan_runs(write([dict(row('a', 'baseline'), config=config)]), 1)
+        assert ('--auto-scale-lr' in train_arguments(run)) is scales
+
+
 def test_runs_of_other_settings_are_kept_apart(write, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     run = plan_runs(write([row('plain', 'baseline')]), seeds=1)[0]
