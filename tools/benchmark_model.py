@@ -1,7 +1,8 @@
 """Seconds and peak memory of every stage of a model.
 
     python tools/benchmark_model.py CONFIG [--test] [--batch N] [--repeat N] \\
-        [--keyframe ../shared/data/nuscenes_frame] [--profile] [--out FILE] \\
+        [--keyframe ../shared/data/nuscenes_frame] [--profile] \\
+        [--operators] [--out FILE] \\
         [--json FILE]
 
 CONFIG is that of a student, a teacher or a distilled student; a step of the
@@ -41,10 +42,12 @@ from rich.console import Console
 
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import find_config, load_config
-from radocc_plugin.engine import Stage, StageMeter, find_stages
+from radocc_plugin.engine import (OperatorCounter, Stage, StageMeter,
+                                  find_stages)
 from radocc_plugin.engine.stages import peak_bytes, reset_peak
 from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
+from radocc_plugin.models.lift_splat import cost_volume
 from radocc_plugin.registry import DATASETS, MODELS
 
 SYNTHETIC = Path('work_dirs/benchmark/synthetic')
@@ -74,6 +77,10 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='JSON file of whole steps, in place of the stages')
     add('--profile', action='store_true',
         help='add the operators that take most time')
+    add('--operators', action='store_true',
+        help='add the operators that each stage dispatches, which start '
+        'kernels on a GPU; on a CPU, where the cost volume goes plane by '
+        'plane, it is counted as a GPU takes it')
     add('--out', type=Path, help='Markdown file of the tables')
     add('--cfg-options', nargs='+', action=DictAction, default={})
     args = parser.parse_args(argv)
@@ -304,6 +311,26 @@ def operator_rows(step: Callable, model, batch: dict, device,
             for event in events[:limit]]
 
 
+def count_operators(step: Callable, model, batch: dict,
+                    device) -> List[List[str]]:
+    """Operators that a step dispatches: stage, operators, share."""
+    meter = StageMeter(device)
+    for name, stage in find_stages(model, device).items():
+        meter.watch(name, *stage)
+    by_planes = cost_volume.costs_by_planes
+    cost_volume.costs_by_planes = cost_volume.costs_by_channels
+    try:
+        with OperatorCounter(lambda: meter.current) as counter:
+            with meter.repetition():
+                step(model, batch, meter)
+    finally:
+        cost_volume.costs_by_planes = by_planes
+        meter.release()
+    rows = [[name, str(number), f'{100 * number / counter.total:.1f} %']
+            for name, number in counter.counts.most_common()]
+    return [*rows, ['all', str(counter.total), '100.0 %']]
+
+
 def main(argv=None) -> None:
     args = parse_args(argv)
     console = Console()
@@ -352,6 +379,11 @@ def main(argv=None) -> None:
             console, f'{name}, operators by their own time',
             ['operator', 'calls', 'seconds', 'share'],
             operator_rows(step, model, batch, device))
+    if args.operators:
+        text += '\n' + show_table(
+            console, f'{name}, operators dispatched in one step',
+            ['stage', 'operators', 'share'],
+            count_operators(step, model, batch, device))
     if args.out:
         write_atomically(args.out, text)
         console.print(f'Markdown: {args.out}', highlight=False)

@@ -70,6 +70,11 @@ class StageMeter:
             self._account()
             self._open.pop()
 
+    @property
+    def current(self) -> str:
+        """The innermost open stage."""
+        return self._open[-1] if self._open else REST
+
     def _account(self) -> None:
         """Books time and peak since the last call, then starts anew."""
         if self.device.type == 'cuda':

@@ -48,6 +48,21 @@ def packed_batch():
                 data_samples=samples)
 
 
+def test_operators_are_counted_stage_by_stage(tool):
+    config = Config.fromfile(ROOT / RADOCC)
+    model = tool.build(config.model)
+    step = tool.make_train_step(model, config.optim_wrapper)
+    rows = tool.count_operators(step, model, packed_batch(), CPU)
+    counts = {name: int(number) for name, number, _ in rows}
+    assert counts.pop('all') == sum(counts.values())
+    assert {'student.img_backbone', 'losses.depth', 'backward',
+            'rest'} <= set(counts)
+    # RadOcc's own part beside two small networks
+    ours = sum(n for name, n in counts.items()
+               if name.startswith(('renderer', 'losses')))
+    assert ours < 0.4 * sum(counts.values())
+
+
 @pytest.mark.parametrize('path, train, expected', [
     (STUDENT, False, CAMERA | {'rest'}),
     (TEACHER, True, CAMERA | LIDAR | LOSSES | STEP),
