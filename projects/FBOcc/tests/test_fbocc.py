@@ -152,7 +152,8 @@ def test_likelihood_is_that_of_the_bin_between_pixels():
     depth = torch.rand(5, 3, 4).softmax(0)
     centres = torch.tensor([[[1.5 / 4, 0.5 / 3], [2.0 / 4, 0.5 / 3],
                              [1.5, 0.5]]])
-    likelihood = depth_likelihood(depth, centres, torch.tensor([[3, 2, 1]]))
+    likelihood = depth_likelihood(depth[None], centres[None],
+                                  torch.tensor([[[3, 2, 1]]]))[0]
     expected = torch.stack(
         [depth[3, 0, 1], depth[2, 0, 1:3].mean(), torch.tensor(0.)])
     torch.testing.assert_close(likelihood[0], expected)

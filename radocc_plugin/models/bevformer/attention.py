@@ -216,9 +216,10 @@ class SpatialCrossAttention(BaseModule):
         found = self.deformable_attention(query[sample, seen.index].flatten(
             0, 1), features.flatten(0, 1), seen.points.flatten(0, 1),
                                           level_shapes)
-        place = (sample * queries + seen.index)[seen.valid]
+        # Those that fill a list up add nothing to the queries that they name.
+        found = found.view(*seen.index.shape, channels) * seen.valid[..., None]
+        place = (sample * queries + seen.index).flatten()
         total = found.new_zeros(batch * queries, channels).index_add(
-            0, place,
-            found.view(*seen.index.shape, channels)[seen.valid])
+            0, place, found.flatten(0, 2))
         mean = total.view_as(query) / seen.cameras.clamp(min=1)[..., None]
         return query + self.dropout(self.output_proj(mean))

@@ -1,7 +1,8 @@
 """Deformable attention whose samples count as much as their depth is likely.
 
-B batch, N cameras, Q queries, V queries that a camera sees, M heads, A anchors
-a pillar, P samples a head, C channels, D depth bins, h w feature map.
+B batch, N cameras, K = B * N images, Q queries, V queries that a camera sees,
+M heads, A anchors a pillar, P samples a head, C channels, D depth bins, h w
+feature map.
 """
 import math
 
@@ -14,6 +15,7 @@ from mmcv.ops.multi_scale_deform_attn import (
 from mmengine.model import constant_init, xavier_init
 from torch import Tensor, nn
 
+from radocc_plugin.models.bevformer.pillars import list_seen_queries
 from radocc_plugin.models.fbocc.anchors import Anchors
 
 
@@ -38,13 +40,13 @@ def deformable_attention(value: Tensor, locations: Tensor,
     if value.is_cuda:
         return MultiScaleDeformableAttnFunction.apply(
             value.contiguous(), shapes, shapes.new_zeros(1),
-            locations.contiguous(), weights.contiguous(), 64)
+            locations.contiguous(), weights.contiguous(), len(value))
     return multi_scale_deformable_attn_pytorch(value, shapes, locations,
                                                weights)
 
 
 class _DepthAwareSampling(nn.Module):
-    """One camera's deformable attention; see ``DepthAwareCrossAttention``."""
+    """Deformable attention of images; see ``DepthAwareCrossAttention``."""
 
     def __init__(self, embed_dims: int, num_heads: int,
                  num_points: int) -> None:
@@ -71,28 +73,30 @@ class _DepthAwareSampling(nn.Module):
 
     def forward(self, query: Tensor, context: Tensor, positions: Tensor,
                 likelihood: Tensor) -> Tensor:
-        """Features (V, C) of the queries that a camera sees.
+        """Features (K, V, C) of the queries that each camera sees.
 
         Args:
-            query: With the learned position, shape (V, C).
-            context: Image features, shape (C, h, w).
-            positions: Of the anchors, shape (V, A, 2).
-            likelihood: Of their depths, shape (V, A).
+            query: With the learned position, shape (K, V, C).
+            context: Image features, shape (K, C, h, w).
+            positions: Of the anchors, shape (K, V, A, 2).
+            likelihood: Of their depths, shape (K, V, A).
         """
-        heads, anchors = self.num_heads, positions.shape[1]
-        value = self.value_proj(context.permute(1, 2, 0))
+        heads, anchors = self.num_heads, positions.shape[2]
+        value = self.value_proj(context.permute(0, 2, 3, 1))
         # sample p of a head belongs to anchor p mod A
         offsets = self.sampling_offsets(query).view(
-            len(query), heads, -1, anchors, 2)
-        offsets = offsets / offsets.new_tensor(context.shape[:0:-1])
-        weights = self.attention_weights(query).view(len(query), heads, -1)
+            *query.shape[:2], heads, -1, anchors, 2)
+        height, width = context.shape[-2:]
+        offsets = torch.stack(
+            [offsets[..., 0] / width, offsets[..., 1] / height], dim=-1)
+        weights = self.attention_weights(query).unflatten(-1, (heads, -1))
         weights = weights.softmax(-1).unflatten(-1, (-1, anchors))
         # as published, what is left does not sum to one again
-        weights = weights * likelihood[:, None, None]
+        weights = weights * likelihood[:, :, None, None]
         return deformable_attention(
-            value.unflatten(-1, (heads, -1))[None],
-            (positions[:, None, None] + offsets).flatten(2, 3)[None],
-            weights.flatten(2)[None])[0]
+            value.unflatten(-1, (heads, -1)),
+            (positions[:, :, None, None] + offsets).flatten(3, 4),
+            weights.flatten(3))
 
 
 class DepthAwareCrossAttention(nn.Module):
@@ -101,8 +105,8 @@ class DepthAwareCrossAttention(nn.Module):
     A cell samples around the anchors of its pillar in every camera that sees
     one of them. A sample counts by its attention weight times the predicted
     probability that the image's surface is at its anchor's depth. Cameras are
-    averaged. Only the queries that a camera sees are computed, camera by
-    camera, so memory follows what is seen.
+    averaged. As many queries of each camera are computed as the camera that
+    sees most of them sees.
 
     Args:
         embed_dims: Channels C of queries and context.
@@ -135,24 +139,24 @@ class DepthAwareCrossAttention(nn.Module):
             depth: Depth distributions, shape (B, N, D, h, w).
             anchors: Of the pillars in the cameras.
         """
-        visible = anchors.seen.any(-1)
-        cameras = visible.sum(1).clamp(min=1)
-        positioned = query + query_pos
-        total = torch.zeros_like(query)
-        for b, n in visible.any(-1).nonzero().tolist():
-            index = visible[b, n].nonzero().squeeze(1)
-            positions = anchors.positions[b, n, index]
-            likelihood = depth_likelihood(depth[b, n], positions,
-                                          anchors.depth_bins[b, n, index])
-            features = self.deformable_attention(
-                positioned[b, index], context[b, n], positions, likelihood)
-            total[b] = total[b].index_add(0, index, features)
-        if not visible.any():
-            # DDP waits for a gradient of every parameter
-            total = total + 0 * sum(
-                parameter.sum()
-                for parameter in self.deformable_attention.parameters())
-        return self.output_proj(total / cameras[..., None]) + query
+        batch, queries, _ = query.shape
+        seen = list_seen_queries(anchors.positions, anchors.seen)
+        bins = anchors.depth_bins.gather(
+            2, seen.index[..., None].expand(*seen.points.shape[:-1]))
+        sample = torch.arange(batch, device=query.device)[:, None, None]
+        positions = seen.points.flatten(0, 1)
+        features = self.deformable_attention(
+            (query + query_pos)[sample, seen.index].flatten(0, 1),
+            context.flatten(0, 1), positions,
+            depth_likelihood(
+                depth.flatten(0, 1), positions, bins.flatten(0, 1)))
+        # Those that fill a list up add nothing to the queries that they name.
+        features = features * seen.valid.flatten(0, 1)[..., None]
+        place = (sample * queries + seen.index).flatten()
+        total = torch.zeros_like(query).flatten(0, 1).index_add(
+            0, place, features.flatten(0, 1))
+        mean = total.view_as(query) / seen.cameras.clamp(min=1)[..., None]
+        return self.output_proj(mean) + query
 
 
 def depth_likelihood(depth: Tensor, positions: Tensor,
@@ -160,14 +164,13 @@ def depth_likelihood(depth: Tensor, positions: Tensor,
     """Predicted probability of a depth bin at image positions.
 
     Args:
-        depth: Depth distributions of a camera, shape (D, h, w).
-        positions: (u, v) on the image, which spans [0, 1], shape (V, A, 2).
-        bins: Depth bins, shape (V, A).
+        depth: Depth distributions of images, shape (K, D, h, w).
+        positions: (u, v) on the image, which spans [0, 1], shape (K, V, A, 2).
+        bins: Depth bins, shape (K, V, A).
 
     Returns:
-        Bilinear in the image, zero outside, shape (V, A).
+        Bilinear in the image, zero outside, shape (K, V, A).
     """
-    grid = 2 * positions[None] - 1
     sampled = F.grid_sample(
-        depth[None], grid, align_corners=False)  # (1, D, V, A)
-    return sampled[0].gather(0, bins[None])[0]
+        depth, 2 * positions - 1, align_corners=False)  # (K, D, V, A)
+    return sampled.gather(1, bins[:, None]).squeeze(1)
