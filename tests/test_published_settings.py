@@ -73,7 +73,7 @@ def test_every_full_size_config_has_an_entry_and_every_entry_a_source(path):
     for entry in published['configs'].values():
         source, file = entry['source']
         assert len(published['sources'][source]['commit']) == 40
-        assert Path(file.split(',')[0]).suffix == '.py'
+        assert Path(file.split(',')[0]).suffix in ('.py', '.yaml')
 
 
 def test_a_setting_that_drifts_is_found():
