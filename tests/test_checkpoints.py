@@ -1,10 +1,14 @@
 """Weights load whole, whatever wraps them, or not at all."""
+import importlib.util
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
 from radocc_plugin.checkpoints import load_weights, plain_keys
+from tests.support.models import ROOT
 
 
 class Net(nn.Sequential):
@@ -101,3 +105,21 @@ def test_a_file_may_lack_what_is_optional_only(tmp_path):
     load_weights(Net(), path, optional=['2.'])
     with pytest.raises(ValueError, match='2.weight'):
         load_weights(Net(), path, optional=['0.'])
+
+
+def test_the_test_command_refuses_what_does_not_fit(tmp_path):
+    path = ROOT / 'tools/test.py'
+    spec = importlib.util.spec_from_file_location('test_tool', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    hooks = []
+    runner = SimpleNamespace(
+        model=Net(), call_hook=lambda name, **kwargs: hooks.append(name))
+    file = save(tmp_path / 'other.pth', broken())
+    with pytest.raises(ValueError, match='other.pth does not fit Net'):
+        tool.load_strictly(runner, file, False)
+    tool.load_strictly(runner, file, True)
+    assert hooks == ['after_load_checkpoint'] * 2
+    args = ['config.py', 'other.pth']
+    assert not tool.parse_args(args).allow_partial
+    assert tool.parse_args([*args, '--allow-partial']).allow_partial
