@@ -29,8 +29,12 @@ def visible_voxels(logits: Tensor, labels: Tensor,
     """
     check_shape('labels', labels, logits.shape[:-1], 'logits')
     mask = labelled_mask(labels, mask)
-    logits = visible_rows(logits, mask)
-    labels = visible_rows(labels[..., None], mask).squeeze(1).long()
+    logits, labels = logits.flatten(0, -2), labels.flatten()
+    if mask is not None:
+        # Looked up once: the host waits for the number of them.
+        kept = mask.flatten().nonzero().squeeze(1)
+        logits, labels = (x.index_select(0, kept) for x in (logits, labels))
+    labels = labels.long()
     return logits if logits.dtype == torch.double else logits.float(), labels
 
 

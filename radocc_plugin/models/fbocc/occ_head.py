@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from radocc_plugin.losses.common import visible_rows
 from radocc_plugin.losses.lovasz import lovasz_softmax
 from radocc_plugin.losses.occupancy import (
     class_balanced_weights,
@@ -110,16 +109,19 @@ class FBOccHead(BaseModule):
         mask = torch.stack([s.gt_occ.mask_camera for s in data_samples])
         radial = radial_weights(labels.shape[1:3]).to(logits.device)
         mask = labelled_mask(labels, mask)
-        # The visible voxels are looked up once for all losses.
+        # The visible voxels are looked up once for all losses: the host waits
+        # for the number of them.
+        kept = mask.flatten().nonzero().squeeze(1)
         rows = zero_nonfinite(
-            visible_rows(logits.permute(0, 3, 2, 4, 1), mask))
-        target = labels[mask] + VOID
+            logits.permute(0, 3, 2, 4, 1).flatten(0, -2).index_select(0, kept))
+        target = labels.flatten()[kept] + VOID
         losses = dict(
             focal=lambda: focal_loss(
                 rows,
                 target,
                 class_weight=self.class_weight,
-                voxel_weight=radial[..., None].expand_as(labels)[mask]),
+                voxel_weight=radial[..., None].expand_as(labels).flatten()[
+                    kept]),
             sem_scal=lambda: sem_scal(rows, target, void_index=0),
             geo_scal=lambda: geo_scal(rows, target),
             lovasz=lambda: lovasz_softmax(rows, target))

@@ -106,15 +106,18 @@ def depth_loss(depth: Tensor, targets: Tensor) -> Tensor:
     BEVDet dev2.1, ``get_depth_loss``; but where a bin without the return has
     nearly all of the probability, ``1 - p`` is the sum of the other bins. The
     published gradient is then rounding alone, some 1e4 times too large, and
-    a training that meets such a cell may diverge.
+    a training that meets such a cell may diverge. Cells without a return are
+    weighted by 0 instead of left out: their number is not asked of the device.
     """
-    visible = targets.any(dim=1)
+    visible = targets.any(dim=1, keepdim=True)
     with torch.autocast(depth.device.type, enabled=False):
-        probability = depth.float().movedim(1, -1)[visible]
-        target = targets.movedim(1, -1)[visible]
-        wrong = (probability > NEARLY_ONE) & (target == 0)
+        probability = depth.float()
+        wrong = (probability > NEARLY_ONE) & (targets == 0)
         others = probability.masked_fill(wrong, 0)
-        loss = F.binary_cross_entropy(others, target, reduction='sum')
-        rest = others.sum(-1)[wrong.any(-1)]
-        loss = loss - rest.clamp_min(torch.finfo(rest.dtype).tiny).log().sum()
+        loss = F.binary_cross_entropy(
+            others, targets, visible.to(others), reduction='sum')
+        rest = others.sum(1, keepdim=True)
+        rest = rest.clamp_min(torch.finfo(rest.dtype).tiny).log()
+        sure = wrong.any(1, keepdim=True) & visible
+        loss = loss - torch.where(sure, rest, torch.zeros_like(rest)).sum()
     return loss / visible.sum().clamp(min=1)
