@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from radocc_plugin.distillation import checks
 from radocc_plugin.distillation.cached_teacher import CachedTeacher
 from radocc_plugin.distillation.checkpoint_keys import keep_plain_keys
+from radocc_plugin.distillation.label_teacher import LabelTeacher
 from radocc_plugin.distillation.schedule import (WeightSchedule,
                                                  active_factors)
 from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
@@ -41,7 +42,8 @@ class RadOccDistiller(BaseModel):
         student: The student, a config or a built model.
         teacher: Arguments of ``FrozenTeacher``: ``model``, ``checkpoint``,
             ``tap``; with ``cache``, a folder or further arguments of
-            ``CachedTeacher``, its logits are read from there.
+            ``CachedTeacher``, its logits are read from there; with
+            ``labels=dict(num_classes=C)`` the labels are the teacher.
         renderer: Config of the renderer.
         losses: Configs of the consistency losses, by any name.
         student_tap: Where the student's logits come from, see ``OccTap``;
@@ -302,18 +304,29 @@ def class_frequency_logits(logits: Tensor, class_weight: Sequence[float],
 
 
 def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None
-                  ) -> Union[FrozenTeacher, CachedTeacher]:
+                  ) -> Union[FrozenTeacher, CachedTeacher, LabelTeacher]:
     """The teacher that runs, or the one that is read from disk.
 
     Args:
         teacher: Arguments of ``FrozenTeacher``; with ``cache`` also those of
-            ``CachedTeacher``, or its folder alone.
+            ``CachedTeacher``, or its folder alone; or ``labels`` with those
+            of ``LabelTeacher``, and nothing else.
         features: Taps of its features by name.
 
     Raises:
-        ValueError: If features are asked of a cache.
+        ValueError: If features are asked of a cache or of labels, or labels
+            stand beside a model.
     """
     teacher = dict(teacher)
+    labels = teacher.pop('labels', None)
+    if labels is not None:
+        if features or any(value is not None for value in teacher.values()):
+            raise ValueError(
+                'teacher.labels takes the place of a model and has no '
+                f'features; beside it are {sorted(teacher)} and '
+                f'{sorted(features or ())} (_delete_=True drops those of a '
+                'base config)')
+        return LabelTeacher(**labels)
     cache = teacher.pop('cache', None)
     if cache is None:
         return FrozenTeacher(**teacher, features=features)
