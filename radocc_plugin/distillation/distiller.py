@@ -5,10 +5,12 @@ from typing import (Container, Dict, List, Mapping, Optional, Sequence, Tuple,
 
 import torch
 from mmengine.dist import get_rank
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModel
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from radocc_plugin.checkpoints import plain_keys
 from radocc_plugin.distillation import checks
 from radocc_plugin.distillation.cached_teacher import CachedTeacher
 from radocc_plugin.distillation.checkpoint_keys import keep_plain_keys
@@ -59,6 +61,10 @@ class RadOccDistiller(BaseModel):
             sees fog in front of every camera without it.
         nonfinite: What NaN or infinity in a compared tensor does: ``error``,
             or ``skip`` the distillation in this step and count it.
+        init_from_teacher: Names of modules of the student, such as
+            ``('img_bev_encoder_backbone', 'occ_head')``, whose weights
+            ``init_weights`` takes from the teacher's checkpoint, where both
+            have one of equal shape; each must give some. None for none.
         seed: Seed of the ray draw. It has a generator of its own, so that
             the student's random numbers are those of plain training.
 
@@ -80,6 +86,7 @@ class RadOccDistiller(BaseModel):
                  schedules: Optional[Dict[str, dict]] = None,
                  calibrate: bool = True,
                  nonfinite: str = 'error',
+                 init_from_teacher: Optional[Sequence[str]] = None,
                  seed: int = 0) -> None:
         if isinstance(student, dict):
             student = MODELS.build(student)
@@ -109,10 +116,26 @@ class RadOccDistiller(BaseModel):
                 loss.requires_grad_(False)
         self.calibrate = calibrate
         self.nonfinite = nonfinite
+        self.init_from_teacher = tuple(init_from_teacher or ())
         self.seed = seed
         # Names of the losses that it has returned beside the student's.
         self.returned = set()
         keep_plain_keys(self)
+
+    def init_weights(self) -> None:
+        """The student's own initialisation, then ``init_from_teacher``.
+
+        A resumed run, or ``load_from``, replaces all of it afterwards.
+
+        Raises:
+            ValueError: If the teacher has no checkpoint, or a named module
+                takes nothing from it.
+        """
+        super().init_weights()
+        if self.init_from_teacher:
+            take_weights(self.student,
+                         getattr(self.teacher, 'checkpoint', None),
+                         self.init_from_teacher)
 
     def forward(self,
                 inputs: dict,
@@ -301,6 +324,41 @@ def class_frequency_logits(logits: Tensor, class_weight: Sequence[float],
             f'numbers, one a class, got {len(class_weight)}')
     weight = torch.tensor(class_weight, device=logits.device)
     return logits - (weight / weight[free_index]).log()
+
+
+def take_weights(student: nn.Module, checkpoint: Optional[str],
+                 modules: Sequence[str]) -> None:
+    """Copies weights of equal name and shape from a teacher's checkpoint.
+
+    Args:
+        student: Model that takes them.
+        checkpoint: The teacher's file.
+        modules: Names of modules of the student, all of which must take
+            some.
+
+    Raises:
+        ValueError: If there is no file, or a module takes nothing.
+    """
+    if checkpoint is None:
+        raise ValueError('RadOccDistiller.init_from_teacher takes a teacher '
+                         'with a checkpoint, teacher.checkpoint is None')
+    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    own = student.state_dict()
+    state = plain_keys(state.get('state_dict', state), own)
+    for module in modules:
+        names = [name for name in own if name.startswith(f'{module}.')]
+        taken = {
+            name: state[name] for name in names
+            if name in state and state[name].shape == own[name].shape
+        }
+        if not taken:
+            raise ValueError(
+                f'RadOccDistiller.init_from_teacher names {module!r}, of '
+                f'which {checkpoint} fills none of {len(names)} entries; the '
+                f'student has {[n for n, _ in student.named_children()]}')
+        student.load_state_dict(taken, strict=False)
+        print_log(f'{module}: {len(taken)} of {len(names)} entries from '
+                  f'{checkpoint}', 'current')
 
 
 def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None
