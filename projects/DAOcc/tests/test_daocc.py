@@ -315,7 +315,7 @@ def test_geometry_takes_points_through_voxels_map_and_ego_grid():
         torch.from_numpy(np.linalg.inv(LIDAR2EGO)), ego_points)
     cloud = torch.cat([lidar_points, torch.tensor([[90., 0]] * 3)], 1)
     volume = model.encoders['lidar']['voxelize']([cloud]).dense()
-    occupied = torch.nn.functional.max_pool3d(volume[:, 3:4], (8, 8, 41))
+    occupied = torch.nn.functional.max_pool3d(volume[:, 3:4], (4, 4, 41))
     _, samples = make_batch()
     head = model.heads['occ']
     geometry = FusionGeometry.from_data_samples(samples, augment_lidar=False)
@@ -407,6 +407,24 @@ def test_a_few_steps_learn_a_frame():
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.9 * losses[0]
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_geometry_stays_in_float32_under_autocast(tiny):
+    """The network rounds, places do not: no voxel changes its camera."""
+    inputs, samples = make_batch()
+    geometry = FusionGeometry.from_data_samples(samples, augment_lidar=False)
+    features = torch.randn(1, 6, 32, 12, 32)
+    transform = tiny.encoders['camera']['vtransform']
+    head = tiny.heads['occ'].coordinate_transform
+    bev = torch.randn(1, 64, 60, 60)
+    with torch.no_grad():
+        exact = (transform(features, geometry, (96, 256)), head(bev, geometry))
+        with torch.autocast('cpu', torch.bfloat16):
+            rounded = (transform(features, geometry, (96, 256)),
+                       head(bev, geometry))
+            logits = tiny(inputs, samples)
+    assert all(map(torch.equal, exact, rounded))
+    assert logits.isfinite().all()
 
 
 def test_predictions_are_the_likeliest_classes(tiny):

@@ -28,13 +28,13 @@ model = dict(
             voxelize=dict(
                 type='radocc_plugin.HardVoxelMean',
                 point_cloud_range=lidar_range,
-                voxel_size=(0.1, 0.1, 0.2)),
+                voxel_size=(0.2, 0.2, 0.2)),
             backbone=dict(
                 type='radocc_plugin.SparseBEVEncoder',
-                output_channels=32,
-                encoder_channels=((16, 16), (16, 32), (32, 32), (32, )),
-                encoder_paddings=((0, 1), (0, 1), (0, (1, 1, 0)), (0, ))))),
-    fuser=dict(in_channels=(160, 64), out_channels=64),
+                output_channels=16,
+                encoder_channels=((32, ), (32, 32), (32, )),
+                encoder_paddings=((1, ), (0, 1), (0, ))))),
+    fuser=dict(in_channels=(160, 80), out_channels=64),
     decoder=dict(
         backbone=dict(
             type='radocc_plugin.CustomResNet',
