@@ -81,3 +81,17 @@ def test_a_setting_that_drifts_is_found():
     assert lookup(config, 'a.b') == [1, 2]
     assert lookup(config, 'hooks.H.n') == 1
     assert lookup(config, 'a.c.d') is lookup(config, 'hooks.Other.n') is None
+
+
+@pytest.mark.parametrize('folder, name, entry', ENTRIES, ids=IDS)
+def test_the_table_of_models_has_batch_and_parameters(folder, name, entry):
+    text = (ROOT / 'docs/models.md').read_text()
+    row, = (line for line in text.splitlines()
+            if line.startswith((f'| `{name}`', )))
+    cells = [cell.strip() for cell in row.strip('|').split('|')]
+    batch = name.split(f'_{entry["gpus"]}xb')[1].split('-')[0]
+    assert cells[4] == f'{entry["gpus"]} x {batch}'
+    models = yaml.safe_load((folder / 'metafile.yml').read_text())['Models']
+    metadata, = (m['Metadata'] for m in models if m['Name'] == name)
+    parameters = metadata.get('Parameters', metadata.get('Parameters (M)'))
+    assert cells[1] == str(parameters).rstrip('M')
