@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from radocc_plugin.label_space import UNLABELLED
-from tests.support.drives import Drive, queue_batch
+from tests.support.drives import SMALL, Drive, queue_batch
 from tests.support.models import build_model, make_batch
 
+pytestmark = pytest.mark.slow
 FAMILIES = {
     'BEVDetOcc': 'bevdet-occ',
     'FlashOcc': 'flashocc',
@@ -26,10 +27,7 @@ def first_of(inputs, samples):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_unlabelled_frames_add_depth_losses_only(family):
-    changes = {}
-    if family == 'BEVFormerOcc':
-        from tests.support.drives import SMALL
-        changes = SMALL
+    changes = SMALL if family == 'BEVFormerOcc' else {}
     model = build_model(
         f'projects/{family}/configs/'
         f'{FAMILIES[family]}_tiny_1xb1-3e_synthetic.py', **changes).eval()
