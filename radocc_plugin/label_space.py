@@ -158,17 +158,25 @@ class LabelSpace:
             return self
         return replace(self, point_cloud_range=tuple(point_cloud_range))
 
-    def check_mask(self, mask: str, owner: str) -> None:
-        """Raises a ValueError if the labels come without a mask.
+    def mask(self, name: Optional[str], owner: str) -> str:
+        """A mask that the labels come with.
 
         Args:
-            mask: ``camera``, ``lidar``, or ``none`` for all voxels.
-            owner: Who asks for it.
+            name: ``camera``, ``lidar``, or ``none`` for all voxels; None for
+                the benchmark's own: ``camera`` where there is that mask, else
+                ``none``.
+            owner: Who asks for it, for the message.
+
+        Raises:
+            ValueError: If the labels come without.
         """
-        if mask != 'none' and mask not in self.masks:
+        if name is None:
+            return 'camera' if 'camera' in self.masks else 'none'
+        if name != 'none' and name not in self.masks:
             raise ValueError(
                 f'{owner} takes mask one of {(*self.masks, "none")} on '
-                f'{self.label_space}, got {mask!r}')
+                f'{self.label_space}, got {name!r}')
+        return name
 
     def difference(self, other: 'LabelSpace') -> str:
         """What differs in classes or grid, in words; empty if nothing."""

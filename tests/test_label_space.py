@@ -70,6 +70,7 @@ def test_spaces_that_differ_say_in_what():
 
 def test_masks_that_do_not_come_with_the_labels_are_named():
     bare = LabelSpace.from_metainfo(dict(OCC3D_NUSCENES.metainfo(), masks=()))
-    bare.check_mask('none', 'X')
+    assert bare.mask('none', 'X') == bare.mask(None, 'X') == 'none'
+    assert OCC3D_NUSCENES.mask(None, 'X') == 'camera'
     with pytest.raises(ValueError, match="X takes mask .*, got 'camera'"):
-        bare.check_mask('camera', 'X')
+        bare.mask('camera', 'X')

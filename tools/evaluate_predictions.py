@@ -3,7 +3,7 @@
     python tools/evaluate_predictions.py work_dirs/predictions \\
         --data-root data/nuscenes --metrics miou rayiou --out scores.json
 
-A dump holds ``SCENE/TOKEN/labels.npz`` with ``semantics`` (200, 200, 16), as
+A dump holds ``SCENE/TOKEN/labels.npz`` with ``semantics`` (X, Y, Z), as
 ``tools/test.py --dump`` writes it.
 """
 import argparse
@@ -21,8 +21,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 import torch
 from rich.progress import Progress
 
-from radocc_plugin import occ3d
-from radocc_plugin.datasets import Occ3DNuScenesDataset
+from radocc_plugin.datasets import BENCHMARKS
 from radocc_plugin.evaluation import prediction_path, read_prediction
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.registry import METRICS
@@ -38,11 +37,16 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--data-root', required=True)
     parser.add_argument('--ann-file', default='radocc_infos_val.pkl')
     parser.add_argument(
+        '--benchmark',
+        choices=BENCHMARKS,
+        default='occ3d-nuscenes',
+        help='whose labels the predictions are measured with')
+    parser.add_argument(
         '--key-ego',
-        choices=('lidar', *occ3d.CAMERAS),
         default='lidar',
-        help='key_ego of the dataset that the model was tested with; places '
-        'the points of lidarseg in the predicted volume (default: lidar)')
+        help='key_ego of the dataset that the model was tested with, lidar or '
+        'a camera; places the points of lidarseg in the predicted volume '
+        '(default: lidar)')
     parser.add_argument(
         '--range', nargs=6, type=float,
         metavar=('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1'),
@@ -51,8 +55,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--metrics', nargs='+', choices=NAMES, default=['miou'])
     parser.add_argument(
-        '--mask', choices=('camera', 'lidar', 'none'), default='camera',
-        help='voxels that mIoU counts')
+        '--mask', choices=('camera', 'lidar', 'none'),
+        help='voxels that mIoU counts (default: camera where the labels have '
+        'that mask)')
     parser.add_argument(
         '--ring', nargs=2, type=float, metavar=('FROM', 'TO'),
         help='horizontal distances that mIoU counts, metres')
@@ -118,12 +123,13 @@ def check_complete(dataset, dump: Path) -> None:
 
 def main(argv=None) -> dict:
     args = parse_args(argv)
-    dataset = Occ3DNuScenesDataset(
+    kind = BENCHMARKS[args.benchmark]
+    dataset = kind(
         data_root=args.data_root,
         ann_file=args.ann_file,
-        pipeline=[dict(type='radocc_plugin.LoadOcc3D')],
-        key_ego=args.key_ego,
+        pipeline=[dict(type=kind.LABEL_LOADER)],
         point_cloud_range=args.range,
+        key_ego=args.key_ego,
         test_mode=True)
     check_complete(dataset, args.dump)
     metrics = build_metrics(args)
@@ -151,11 +157,12 @@ def main(argv=None) -> dict:
     if args.out:
         scores = {k: None if v != v else v for k, v in scores.items()}
         conditions = dict(
+            benchmark=args.benchmark,
             ann_file=args.ann_file,
             key_ego=args.key_ego,
             range=args.range,
             num_samples=len(dataset),
-            mask=args.mask,
+            mask=dataset.label_space.mask(args.mask, '--mask'),
             ring=args.ring)
         write_atomically(
             args.out,

@@ -31,16 +31,19 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from radocc_plugin.checkpoints import load_from_checkpoint
 from radocc_plugin.config_file import load_config
+from radocc_plugin.datasets import LoadLabels
 from radocc_plugin.evaluation import make_record, tta_pipeline, write_record
 from radocc_plugin.evaluation.training_log import (
     seconds_per_step,
     training_gpus,
 )
 from radocc_plugin.evaluation.tta import VIEWS
+from radocc_plugin.label_space import LabelSpace
+from radocc_plugin.registry import TRANSFORMS
 
 # Evaluators by the names of --metrics.
 METRICS = dict(
-    miou=dict(type='radocc_plugin.OccMetric', mask='camera'),
+    miou=dict(type='radocc_plugin.OccMetric'),
     rayiou=dict(type='radocc_plugin.RayIoU'),
     lidarseg=dict(
         type='radocc_plugin.LidarSegMetric', free_voxels='occupied'))
@@ -117,9 +120,10 @@ def evaluators_of(config) -> list:
 
 
 def record_masks(evaluators) -> list:
-    """Mask modes to write records of: one for voxels, one for points."""
+    """Masks to write records of: one for voxels, which is None for the
+    benchmark's own, one for points."""
     masks = [
-        e.get('mask', 'camera') for e in evaluators
+        e.get('mask') for e in evaluators
         if e['type'] == 'radocc_plugin.OccMetric' and not e.get('ring')
     ]
     if len(masks) > 1:
@@ -148,15 +152,15 @@ def check_probabilities(evaluators, views) -> None:
 
 
 def leave_labels_out(config) -> None:
-    """Takes LoadOcc3D out of the test pipeline."""
+    """Takes the loader of the labels out of the test pipeline."""
     dataset = config.test_dataloader.dataset
     kept = [
         step for step in dataset.pipeline
-        if step['type'] != 'radocc_plugin.LoadOcc3D'
+        if not issubclass(TRANSFORMS.get(step['type']) or object, LoadLabels)
     ]
     if len(kept) < len(dataset.pipeline):
-        print_log('--metrics none: the test pipeline reads no labels, '
-                  'radocc_plugin.LoadOcc3D is left out')
+        print_log('--metrics none: the test pipeline reads no labels, their '
+                  'loader is left out')
     dataset.pipeline = kept
 
 
@@ -234,6 +238,9 @@ def main(argv=None) -> None:
     metrics = runner.test()
     if not is_main_process():
         return
+    space = LabelSpace.from_metainfo(
+        runner.test_dataloader.dataset.metainfo)
+    masks = [m if m == 'points' else space.mask(m, 'OccMetric') for m in masks]
     distilled = 'RadOccDistiller' in config.model.type
     dataset = runner.test_dataloader.dataset
     # What the training wrote into its checkpoint, with the options of its
@@ -252,6 +259,7 @@ def main(argv=None) -> None:
             role=args.role or ('radocc' if distilled else 'baseline'),
             family=args.family or stem.replace('radocc_', '', 1),
             metrics=metrics,
+            space=space,
             mask=mask,
             seed=trained.get('seed', runner.seed),
             dataset=dataset.metainfo['dataset'],

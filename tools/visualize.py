@@ -40,7 +40,7 @@ from rich.progress import track
 
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import load_config
-from radocc_plugin.datasets import Occ3DNuScenesDataset
+from radocc_plugin.datasets import BENCHMARKS
 from radocc_plugin.distillation.distiller import class_frequency_logits
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
@@ -79,6 +79,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     source.add_argument(
         '--dump', help='folder of predictions, of tools/test.py --dump')
     add('--data-root', help='data of the dump')
+    add('--benchmark', choices=BENCHMARKS, default='occ3d-nuscenes',
+        help='labels of the dump')
     add('--ann-file', default='radocc_infos_val.pkl', help='infos of the dump')
     add('--range', nargs=6, type=float,
         metavar=('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1'),
@@ -88,8 +90,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     add('--out-dir', type=Path, help='folder of pictures')
     add('--out', type=Path, help='one file: .gif, .mp4 or .rrd')
     add('--format', choices=('png', 'jpg'), default='png', help='of sheets')
-    add('--mask', choices=MASKS, default='camera',
-        help='voxels that are judged; the others are pale')
+    add('--mask', choices=MASKS,
+        help='voxels that are judged; the others are pale (default: camera '
+        'where the labels have that mask)')
     add('--fps', type=float, default=2.0, help='frames a second of a movie')
     add('--width', type=int, default=1280, help='pixels of a movie')
     add('--render-size', nargs=2, type=int, default=(90, 160),
@@ -143,11 +146,12 @@ def frame_indices(args: argparse.Namespace, dataset) -> list:
 
 def samples_of_dump(args: argparse.Namespace):
     """How many frames, and their samples one after the other."""
-    dataset = Occ3DNuScenesDataset(
+    kind = BENCHMARKS[args.benchmark]
+    dataset = kind(
         data_root=args.data_root,
         ann_file=args.ann_file,
         point_cloud_range=args.range,
-        pipeline=[dict(type='radocc_plugin.LoadOcc3D')],
+        pipeline=[dict(type=kind.LABEL_LOADER)],
         test_mode=True)
     if 'occ_path' not in dataset.get_data_info(0):
         dataset.pipeline.transforms.clear()  # the test split has no labels
@@ -268,7 +272,7 @@ def compare(args: argparse.Namespace) -> None:
     }
     dataset = DATASETS.build(configs[0].test_dataloader.dataset)
     space = dataset.label_space
-    space.check_mask(args.mask, 'tools/visualize.py')
+    counted = space.mask(args.mask, '--mask')
     renderer = default_renderer(space.point_cloud_range,
                                 tuple(args.render_size))
     for frame in track(frame_indices(args, dataset), 'Drawing'):
@@ -276,8 +280,8 @@ def compare(args: argparse.Namespace) -> None:
         sample = batch['data_samples'][0]
         truth = sample.gt_occ.semantics
         mask = None
-        if args.mask != 'none':
-            mask = sample.gt_occ.get(f'mask_{args.mask}').bool()
+        if counted != 'none':
+            mask = sample.gt_occ.get(f'mask_{counted}').bool()
         volumes = {'Ground truth': truth}
         volumes.update((title, logits_of(model, batch))
                        for title, model in models.items())
@@ -294,7 +298,8 @@ def compare(args: argparse.Namespace) -> None:
             title: render(renderer, volume, geometry, space.num_classes)
             for title, volume in volumes.items()
         }
-        images = read_images(sample.metainfo['img_path'])
+        images = read_images(
+            sample.img_path, backend_args=sample.get('backend_args'))
         name = f'{sample.metainfo["scene_name"]}, test frame {frame}'
         occupancy = frame_page(
             images, {title: v.numpy() for title, v in labels.items()},

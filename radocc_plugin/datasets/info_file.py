@@ -2,10 +2,12 @@
 
 The fields of a sample are described in ``nuscenes_infos``.
 """
+import io
 import pickle
+from typing import Optional
 
 from radocc_plugin.datasets.old_infos import from_old_infos
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.fileio import read_bytes, write_atomically
 
 INFO_VERSION = 'radocc-1.0'
 
@@ -18,7 +20,7 @@ for _core in ('numpy.core', 'numpy._core'):
                  (f'{_core}.numeric', '_frombuffer')}
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class PlainUnpickler(pickle.Unpickler):
     """Unpickles containers and numpy values; runs no code of the file."""
 
     def find_class(self, module: str, name: str):
@@ -29,13 +31,14 @@ class _PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_infos(path: str) -> dict:
+def load_infos(path: str, backend_args: Optional[dict] = None) -> dict:
     """Reads an info file safely.
 
     Args:
         path: Pickle written by :func:`save_infos` or by mmdet3d >= 1.1, or an
             old one of BEVDet, FB-OCC or BEVFormer's occupancy baseline, which
             is converted (see ``old_infos``).
+        backend_args: Where it lies, see ``fileio.read_bytes``.
 
     Returns:
         ``dict(metainfo=dict, data_list=list of dict)``.
@@ -46,8 +49,8 @@ def load_infos(path: str) -> dict:
             values.
     """
     try:
-        with open(path, 'rb') as file:
-            infos = _PlainUnpickler(file).load()
+        infos = PlainUnpickler(
+            io.BytesIO(read_bytes(path, backend_args))).load()
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ValueError(f'cannot read info file {path}: {error}; '
                          'tools/create_data.py writes it') from error

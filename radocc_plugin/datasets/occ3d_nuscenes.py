@@ -21,22 +21,25 @@ from radocc_plugin.registry import DATASETS
 class Occ3DNuScenesDataset(BaseDataset):
     """nuScenes keyframes with Occ3D labels, read from an info file.
 
-    ``get_data_info`` gives the pipeline, all matrices in float64:
+    ``get_data_info`` gives the pipeline, all matrices in float64; "ego" is
+    the frame of the label volumes, which a subclass may have in the LiDAR:
 
     - ``token``, ``scene_name``, ``scene_token``, ``prev``, ``next``,
       ``timestamp`` (s), ``sample_idx``, ``data_root``
     - ``cam_names``, ``img_path`` (N strings), ``cam2img`` (N, 3, 3),
       ``cam2ego`` (N, 4, 4; camera at its own timestamp to the *key* ego
       frame, so it contains the ego motion in between)
-    - ``lidar_path``, ``lidar2ego`` (4, 4; to the key ego frame),
-      ``ego2global`` (4, 4; of the key ego frame), ``ego2lidar_ego`` (4, 4; to
-      the ego frame at LiDAR time, that of the labels), ``lidar_sweeps``
-      (newest first: ``lidar_path``, ``lidar2ego`` to the key ego frame,
-      ``lag`` in seconds before the keyframe)
+    - ``lidar_path``, ``lidar_columns`` (numbers a point in the files),
+      ``lidar2ego`` (4, 4; to the key ego frame), ``ego2global`` (4, 4; of the
+      key ego frame), ``ego2lidar_ego`` (4, 4; to the ego frame at LiDAR time,
+      that of the labels), ``lidar_sweeps`` (newest first: ``lidar_path``,
+      ``lidar2ego`` to the key ego frame, ``lag`` in seconds before the
+      keyframe)
     - ``lidar_origins`` (K, 3): LiDAR positions of the scene's keyframes in
       the ego frame at LiDAR time, from where RayIoU casts its rays; in test
       mode only
     - ``label_space``: classes and grid of the labels, a ``LabelSpace``
+    - ``backend_args``: where the files lie
     - ``labelled``: whether its labels may be used, see ``label_every`` and
       ``sweeps_per_keyframe``
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
@@ -85,6 +88,8 @@ class Occ3DNuScenesDataset(BaseDataset):
         point_cloud_range: Part of the benchmark's range to which labels and
             masks are cropped, a box of whole voxels, metres; what is beyond
             it counts nowhere. All of it if None.
+        backend_args: Where all files lie, the info file and what the
+            pipeline reads, see ``fileio.read_bytes``.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,
             ``test_mode`` ... of MMEngine's ``BaseDataset``.
 
@@ -93,6 +98,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             an argument is. The message names file or field.
     """
     METAINFO = occ3d.OCC3D_NUSCENES.metainfo()
+    # Reads the labels of this benchmark.
+    LABEL_LOADER = 'radocc_plugin.LoadOcc3D'
 
     def __init__(self,
                  cams: Sequence[str] = occ3d.CAMERAS,
@@ -105,6 +112,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                  sweeps_per_keyframe: int = 0,
                  label_every: int = 1,
                  point_cloud_range: Optional[Sequence[float]] = None,
+                 backend_args: Optional[dict] = None,
                  **kwargs) -> None:
         if key_ego not in ('lidar', *cams):
             raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, "
@@ -139,16 +147,23 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.sequences_split = sequences_split
         self.sweeps_per_keyframe = sweeps_per_keyframe
         self.label_every = label_every
+        self.backend_args = backend_args
         lazy_init = kwargs.pop('lazy_init', False)
         super().__init__(lazy_init=True, **kwargs)
         self.label_space = LabelSpace.from_metainfo(
             self._metainfo, type(self).__name__).cropped(point_cloud_range)
         self._metainfo.update(self.label_space.metainfo())
+        if self.label_space.frame == 'lidar' and (key_ego != 'lidar'
+                                                  or can_bus):
+            raise ValueError(
+                f'labels of {self.label_space.label_space} lie in the LiDAR '
+                "frame, which takes key_ego='lidar' and can_bus=None; got "
+                f'{key_ego!r} and {can_bus!r}')
         if not lazy_init:
             self.full_init()
 
     def load_data_list(self) -> List[dict]:
-        infos = load_infos(self.ann_file)
+        infos = load_infos(self.ann_file, self.backend_args)
         if not infos['data_list']:
             raise ValueError(f'info file {self.ann_file} holds no sample')
         # as in BaseDataset: the file's metainfo has the lowest priority
@@ -184,7 +199,14 @@ class Occ3DNuScenesDataset(BaseDataset):
     def _add_lidar_origins(self, data_list: List[dict]) -> None:
         try:
             origins = scene_lidar_origins(
-                data_list, self.label_space.point_cloud_range)
+                [
+                    dict(
+                        scene_name=info['scene_name'],
+                        volume2global=self._volume2global(info),
+                        lidar2global=lidar2global(info['ego2global'],
+                                                  info['lidar_points']))
+                    for info in data_list
+                ], self.label_space.point_cloud_range)
         except KeyError as error:
             raise ValueError(
                 f'a sample of info file {self.ann_file} lacks {error}; write '
@@ -221,6 +243,10 @@ class Occ3DNuScenesDataset(BaseDataset):
         subset = super().get_subset(indices)
         subset._index_keyframes(indices)
         return subset
+
+    def label_path(self, info: dict) -> str:
+        """Label file of a sample of a labelled split, in the data root."""
+        return info['occ_path']
 
     @force_full_init
     def labelled(self) -> np.ndarray:
@@ -261,7 +287,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         ego2global = self._key_ego2global(info)
         global2ego = np.linalg.inv(ego2global)
         lidar2ego = as_matrix(info['lidar_points']['lidar2ego'])
-        if self.key_ego != 'lidar':
+        if self.label_space.frame == 'lidar':
+            lidar2ego = np.eye(4)
+        elif self.key_ego != 'lidar':
             lidar2ego = global2ego @ lidar2global(info['ego2global'],
                                                   info['lidar_points'])
         results = {
@@ -273,6 +301,7 @@ class Occ3DNuScenesDataset(BaseDataset):
             labelled=info.get('labelled', True)
             and info['sample_idx'] % self.label_every == 0,
             label_space=self.label_space,
+            backend_args=self.backend_args,
             data_root=self.data_root,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],
@@ -280,6 +309,7 @@ class Occ3DNuScenesDataset(BaseDataset):
                 [as_matrix(i['cam2img']) for i in images.values()]),
             cam2ego=self._cam2ego(info, ego2global),
             lidar_path=self._join(info['lidar_points']['lidar_path']),
+            lidar_columns=info['lidar_points'].get('num_pts_feats', 5),
             lidar2ego=lidar2ego,
             ego2global=ego2global,
             ego2lidar_ego=np.eye(4) if self.key_ego == 'lidar' else
@@ -293,9 +323,10 @@ class Occ3DNuScenesDataset(BaseDataset):
                 for sweep in info['lidar_sweeps']
             ],
             bda_mat=np.eye(4))
-        for name in ('occ_path', 'lidarseg_path'):
-            if name in info:
-                results[name] = self._join(info[name])
+        if 'occ_path' in info:  # of a split with public labels
+            results['occ_path'] = self._join(self.label_path(info))
+        if 'lidarseg_path' in info:
+            results['lidarseg_path'] = self._join(info['lidarseg_path'])
         for name in ('instances', 'lidar_origins'):
             if name in info:
                 results[name] = info[name]
@@ -310,9 +341,15 @@ class Occ3DNuScenesDataset(BaseDataset):
                 f'{", ".join(info["images"])}')
         return {name: info['images'][name] for name in self.cams}
 
+    def _volume2global(self, info: dict) -> np.ndarray:
+        """Frame of the labels to global, both at LiDAR time."""
+        if self.label_space.frame == 'lidar':
+            return lidar2global(info['ego2global'], info['lidar_points'])
+        return as_matrix(info['ego2global'])
+
     def _key_ego2global(self, info: dict) -> np.ndarray:
         if self.key_ego == 'lidar':
-            return as_matrix(info['ego2global'])
+            return self._volume2global(info)
         image = info['images'][self.key_ego]
         return cam2global(info, image) @ np.linalg.inv(
             as_matrix(image['cam2ego']))
@@ -387,8 +424,8 @@ class Occ3DNuScenesDataset(BaseDataset):
                     'does not follow the keyframe before it; streaming takes '
                     'scenes in the order of time')
             previous = super().get_data_info(idx - 1)
-            ego2prev_ego = np.linalg.inv(as_matrix(
-                previous['ego2global'])) @ as_matrix(info['ego2global'])
+            ego2prev_ego = np.linalg.inv(
+                self._volume2global(previous)) @ self._volume2global(info)
         return dict(
             sequence_group_idx=int(self.sequence_groups[idx]),
             start_of_sequence=start,

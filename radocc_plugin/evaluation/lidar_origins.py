@@ -9,13 +9,13 @@ def scene_lidar_origins(infos: Sequence[dict],
                         point_cloud_range: Sequence[float],
                         max_origins: int = 8,
                         margin: float = 1.0) -> List[np.ndarray]:
-    """LiDAR positions of each keyframe's whole scene, in its ego frame.
+    """LiDAR positions of each keyframe's whole scene, in its labels' frame.
 
     Args:
-        infos: Samples of an info file, with ``scene_name``, ``ego2global``
-            (4, 4; at LiDAR time) and ``lidar_points.lidar2ego`` (4, 4), the
-            frames of a scene in their order. Give the whole file: a part of a
-            scene has other origins.
+        infos: Keyframes, each ``scene_name``, ``volume2global`` (the frame of
+            its labels, e.g. ego) and ``lidar2global``, (4, 4), both at LiDAR
+            time; the frames of a scene in their order. Give all of a split: a
+            part of a scene has other origins.
         point_cloud_range: Range of the labels, metres.
         max_origins: Of more positions, this many are taken at even steps
             from the first to the last.
@@ -30,14 +30,12 @@ def scene_lidar_origins(infos: Sequence[dict],
     """
     positions = defaultdict(list)
     for info in infos:
-        lidar2global = np.asarray(info['ego2global']) @ np.asarray(
-            info['lidar_points']['lidar2ego'])
-        positions[info['scene_name']].append(lidar2global[:, 3])
+        positions[info['scene_name']].append(info['lidar2global'][:, 3])
     low, high = np.reshape(point_cloud_range, (2, 3))[:, :2]
     origins = []
     for info in infos:
-        global2ego = np.linalg.inv(np.asarray(info['ego2global'], np.float64))
-        points = (np.stack(positions[info['scene_name']]) @ global2ego.T)
+        global2volume = np.linalg.inv(info['volume2global'])
+        points = np.stack(positions[info['scene_name']]) @ global2volume.T
         inside = (points[:, :2] > low + margin) & (
             points[:, :2] < high - margin)
         points = points[inside.all(1), :3]

@@ -1,5 +1,5 @@
 """LiDAR segmentation from occupancy: points take their voxel's class."""
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
+from radocc_plugin.fileio import read_bytes
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.geometry.frames import transform_points
 from radocc_plugin.occ3d import CLASSES, FREE, LIDARSEG_TO_OCC3D
@@ -17,7 +18,6 @@ from radocc_plugin.registry import METRICS
 
 FREE_VOXELS = ('miss', 'occupied')
 OUT_OF_RANGE = FREE + 1  # column of points outside the grid
-_POINT_COLUMNS = 5  # float32 of a .pcd.bin file
 
 
 def count_points(prediction: Tensor, points: Tensor, labels: Tensor,
@@ -108,7 +108,8 @@ class LidarSegMetric(LabelSpaceMetric):
             prediction = volume_of(sample, 'pred_occ', field, name).cpu()
             points, labels = read_labelled_points(
                 meta_of(sample, 'lidar_path', name),
-                meta_of(sample, 'lidarseg_path', name))
+                meta_of(sample, 'lidarseg_path', name),
+                sample.get('lidar_columns', 5), sample.get('backend_args'))
             lidar2ego = torch.as_tensor(
                 meta_of(sample, 'lidar2ego', name)).double()
             bda_mat = torch.as_tensor(sample.get('bda_mat', np.eye(4)))
@@ -139,9 +140,18 @@ class LidarSegMetric(LabelSpaceMetric):
         return result
 
 
-def read_labelled_points(lidar_path: str,
-                         lidarseg_path: str) -> Tuple[Tensor, Tensor]:
+def read_labelled_points(
+        lidar_path: str,
+        lidarseg_path: str,
+        columns: int = 5,
+        backend_args: Optional[dict] = None) -> Tuple[Tensor, Tensor]:
     """Points of a keyframe and their Occ3D classes.
+
+    Args:
+        lidar_path: Points, float32.
+        lidarseg_path: Their labels, uint8.
+        columns: Numbers a point.
+        backend_args: Where the files lie, see ``fileio.read_bytes``.
 
     Returns:
         Points in the LiDAR frame, float64, (P, 3), and classes, 0 for what
@@ -151,15 +161,18 @@ def read_labelled_points(lidar_path: str,
         ValueError: If a file is missing or truncated, a label is unknown, or
             the counts differ; names the file.
     """
-    try:
-        values = np.fromfile(lidar_path, np.float32)
-        labels = np.fromfile(lidarseg_path, np.uint8)
-    except OSError as error:
-        raise ValueError(f'cannot read {error.filename}: {error}') from error
-    if values.size == 0 or values.size % _POINT_COLUMNS:
-        raise ValueError(f'LiDAR file {lidar_path} takes {_POINT_COLUMNS} '
-                         f'float32 a point, got {values.size} values')
-    points = values.reshape(-1, _POINT_COLUMNS)[:, :3]
+    files = {}
+    for path in (lidar_path, lidarseg_path):
+        try:
+            files[path] = read_bytes(path, backend_args)
+        except Exception as error:  # a storage raises almost anything
+            raise ValueError(f'cannot read {path}: {error}') from error
+    values = np.frombuffer(files[lidar_path], np.uint8)
+    labels = np.frombuffer(files[lidarseg_path], np.uint8)
+    if values.size == 0 or values.size % (4 * columns):
+        raise ValueError(f'LiDAR file {lidar_path} takes {columns} float32 a '
+                         f'point, got {values.size / 4:g} values')
+    points = values.view(np.float32).reshape(-1, columns)[:, :3]
     if len(labels) != len(points):
         raise ValueError(
             f'lidarseg file {lidarseg_path} takes one uint8 for each of the '
@@ -169,4 +182,4 @@ def read_labelled_points(lidar_path: str,
             f'lidarseg file {lidarseg_path} takes labels 0 to '
             f'{len(LIDARSEG_TO_OCC3D) - 1}, got {labels.max()}')
     classes = np.asarray(LIDARSEG_TO_OCC3D)[labels]
-    return torch.from_numpy(points).double(), torch.from_numpy(classes)
+    return torch.from_numpy(points.astype(np.float64)), torch.from_numpy(classes)

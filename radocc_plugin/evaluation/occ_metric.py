@@ -126,7 +126,8 @@ class OccMetric(LabelSpaceMetric):
 
     Args:
         mask: Which voxels count: those seen by a ``'camera'`` (the Occ3D
-            benchmark), those seen by the ``'lidar'``, or all (``'none'``).
+            benchmarks), those seen by the ``'lidar'``, or all (``'none'``);
+            None for the benchmark's own, see ``LabelSpace.mask``.
         ring: Count only voxels at horizontal distances from the first to the
             second of these, metres; all by default.
         ring_at: Whether a voxel's ``'centre'`` or its lower ``'corner'`` (as
@@ -141,13 +142,13 @@ class OccMetric(LabelSpaceMetric):
     default_prefix = 'occ'
 
     def __init__(self,
-                 mask: str = 'camera',
+                 mask: Optional[str] = None,
                  ring: Optional[Tuple[float, float]] = None,
                  ring_at: str = 'centre',
                  **kwargs) -> None:
         super().__init__(**kwargs)
         masks = (*MASKS, 'none')
-        if mask not in masks:
+        if mask not in (None, *masks):
             raise ValueError(f'mask takes one of {masks}, got {mask!r}')
         if ring is not None and not (len(ring) == 2 and ring[0] < ring[1]):
             raise ValueError('ring takes (smallest, largest) distance in '
@@ -168,15 +169,15 @@ class OccMetric(LabelSpaceMetric):
             data_samples: OccDataSamples as dicts, with ``pred_occ`` and
                 ``gt_occ``.
         """
-        name = f'OccMetric(mask={self.mask!r})'
         space = self.label_space
-        space.check_mask(self.mask, 'OccMetric')
+        counted = space.mask(self.mask, 'OccMetric')
+        name = f'OccMetric(mask={counted!r})'
         for sample in data_samples:
             prediction = volume_of(sample, 'pred_occ', 'semantics', name)
             target = volume_of(sample, 'gt_occ', 'semantics', name).cpu()
             mask = None
-            if self.mask != 'none':
-                mask = volume_of(sample, 'gt_occ', f'mask_{self.mask}', name)
+            if counted != 'none':
+                mask = volume_of(sample, 'gt_occ', f'mask_{counted}', name)
                 mask = mask.cpu().bool()
             if self.ring is not None:
                 ring = self._ring(tuple(target.shape))
@@ -214,5 +215,6 @@ class OccMetric(LabelSpaceMetric):
         if self.ring is not None:
             ring = (f', {self.ring[0]:g} to {self.ring[1]:g} m (voxel '
                     f'{self.ring_at})')
-        return (f'Occupancy of {num_samples} samples, mask: {self.mask}{ring}'
+        return (f'Occupancy of {num_samples} samples, mask: '
+                f'{self.label_space.mask(self.mask, "OccMetric")}{ring}'
                 f'\n{render_text(table)}')

@@ -8,12 +8,13 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import cv2
 import numpy as np
+from mmengine import fileio
 
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.fileio import read_bytes, write_atomically
 
 PathLike = Union[str, Path]
 MANIFEST = 'manifest.json'
@@ -70,19 +71,23 @@ def is_complete(path: PathLike) -> bool:
         return start == _PNG_START and file.read() == _PNG_END
 
 
-def read_label_map(path: PathLike) -> np.ndarray:
+def read_label_map(path: PathLike,
+                   backend_args: Optional[dict] = None) -> np.ndarray:
     """Segment ids of an image, shape (h, w), int32, 0 = no segment.
+
+    Args:
+        path: Of the map.
+        backend_args: Where it lies, see ``fileio.read_bytes``.
 
     Raises:
         ValueError: If the file is missing or no uint16 PNG of one channel.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not fileio.exists(str(path), backend_args=backend_args):
         raise ValueError(
             f'{path}: no segment map here; make the maps with '
             'tools/generate_segments.py --data-root <data root> --ann-file '
             '<info file> --out <folder of the maps>')
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    data = np.frombuffer(read_bytes(path, backend_args), np.uint8)
     labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if labels is None:
         raise ValueError(f'{path}: not a readable PNG; run '

@@ -4,15 +4,15 @@ from typing import List, Optional, Union
 
 import numpy as np
 import torch
-from PIL import Image
 
 from radocc_plugin.evaluation import prediction_path, read_prediction
+from radocc_plugin.fileio import read_image
 from radocc_plugin.label_space import label_space_of
 from radocc_plugin.structures import OccData, OccDataSample
 
 _META = ('token', 'scene_name', 'scene_token', 'timestamp', 'cam_names',
          'img_path', 'cam2img', 'cam2ego', 'ego2global', 'lidar_path',
-         'lidar2ego', 'label_space')
+         'lidar2ego', 'lidar_columns', 'label_space', 'backend_args')
 
 
 def sample_of_frame(frame: dict,
@@ -28,8 +28,13 @@ def sample_of_frame(frame: dict,
         ValueError: If the prediction is missing or bad; names the file.
     """
     sample = OccDataSample(metainfo={name: frame[name] for name in _META})
-    with Image.open(frame['img_path'][0]) as image:
-        sample.set_metainfo(dict(ori_shape=image.size[::-1]))
+    sizes = [
+        read_image(path, frame['backend_args']).size
+        for path in frame['img_path']
+    ]
+    # smaller images are padded, see LoadMultiViewImages
+    width, height = np.max(sizes, 0).tolist()
+    sample.set_metainfo(dict(ori_shape=(height, width)))
     if 'gt_occ' in frame:
         sample.gt_occ = OccData(
             **{k: torch.from_numpy(v)

@@ -22,7 +22,7 @@ class OccVisualizationHook(Hook):
         out_dir: Folder of the sheets.
         interval: One of so many samples is drawn, on each rank; samples are
             counted, not batches.
-        mask: Voxels that are judged: camera, lidar or none.
+        mask: Voxels that are judged, see ``LabelSpace.mask``.
         suffix: Format: png or jpg.
         render_size: Height and width of the rendered maps.
 
@@ -34,7 +34,7 @@ class OccVisualizationHook(Hook):
     def __init__(self,
                  out_dir: str,
                  interval: int = 1,
-                 mask: str = 'camera',
+                 mask: Optional[str] = None,
                  suffix: str = 'png',
                  render_size: Tuple[int, int] = (90, 160)) -> None:
         if interval < 1:

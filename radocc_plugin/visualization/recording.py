@@ -1,12 +1,12 @@
 """Recordings for the rerun viewer: frames to fly through, on a timeline."""
 from pathlib import Path
-from typing import Iterable, Union
+from typing import Iterable, Optional, Union
 
 import numpy as np
-from PIL import Image
 
 from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
                                                      read_lidar_file)
+from radocc_plugin.fileio import read_image
 from radocc_plugin.label_space import label_space_of
 from radocc_plugin.structures import OccDataSample
 from radocc_plugin.visualization.errors import KIND_COLORS, KINDS, error_kinds
@@ -38,7 +38,7 @@ def import_rerun():
 def write_recording(path: Union[str, Path],
                     samples: Iterable[OccDataSample],
                     *,
-                    mask: str = 'camera',
+                    mask: Optional[str] = None,
                     image_width: int = 800) -> int:
     """Writes frames as a recording of rerun, a file complete or absent.
 
@@ -50,7 +50,7 @@ def write_recording(path: Union[str, Path],
     Args:
         path: File, ``.rrd``.
         samples: Frames in the order of time, see ``sample_of_frame``.
-        mask: Voxels that are judged: camera, lidar or none.
+        mask: Voxels that are judged, see ``LabelSpace.mask``.
         image_width: Images are stored at this width.
 
     Returns:
@@ -80,13 +80,15 @@ def write_recording(path: Union[str, Path],
     return count
 
 
-def _log_volumes(rerun, recording, sample: OccDataSample, mask: str) -> None:
+def _log_volumes(rerun, recording, sample: OccDataSample,
+                 mask: Optional[str]) -> None:
     """Boxes, one entity a class, so that each can be switched off."""
     volumes = {
         name: sample.get(field).semantics.cpu().numpy()
         for name, field in _VOLUMES.items() if field in sample
     }
     space = label_space_of(sample, 'write_recording')
+    mask = space.mask(mask, 'write_recording')
     tables = dict.fromkeys(volumes, list(zip(space.classes[:-1],
                                              space.palette)))
     if len(volumes) == 2:
@@ -124,7 +126,9 @@ def surface(filled: np.ndarray) -> np.ndarray:
 
 
 def _log_lidar(rerun, recording, sample: OccDataSample) -> None:
-    points = drop_ego_vehicle(read_lidar_file(sample.lidar_path))
+    points = drop_ego_vehicle(
+        read_lidar_file(sample.lidar_path, sample.get('lidar_columns', 5),
+                        sample.get('backend_args')))
     lidar2ego = np.asarray(sample.lidar2ego)
     in_ego = points[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
     recording.log('world/lidar', rerun.Points3D(in_ego, radii=0.04))
@@ -132,11 +136,11 @@ def _log_lidar(rerun, recording, sample: OccDataSample) -> None:
 
 def _log_cameras(rerun, recording, sample: OccDataSample,
                  image_width: int) -> None:
-    height, width = sample.ori_shape[:2]
-    scale = image_width / width
-    size = image_width, round(height * scale)
     for name, path, cam2img, cam2ego in zip(sample.cam_names, sample.img_path,
                                             sample.cam2img, sample.cam2ego):
+        image = read_image(path, sample.get('backend_args'))
+        scale = image_width / image.width
+        size = image_width, round(image.height * scale)
         entity = f'world/{name}'
         recording.log(
             entity,
@@ -150,6 +154,5 @@ def _log_cameras(rerun, recording, sample: OccDataSample,
                 resolution=size,
                 camera_xyz=rerun.ViewCoordinates.RDF,
                 image_plane_distance=2.0))
-        with Image.open(path) as image:
-            small = image.convert('RGB').resize(size)
-        recording.log(entity, rerun.Image(np.asarray(small)).compress(85))
+        small = np.asarray(image.resize(size))
+        recording.log(entity, rerun.Image(small).compress(85))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
-from PIL import Image
 
+from radocc_plugin.fileio import read_image
 from radocc_plugin.rendering import Render
 
 SKY = 255
@@ -42,18 +42,26 @@ def rendered_maps(render: Render) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def read_images(paths: Sequence[Union[str, Path]],
-                width: Optional[int] = None) -> np.ndarray:
-    """RGB images of one size, shape (N, H, W, 3), uint8.
+                width: Optional[int] = None,
+                backend_args: Optional[dict] = None) -> np.ndarray:
+    """RGB images, shape (N, H, W, 3), uint8.
 
     Args:
-        paths: Image files.
+        paths: Image files; smaller images are black at the right and lower
+            edge, as ``LoadMultiViewImages`` pads them.
         width: A large JPEG is read at a smaller size, at least this wide,
             which is several times faster; None for the full size.
+        backend_args: Where they lie, see ``fileio.read_bytes``.
+
+    Raises:
+        ValueError: If an image cannot be read; names the file.
     """
-    images = []
-    for path in paths:
-        with Image.open(path) as image:
-            if width is not None:
-                image.draft('RGB', (width, 1))
-            images.append(np.asarray(image.convert('RGB')))
-    return np.stack(images)
+    images = [
+        np.asarray(read_image(path, backend_args, width))
+        for path in paths
+    ]
+    size = np.max([image.shape for image in images], 0)
+    padded = np.zeros((len(images), *size), np.uint8)
+    for canvas, image in zip(padded, images):
+        canvas[:image.shape[0], :image.shape[1]] = image
+    return padded

@@ -35,7 +35,7 @@ CARD_HEAD, LINE, FOOT = 36, 21, 20
 def draw_sheet(sample: OccDataSample,
                *,
                renderer: Optional[VolumeRenderer] = None,
-               mask: str = 'camera',
+               mask: Optional[str] = None,
                title: Optional[str] = None,
                prediction: str = 'Prediction',
                max_depth: float = 50.0) -> np.ndarray:
@@ -52,8 +52,8 @@ def draw_sheet(sample: OccDataSample,
             ``cam2ego``, ``ori_shape``.
         renderer: Its ``render_size`` is that of the maps; a renderer of
             90 x 160 pixels by default.
-        mask: Voxels that are judged: ``'camera'``, ``'lidar'``, ``'none'``
-            (all). The others are pale.
+        mask: Voxels that are judged, see ``LabelSpace.mask``. The others
+            are pale.
         title: Headline; scene and token by default.
         prediction: What to call the prediction.
         max_depth: End of the depth colours, metres.
@@ -65,8 +65,9 @@ def draw_sheet(sample: OccDataSample,
         ValueError: If the sample lacks what is needed, or ``mask`` is not
             one of the above.
     """
-    volumes, visible = _volumes(sample, mask, prediction)
     space = label_space_of(sample, 'a sheet')
+    mask = space.mask(mask, 'a sheet')
+    volumes, visible = _volumes(sample, mask, prediction)
     renderer = renderer or default_renderer(space.point_cloud_range)
     maps = render_volumes(renderer, sample, volumes)
     views = _view_rows(sample, maps, max_depth, space)
@@ -116,8 +117,6 @@ def render_volumes(renderer: VolumeRenderer, sample: OccDataSample,
 
 def _volumes(sample: OccDataSample, mask: str, prediction: str):
     """Label volumes by their titles, and the judged voxels or None."""
-    if mask not in MASKS:
-        raise ValueError(f'mask takes one of {MASKS}, got {mask!r}')
     if 'img_path' not in sample.metainfo:
         raise ValueError('a sheet takes data samples with the metainfo '
                          "'img_path'; add it to meta_keys of the packing "
@@ -147,7 +146,8 @@ def _view_rows(sample: OccDataSample, maps: Dict[str, tuple],
                max_depth: float, space: LabelSpace
                ) -> List[Tuple[str, Sequence[np.ndarray]]]:
     """What each camera sees: titles, and pictures (N, h, w, 3)."""
-    rows = [('camera', read_images(sample.metainfo['img_path'], width=480))]
+    rows = [('camera', read_images(
+        sample.img_path, 480, sample.get('backend_args')))]
     rows += [(f'depth\n{name.lower()}', colorize_depth(depth, max_depth))
              for name, (depth, _) in maps.items()]
     rows += [(f'semantics\n{name.lower()}',

@@ -180,8 +180,8 @@ def infos(xs):
         ego2global, lidar2ego = np.eye(4), np.eye(4)
         ego2global[0, 3], lidar2ego[0, 3], lidar2ego[2, 3] = x, 1, 1.8
         out.append(
-            dict(scene_name='s', ego2global=ego2global,
-                 lidar_points=dict(lidar2ego=lidar2ego)))
+            dict(scene_name='s', volume2global=ego2global,
+                 lidar2global=ego2global @ lidar2ego))
     return out
 
 

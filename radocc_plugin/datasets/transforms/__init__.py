@@ -3,7 +3,10 @@ from radocc_plugin.datasets.transforms.images import (AugmentMultiViewImages,
                                                       DistortMultiViewImages,
                                                       LoadMultiViewImages,
                                                       ResizeMultiViewImages)
-from radocc_plugin.datasets.transforms.labels import LoadOcc3D, LoadSegments
+from radocc_plugin.datasets.transforms.labels import (LoadLabels, LoadOcc3D,
+                                                      LoadOcc3DWaymo,
+                                                      LoadSegments,
+                                                      LoadSurroundOcc)
 from radocc_plugin.datasets.transforms.lidar import (LoadLidarPoints,
                                                      PointsToDepthMaps)
 from radocc_plugin.datasets.transforms.packing import PackOccInputs
@@ -12,7 +15,8 @@ from radocc_plugin.datasets.transforms.teacher import TeacherPipeline
 
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'DistortMultiViewImages',
-    'LoadLidarPoints', 'LoadLidarSweeps', 'LoadMultiViewImages', 'LoadOcc3D',
-    'LoadSegments', 'PackOccInputs', 'PointsToDepthMaps',
-    'ResizeMultiViewImages', 'TeacherPipeline'
+    'LoadLabels', 'LoadLidarPoints', 'LoadLidarSweeps', 'LoadMultiViewImages',
+    'LoadOcc3D', 'LoadOcc3DWaymo', 'LoadSegments', 'LoadSurroundOcc',
+    'PackOccInputs', 'PointsToDepthMaps', 'ResizeMultiViewImages',
+    'TeacherPipeline'
 ]

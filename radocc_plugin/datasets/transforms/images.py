@@ -6,6 +6,7 @@ from mmcv import imresize
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from radocc_plugin.fileio import read_image
 from radocc_plugin.registry import TRANSFORMS
 
 Crop = Tuple[int, int, int, int]  # left, upper, right, lower; pixels
@@ -15,50 +16,70 @@ Crop = Tuple[int, int, int, int]  # left, upper, right, lower; pixels
 class LoadMultiViewImages(BaseTransform):
     """Reads the images of all cameras with Pillow.
 
-    Adds ``img`` (N RGB ``PIL.Image``), ``ori_shape`` and ``img_shape`` (H, W)
-    and the identity as ``img_aug_mat`` (N, 4, 4); for a sample with adjacent
-    frames, ``adjacent_img``, a list of A such lists. A frame that does not
-    exist repeats the list ``img`` itself.
+    Adds ``img`` (N RGB ``PIL.Image``; grey images get three equal channels,
+    alpha is dropped), ``image_sizes`` (N, 2; height and width in the files),
+    ``ori_shape`` and ``img_shape`` (H, W) and the identity as ``img_aug_mat``
+    (N, 4, 4); for a sample with adjacent frames, ``adjacent_img``, a list of
+    A such lists. A frame that does not exist repeats the list ``img`` itself.
+
+    Args:
+        pad_to: Height and width to which smaller images are padded with
+            black at the right and lower edge, for cameras of different
+            sizes: pixel coordinates and calibration stay as they are, and
+            ``ori_shape`` is this.
 
     Raises:
-        ValueError: If an image cannot be read, or the cameras of a sample
-            have images of different sizes; names the file.
+        ValueError: If an image cannot be read, or is larger than ``pad_to``,
+            or the cameras of a sample have images of different sizes
+            without; names the file.
     """
 
+    def __init__(self, pad_to: Optional[Tuple[int, int]] = None) -> None:
+        self.pad_to = pad_to
+
     def transform(self, results: dict) -> dict:
-        images = _load_views(results['img_path'])
+        backend_args = results.get('backend_args')
+        images = [read_image(p, backend_args) for p in results['img_path']]
+        results['image_sizes'] = np.array([i.size[::-1] for i in images])
+        height, width = self.pad_to or images[0].size[::-1]
+        images = self._of_one_size(images, results['img_path'],
+                                   (width, height))
         if 'adjacent' in results:
             results['adjacent_img'] = [
-                _load_views(frame['img_path'], images[0].size)
+                self._of_one_size(
+                    [read_image(p, backend_args) for p in frame['img_path']],
+                    frame['img_path'], (width, height))
                 if frame['exists'] else images
                 for frame in results['adjacent']
             ]
-        width, height = images[0].size
         results['img'] = images
         results['ori_shape'] = results['img_shape'] = (height, width)
         results['img_aug_mat'] = np.tile(np.eye(4), (len(images), 1, 1))
         return results
 
 
-def _load_views(paths: Sequence[str],
-                size: Optional[Tuple[int, int]] = None) -> List[Image.Image]:
-    """Images of one size, by default that of the first."""
-    images = [_load_rgb(path) for path in paths]
-    size = size or images[0].size
-    for image, path in zip(images, paths):
-        if image.size != size:
-            raise ValueError(
-                f'image {path} has width and height {image.size}, the '
-                f'first camera has {size}; all must agree')
-    return images
-
-
-def _load_rgb(path: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert('RGB')
-    except OSError as error:
-        raise ValueError(f'cannot read image {path}: {error}') from error
+    def _of_one_size(self, images: Sequence[Image.Image],
+                     paths: Sequence[str],
+                     size: Tuple[int, int]) -> List[Image.Image]:
+        """Images of a width and height, padded if that is asked for."""
+        padded = []
+        for image, path in zip(images, paths):
+            if image.size != size:
+                if self.pad_to is None:
+                    raise ValueError(
+                        f'image {path} has width and height {image.size}, '
+                        f'the first camera has {size}; all must agree, or '
+                        'LoadMultiViewImages.pad_to say what to pad to')
+                if image.width > size[0] or image.height > size[1]:
+                    raise ValueError(
+                        f'image {path} has height and width '
+                        f'{image.size[::-1]}, more than '
+                        f'LoadMultiViewImages.pad_to={tuple(self.pad_to)}')
+                canvas = Image.new('RGB', size)
+                canvas.paste(image)
+                image = canvas
+            padded.append(image)
+        return padded
 
 
 @TRANSFORMS.register_module()

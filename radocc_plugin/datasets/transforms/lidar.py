@@ -1,17 +1,18 @@
 """LiDAR: sweeps in the key ego frame, depth maps seen by the cameras."""
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
 from radocc_plugin.datasets.transforms.bev import check_before_bda
+from radocc_plugin.fileio import read_bytes
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import TRANSFORMS
 
 Rectangle = Tuple[float, float, float, float]  # x0, y0, x1, y1; metres
 
-_FILE_COLUMNS = 5  # x, y, z, intensity, ring
+MIN_COLUMNS = 4  # x, y, z, intensity
 # The nuScenes car around its LiDAR (x right, y ahead).
 EGO_VEHICLE = (-1., -2., 1., 2.4)
 
@@ -52,12 +53,13 @@ class LoadLidarPoints(BaseTransform):
         return results
 
     def _load(self, results: dict, sweep: dict) -> np.ndarray:
-        points = read_once(results, sweep['lidar_path']).astype(np.float64)
+        points = read_once(results, sweep['lidar_path'])
+        points = points[:, :4].astype(np.float64)
         points = drop_ego_vehicle(points, self.ego_vehicle)
         lidar2ego = sweep['lidar2ego']
         points[:, :3] = points[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
-        points[:, 4] = sweep['lag']
-        return points
+        lags = np.full((len(points), 1), sweep['lag'])
+        return np.concatenate([points, lags], 1)
 
 
 def read_once(results: dict, path: str) -> np.ndarray:
@@ -65,29 +67,39 @@ def read_once(results: dict, path: str) -> np.ndarray:
     changes the points takes a copy."""
     files = results.setdefault('lidar_files', {})
     if path not in files:
-        files[path] = read_lidar_file(path)
+        files[path] = read_lidar_file(path, results.get('lidar_columns', 5),
+                                      results.get('backend_args'))
     return files[path]
 
 
-def read_lidar_file(path: str) -> np.ndarray:
-    """Points of a nuScenes ``.pcd.bin`` file.
+def read_lidar_file(path: str,
+                    columns: int = 5,
+                    backend_args: Optional[dict] = None) -> np.ndarray:
+    """Points of a LiDAR file of float32.
+
+    Args:
+        path: Of the file, e.g. nuScenes' ``.pcd.bin``.
+        columns: Numbers a point: x, y, z in the sensor frame (m) and
+            intensity, then whatever else, such as nuScenes' ring.
+        backend_args: Where it lies, see ``fileio.read_bytes``.
 
     Returns:
-        float32, shape (P, 5): x, y, z in the sensor frame (m), intensity,
-        ring.
+        float32, shape (P, columns).
 
     Raises:
         ValueError: If the file is missing, empty or truncated.
     """
+    if columns < MIN_COLUMNS:
+        raise ValueError(f'LiDAR file {path} takes {MIN_COLUMNS} float32 a '
+                         f'point or more, its info says {columns}')
     try:
-        values = np.fromfile(path, np.float32)
-    except OSError as error:
+        data = read_bytes(path, backend_args)
+    except Exception as error:  # a storage raises almost anything
         raise ValueError(f'cannot read LiDAR file {path}: {error}') from error
-    if values.size == 0 or values.size % _FILE_COLUMNS:
-        raise ValueError(
-            f'LiDAR file {path} takes {_FILE_COLUMNS} float32 a point, got '
-            f'{values.size} values')
-    return values.reshape(-1, _FILE_COLUMNS)
+    if len(data) == 0 or len(data) % (4 * columns):
+        raise ValueError(f'LiDAR file {path} takes {columns} float32 a '
+                         f'point, got {len(data) // 4} values')
+    return np.frombuffer(data, np.float32).reshape(-1, columns)
 
 
 def drop_ego_vehicle(points: np.ndarray,

@@ -15,7 +15,8 @@ META_KEYS = ('sample_idx', 'token', 'scene_name', 'timestamp', 'cam_names',
 # metrics read.
 OPTIONAL_META_KEYS = ('scene_token', 'prev', 'can_bus', 'sequence_group_idx',
                       'start_of_sequence', 'ego2prev_ego', 'lidar_origins',
-                      'lidarseg_path', 'label_space')
+                      'lidarseg_path', 'lidar_columns', 'label_space',
+                      'backend_args')
 
 
 @TRANSFORMS.register_module()
