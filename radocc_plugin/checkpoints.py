@@ -1,8 +1,10 @@
 """Weights from files: all of a model's, or an error that names the others."""
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
 from torch import Tensor, nn
+
+from radocc_plugin.label_space import LabelSpace
 
 # What wrappers put in front of every key: DDP, Lightning, averages.
 WRAPPERS = ('module.', 'model.', 'ema_')
@@ -85,3 +87,12 @@ def plain_keys(state: Mapping[str, Tensor],
              and not any(key.startswith(prefix) for key in own)), '')
         state = {key[len(wrapped):]: value for key, value in state.items()}
     return state
+
+
+def label_space_of_checkpoint(checkpoint: Mapping[str, Any]
+                              ) -> Optional[LabelSpace]:
+    """The label space that a checkpoint was trained on, None if unknown."""
+    meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    if 'label_space' not in meta:
+        return None
+    return LabelSpace.from_metainfo(meta, 'the checkpoint')

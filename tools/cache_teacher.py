@@ -75,7 +75,8 @@ def make_dataset(config: Config, teacher_config: Config):
     train = config.train_dataloader.dataset
     dataset.update({
         name: train[name]
-        for name in ('data_root', 'ann_file', 'sweeps_per_keyframe')
+        for name in ('data_root', 'ann_file', 'sweeps_per_keyframe',
+                     'backend_args')
         if name in train
     })
     dataset.test_mode = False  # sweeps are no samples of a test
@@ -105,7 +106,8 @@ def main(argv=None) -> None:
         teacher_hash(options['model'], options['tap']),
         options['checkpoint'] and file_hash(options['checkpoint']),
         config.model.renderer.point_cloud_range, args.top_k,
-        build_tap(options['tap'], model, 'teacher.tap').class_weight)
+        build_tap(options['tap'], model, 'teacher.tap').class_weight,
+        getattr(dataset, 'label_space', None))
     tokens = [dataset.get_data_info(i)['token'] for i in range(len(dataset))]
     todo = [
         i for i in range(shard, len(tokens), shards)

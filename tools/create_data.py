@@ -2,6 +2,9 @@
 
     python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \\
         --version v1.0-trainval [--check-only]
+    python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \\
+        --version v1.0-trainval --labels surroundocc
+    python tools/create_data.py occ3d-waymo --root-path data/waymo
     python tools/create_data.py keyframe \\
         --root-path ../shared/data/nuscenes_frame --out-dir work_dirs/keyframe
 """
@@ -24,6 +27,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         required=True,
         help='v1.0-trainval, v1.0-mini, v1.0-synthetic ...')
     nuscenes.add_argument(
+        '--labels',
+        choices=('occ3d-nuscenes', 'surroundocc', 'openocc'),
+        default='occ3d-nuscenes',
+        help='whose label files must be there; the info files are the same '
+        '(default: occ3d-nuscenes)')
+    nuscenes.add_argument(
         '--out-dir', help='folder of the info files (default: the data root)')
     nuscenes.add_argument(
         '--num-sweeps',
@@ -45,6 +54,17 @@ def parse_args(argv=None) -> argparse.Namespace:
         action='store_true',
         help='check the written info files and all that they name')
 
+    waymo = commands.add_parser(
+        'occ3d-waymo', help="mmdet3d's KITTI layout and Occ3D-Waymo")
+    waymo.add_argument(
+        '--root-path', required=True, help='data root, e.g. data/waymo')
+    waymo.add_argument(
+        '--interval',
+        type=int,
+        default=1,
+        help='every so many frames become samples; published trainings take '
+        'every fifth (default: 1)')
+
     keyframe = commands.add_parser(
         'keyframe', help='a single keyframe; labels are made from its sweep')
     keyframe.add_argument(
@@ -60,12 +80,18 @@ def main(argv=None) -> None:
         if args.command == 'keyframe':
             from radocc_plugin.datasets.keyframe import convert_keyframe
             written = [convert_keyframe(args.root_path, args.out_dir)]
+        elif args.command == 'occ3d-waymo':
+            from radocc_plugin.datasets.waymo_infos import convert_waymo
+            written = convert_waymo(args.root_path, args.interval)
         else:
             # the devkit's import takes seconds, --help should not
             from radocc_plugin.datasets import info_converter
             if args.check_only:
                 for path in info_converter.check_nuscenes(
-                        args.root_path, args.version, args.out_dir):
+                        args.root_path,
+                        args.version,
+                        args.out_dir,
+                        labels=args.labels):
                     print(f'complete: {path}')
                 return
             written = info_converter.convert_nuscenes(
@@ -74,7 +100,8 @@ def main(argv=None) -> None:
                 args.out_dir,
                 args.num_sweeps,
                 args.sweeps_per_keyframe,
-                overwrite=args.overwrite)
+                overwrite=args.overwrite,
+                labels=args.labels)
     except ValueError as error:
         sys.exit(f'error: {error}')
     for path in written:

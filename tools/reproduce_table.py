@@ -31,6 +31,7 @@ from radocc_plugin.evaluation.table import build_tables
 from radocc_plugin.evaluation.table_formats import (to_csv, to_html,
                                                     to_markdown, to_terminal)
 from radocc_plugin.fileio import write_atomically
+from radocc_plugin.occ3d import CLASSES
 
 QUOTED = ROOT / 'configs' / 'published_results.yaml'
 SUITES = ROOT / 'configs' / 'suites'
@@ -198,10 +199,11 @@ def suite_tables(suite: Suite, args):
                          f'{suite.work_dir}; --seeds N makes them')
     tables = build_tables(read_records(paths), suite.names)
     for table in tables:
-        table.quoted = [
-            row for benchmark in suite.quoted
-            for row in read_quoted(args.quoted or QUOTED, benchmark)
-        ]
+        if table.space.classes == CLASSES:  # what is quoted is Occ3D-nuScenes
+            table.quoted = [
+                row for benchmark in suite.quoted
+                for row in read_quoted(args.quoted or QUOTED, benchmark)
+            ]
     return tables
 
 
@@ -215,7 +217,8 @@ def main(argv=None):
         tables = build_tables(read_records(record_paths(args.sources)))
         if args.quoted:
             for table in tables:
-                table.quoted = read_quoted(args.quoted)
+                if table.space.classes == CLASSES:
+                    table.quoted = read_quoted(args.quoted)
     else:
         suite.work_dir = args.work_dir or suite.work_dir
         if args.seeds is not None:

@@ -1,8 +1,11 @@
 """Datasets of the benchmarks beside Occ3D-nuScenes."""
-import os.path as osp
 from typing import List, Sequence
 
 from radocc_plugin import benchmarks
+from radocc_plugin.datasets.label_paths import (OPENOCC_ROOT,
+                                                SURROUNDOCC_ROOT,
+                                                openocc_path,
+                                                surroundocc_path)
 from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
 from radocc_plugin.datasets.waymo_infos import CAMERAS as WAYMO_CAMERAS
 from radocc_plugin.registry import DATASETS
@@ -24,16 +27,13 @@ class SurroundOccDataset(Occ3DNuScenesDataset):
     METAINFO = benchmarks.SURROUNDOCC_NUSCENES.metainfo()
     LABEL_LOADER = 'radocc_plugin.LoadSurroundOcc'
 
-    def __init__(self,
-                 occ_root: str = 'nuscenes_occ/samples',
-                 **kwargs) -> None:
+    def __init__(self, occ_root: str = SURROUNDOCC_ROOT, **kwargs) -> None:
         self.occ_root = occ_root
         super().__init__(**kwargs)
 
     def label_path(self, info: dict) -> str:
         """Label file of a sample of a labelled split, in the data root."""
-        sweep = osp.basename(info['lidar_points']['lidar_path'])
-        return f'{self.occ_root}/{sweep}.npy'
+        return surroundocc_path(info, self.occ_root)
 
 
 @DATASETS.register_module()
@@ -49,14 +49,13 @@ class OpenOccDataset(Occ3DNuScenesDataset):
     """
     METAINFO = benchmarks.OPENOCC_V2.metainfo()
 
-    def __init__(self, occ_root: str = 'openocc_v2', **kwargs) -> None:
+    def __init__(self, occ_root: str = OPENOCC_ROOT, **kwargs) -> None:
         self.occ_root = occ_root
         super().__init__(**kwargs)
 
     def label_path(self, info: dict) -> str:
         """Label file of a sample of a labelled split, in the data root."""
-        return (f'{self.occ_root}/{info["scene_name"]}/{info["token"]}'
-                '/labels.npz')
+        return openocc_path(info, self.occ_root)
 
 
 @DATASETS.register_module()

@@ -2,9 +2,11 @@
 import os
 import os.path as osp
 from collections import defaultdict
-from typing import List
+from typing import Callable, List
 
 from rich.progress import track
+
+from radocc_plugin.datasets.label_paths import occ3d_path
 
 _SCENES_SHOWN = 20
 _FILES_SHOWN = 3
@@ -12,13 +14,15 @@ _FILES_SHOWN = 3
 
 def check_files(data_list: List[dict],
                 root_path: str,
-                progress: bool = True) -> None:
+                progress: bool = True,
+                label_path: Callable[[dict], str] = occ3d_path) -> None:
     """Checks that every file which infos name exists and is not empty.
 
     Args:
         data_list: Infos as ``nuscenes_infos`` describes them.
         root_path: Data root.
         progress: Whether to show a progress bar.
+        label_path: Where the label file of a labelled sample lies.
 
     Raises:
         ValueError: If files are missing or empty; lists them by scene.
@@ -27,7 +31,7 @@ def check_files(data_list: List[dict],
     good = set()
     for info in track(
             data_list, description='Checking files', disable=not progress):
-        for path in _referenced_files(info):
+        for path in _referenced_files(info, label_path):
             if path in good:
                 continue
             try:
@@ -48,21 +52,29 @@ def check_files(data_list: List[dict],
     ]
     if len(bad) > _SCENES_SHOWN:
         lines.append(f'  and {len(bad) - _SCENES_SHOWN} more scenes')
-    if not osp.isdir(osp.join(root_path, 'gts')):
-        lines.append('  There is no folder gts: it holds the labels of '
-                     'Occ3D-nuScenes, which are downloaded separately.')
+    labels = {
+        label_path(info).split('/')[0] for info in data_list
+        if 'occ_path' in info
+    }
+    for folder in sorted(labels):
+        if not osp.isdir(osp.join(root_path, folder)):
+            lines.append(f'  There is no folder {folder}: it holds the '
+                         'labels, which are downloaded separately.')
     raise ValueError('\n'.join([
         f'{sum(map(len, bad.values()))} files of {len(bad)} scenes are missing'
         f' or empty in {root_path}:', *lines
     ]))
 
 
-def _referenced_files(info: dict) -> List[str]:
+def _referenced_files(info: dict,
+                      label_path: Callable[[dict], str]) -> List[str]:
     paths = [image['img_path'] for image in info['images'].values()]
     paths.append(info['lidar_points']['lidar_path'])
     paths.extend(sweep['lidar_path'] for sweep in info['lidar_sweeps'])
-    paths.extend(info[name] for name in ('occ_path', 'lidarseg_path')
-                 if name in info)
+    if 'occ_path' in info:
+        paths.append(label_path(info))
+    if 'lidarseg_path' in info:
+        paths.append(info['lidarseg_path'])
     for frame in info.get('sweeps', ()):
-        paths += _referenced_files(frame)
+        paths += _referenced_files(frame, label_path)
     return paths

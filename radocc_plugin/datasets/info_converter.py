@@ -13,6 +13,7 @@ from rich.progress import Progress
 from radocc_plugin.datasets.file_check import check_files
 from radocc_plugin.datasets.info_file import (INFO_VERSION, load_infos,
                                               save_infos)
+from radocc_plugin.datasets.label_paths import LABEL_PATHS
 from radocc_plugin.datasets.nuscenes_infos import has_can_bus, scene_infos
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
 from radocc_plugin.fileio import write_atomically
@@ -30,7 +31,8 @@ def convert_nuscenes(root_path: str,
                      num_sweeps: int = 10,
                      sweeps_per_keyframe: int = 0,
                      progress: bool = True,
-                     overwrite: bool = False) -> List[str]:
+                     overwrite: bool = False,
+                     labels: str = 'occ3d-nuscenes') -> List[str]:
     """Writes ``radocc_infos_<split>.pkl`` of each split of a version.
 
     Nothing is written unless every file that the infos name exists. Scenes
@@ -39,7 +41,7 @@ def convert_nuscenes(root_path: str,
 
     Args:
         root_path: Data root with ``<version>/``, ``samples/``, ``sweeps/`` and
-            Occ3D's ``gts/``.
+            the labels.
         version: ``'v1.0-trainval'`` and ``'v1.0-mini'`` take the official
             splits, ``'v1.0-test'`` the unlabelled one, any other version
             ``<root_path>/<version>/splits.json`` with
@@ -51,6 +53,8 @@ def convert_nuscenes(root_path: str,
             next that its info lists, for training.
         progress: Whether to show progress bars.
         overwrite: Whether info files of another version are replaced.
+        labels: Whose label files must be there, a key of ``LABEL_PATHS``; the
+            info files are the same for all.
 
     Returns:
         Paths of the files written.
@@ -86,7 +90,7 @@ def convert_nuscenes(root_path: str,
             'cameras between two keyframes; the synthetic world draws them '
             'with --image-sweeps')
     check_files([info for split in infos.values() for info in split],
-                root_path, progress)
+                root_path, progress, LABEL_PATHS[labels])
 
     metainfo = dict(
         dataset='nuscenes',
@@ -116,11 +120,12 @@ def convert_nuscenes(root_path: str,
 def check_nuscenes(root_path: str,
                    version: str,
                    out_dir: Optional[str] = None,
-                   progress: bool = True) -> List[str]:
+                   progress: bool = True,
+                   labels: str = 'occ3d-nuscenes') -> List[str]:
     """Checks the info files of a version and every file that they name.
 
     Args:
-        root_path, version, out_dir, progress: As in
+        root_path, version, out_dir, progress, labels: As in
             :func:`convert_nuscenes`.
 
     Returns:
@@ -142,7 +147,7 @@ def check_nuscenes(root_path: str,
             raise ValueError(f'info file {path} belongs to version {written}, '
                              f'asked for {version}')
         data_list += infos['data_list']
-    check_files(data_list, root_path, progress)
+    check_files(data_list, root_path, progress, LABEL_PATHS[labels])
     return paths
 
 

@@ -7,6 +7,7 @@ from mmengine.dataset import BaseDataset, force_full_init
 
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.datasets.label_paths import occ3d_path
 from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
                                           lidar2global)
 from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
@@ -246,7 +247,7 @@ class Occ3DNuScenesDataset(BaseDataset):
 
     def label_path(self, info: dict) -> str:
         """Label file of a sample of a labelled split, in the data root."""
-        return info['occ_path']
+        return occ3d_path(info)
 
     @force_full_init
     def labelled(self) -> np.ndarray:

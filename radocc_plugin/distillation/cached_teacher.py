@@ -13,6 +13,7 @@ from radocc_plugin.distillation.teacher_cache import (TeacherCache, file_hash,
                                                       teacher_hash)
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.geometry.frames import transform_points
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.losses import ModelOutputs
 
 RESAMPLE = ('nearest', 'trilinear')
@@ -116,6 +117,8 @@ class CachedTeacher:
         self.resample = resample
         self.free_index = free_index
         self._manifest: Optional[dict] = None
+        # Of the cached volumes, where the manifest knows it.
+        self.label_space: Optional[LabelSpace] = None
 
     def outputs(self, inputs: dict, data_samples: Sequence,
                 device: torch.device) -> ModelOutputs:
@@ -126,6 +129,9 @@ class CachedTeacher:
         """
         if self._manifest is None:
             self._manifest = self._checked_manifest()
+            if self._manifest.get('label_space'):
+                self.label_space = LabelSpace.from_metainfo(
+                    self._manifest['label_space'], str(self.cache.root))
         volumes = []
         for sample in data_samples:
             if 'token' not in sample.metainfo:

@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import MessageHub, print_log
 from torch import Tensor, nn
 
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.losses import ModelOutputs, compared_part
 
 NONFINITE = ('error', 'skip')
@@ -60,7 +61,8 @@ def check_volumes(student: Tensor, teacher: Tensor) -> None:
 
 def check_label_space(student: Tensor, renderer: nn.Module,
                       losses: Mapping[str, nn.Module],
-                      data_samples: Sequence) -> None:
+                      data_samples: Sequence,
+                      teacher: Optional[LabelSpace] = None) -> None:
     """Raises a ValueError unless all speak of the labels of the samples.
 
     Args:
@@ -69,6 +71,7 @@ def check_label_space(student: Tensor, renderer: nn.Module,
         losses: Their ``free_index`` is checked.
         data_samples: With the metainfo ``label_space``; those of datasets
             that give none are not checked.
+        teacher: What the teacher was trained on, None if that is unknown.
     """
     for sample in data_samples:
         space = sample.metainfo.get('label_space')
@@ -80,6 +83,11 @@ def check_label_space(student: Tensor, renderer: nn.Module,
             raise ValueError(
                 f'occ_logits of the student have voxels and classes '
                 f'{tuple(student.shape[1:])}, {name} has {expected}')
+        different = teacher and teacher.difference(space)
+        if different:
+            raise ValueError(
+                f'the teacher was trained on {teacher.label_space}, the '
+                f'student learns {space.label_space}: {different}')
         extent = getattr(renderer, 'point_cloud_range', None)
         if extent is not None and max(
                 abs(a - b)

@@ -197,7 +197,7 @@ class RadOccDistiller(BaseModel):
         if traces or 'occ_logits' in compared:
             checks.check_volumes(student.occ_logits, teacher.occ_logits)
         checks.check_label_space(student.occ_logits, self.renderer, losses,
-                                 data_samples)
+                                 data_samples, self.teacher.label_space)
         device = student.occ_logits.device
         draws_segments = traces and getattr(self.renderer, 'ray_sampler',
                                             None) == 'segments'

@@ -2,15 +2,18 @@
 from typing import Mapping, Optional, Union
 
 import torch
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from radocc_plugin.checkpoints import load_weights
+from radocc_plugin.checkpoints import (label_space_of_checkpoint,
+                                       load_from_checkpoint)
 from radocc_plugin.config_file import load_config
 from radocc_plugin.distillation.tap import (
     build_feature_taps,
     build_tap,
     record_taps,
 )
+from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
 
@@ -45,6 +48,8 @@ class FrozenTeacher:
         self.tap_config = tap
         self.features = dict(features or {})
         self._model: Optional[nn.Module] = None
+        # Of its training, where the checkpoint knows it.
+        self.label_space: Optional[LabelSpace] = None
 
     def __deepcopy__(self, memo) -> 'FrozenTeacher':
         # An EMA copy of the student shares the teacher.
@@ -91,6 +96,12 @@ class FrozenTeacher:
             if self.checkpoint is None:
                 model.init_weights()
         if self.checkpoint is not None:
-            load_weights(
-                model, self.checkpoint, allow_partial=self.allow_partial)
+            checkpoint = CheckpointLoader.load_checkpoint(
+                self.checkpoint, map_location='cpu')
+            load_from_checkpoint(
+                model,
+                checkpoint,
+                self.checkpoint,
+                allow_partial=self.allow_partial)
+            self.label_space = label_space_of_checkpoint(checkpoint)
         return model.eval().requires_grad_(False)

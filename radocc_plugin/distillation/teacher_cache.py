@@ -16,6 +16,7 @@ from torch import Tensor
 
 from radocc_plugin.config_file import find_config
 from radocc_plugin.fileio import write_atomically
+from radocc_plugin.label_space import LabelSpace
 
 MANIFEST = 'manifest.json'
 FORMAT = 2
@@ -133,7 +134,8 @@ class TeacherCache:
     def begin(self, teacher: str, checkpoint: Optional[str],
               point_cloud_range: Sequence[float],
               top_k: Optional[int],
-              class_weight: Optional[Sequence[float]] = None) -> None:
+              class_weight: Optional[Sequence[float]] = None,
+              space: Optional[LabelSpace] = None) -> None:
         """Writes the manifest, or makes sure that it is the same.
 
         Args:
@@ -142,6 +144,7 @@ class TeacherCache:
             point_cloud_range: Range of the volumes in metres.
             top_k: See ``encode``.
             class_weight: See ``ModelOutputs``.
+            space: Classes and grid of the dataset, None if it has none.
 
         Raises:
             ValueError: If the folder holds a cache of another setting.
@@ -153,6 +156,8 @@ class TeacherCache:
             point_cloud_range=[float(v) for v in point_cloud_range],
             top_k=top_k,
             class_weight=class_weight and list(class_weight))
+        if space is not None:
+            manifest['label_space'] = json.loads(json.dumps(space.metainfo()))
         path = self.root / MANIFEST
         if not path.is_file():
             write_atomically(path, json.dumps(manifest, indent=2) + '\n')

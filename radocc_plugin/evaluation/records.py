@@ -5,13 +5,15 @@
     name        label of the table row, e.g. 'BEVDetOcc + RadOcc'
     role        'teacher', 'baseline' or 'radocc'
     family      runs to compare with each other: same student, same schedule
-    metrics     mIoU, IoU and per_class (Occ3D order), percent; null = absent;
+    metrics     mIoU, IoU and per_class (in order), percent; null = absent;
                 RayIoU, RayIoU@1, @2 and @4 where they were measured;
                 out_of_range and free of LiDAR segmentation
     mask        voxels that were counted: 'camera', 'lidar' or 'none'; or
                 'points' for LiDAR segmentation
     seed        seed of the training
     data        dataset, version, split, num_samples (evaluated)
+    label_space classes and grid, a dataset's metainfo (see ``LabelSpace``);
+                records of earlier versions lack it: Occ3D-nuScenes
     config      file (name only) and hash
     training    epochs, iterations, batch_size (a GPU), gpus, seconds_per_step
     versions    python, torch, mmengine, mmcv or mmcv-lite, mmdet, our own
@@ -31,8 +33,10 @@ from pathlib import Path
 from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
                     Union)
 
+from radocc_plugin.evaluation.lidarseg_metric import LIDARSEG_CLASSES
 from radocc_plugin.fileio import write_atomically
-from radocc_plugin.occ3d import CLASSES, FREE
+from radocc_plugin.label_space import LabelSpace
+from radocc_plugin.occ3d import OCC3D_NUSCENES
 
 ROLES = ('teacher', 'baseline', 'radocc')
 RAY_SCORES = ('RayIoU', 'RayIoU@1', 'RayIoU@2', 'RayIoU@4')
@@ -74,6 +78,7 @@ def make_record(*,
                 role: str,
                 family: str,
                 metrics: Mapping[str, float],
+                space: LabelSpace,
                 mask: str,
                 seed: int,
                 dataset: str,
@@ -96,6 +101,7 @@ def make_record(*,
         metrics: What the evaluator returned; the keys ``mIoU``, ``IoU`` and
             ``IoU_<class>`` are looked up with or without a prefix 'occ/'
             ('lidarseg/' with the mask 'points'), RayIoU with 'ray/'.
+        space: Classes and grid of the evaluated data.
         dataset, version, split, num_samples: The evaluated data.
         config: The resolved config, as ``Config.to_dict()`` gives it.
         config_file, checkpoint: Only their names are kept.
@@ -114,7 +120,8 @@ def make_record(*,
 
     def metric(key: str) -> Optional[float]:
         value = metrics.get(f'{prefix}/{key}', metrics.get(key))
-        if value is None and of_points and key in ('IoU', 'IoU_others'):
+        if value is None and of_points and (key == 'IoU' or key[4:]
+                                            not in LIDARSEG_CLASSES):
             return None
         if value is None:
             raise ValueError(f'metrics lack {key}; got {sorted(metrics)}')
@@ -131,7 +138,7 @@ def make_record(*,
             mIoU=metric('mIoU'),
             IoU=metric('IoU'),
             per_class={c: metric(f'IoU_{c}')
-                       for c in CLASSES[:FREE]},
+                       for c in space.classes[:-1]},
             **more),
         mask=mask,
         seed=seed,
@@ -140,6 +147,7 @@ def make_record(*,
             version=version,
             split=split,
             num_samples=num_samples),
+        label_space=json.loads(json.dumps(space.metainfo())),
         config=dict(file=Path(config_file).name, hash=config_hash(config)),
         training=dict(
             epochs=epochs,
@@ -210,6 +218,17 @@ def read_records(paths: Iterable[Union[str, Path]]) -> List[dict]:
     return records
 
 
+def space_of(record: dict) -> LabelSpace:
+    """Classes and grid that a record was measured on.
+
+    Raises:
+        ValueError: If its field ``label_space`` does not fit.
+    """
+    if 'label_space' not in record:
+        return OCC3D_NUSCENES
+    return LabelSpace.from_metainfo(record['label_space'], 'a record')
+
+
 def _check(record: dict, where: str) -> None:
     for field, kind in _FIELDS.items():
         if field not in record:
@@ -228,7 +247,11 @@ def _check(record: dict, where: str) -> None:
     if not isinstance(metrics['per_class'], dict):
         raise ValueError(f"{where}: field 'metrics.per_class' takes dict, got "
                          f"{metrics['per_class']!r}")
-    for name in CLASSES[:FREE]:
+    try:
+        space = space_of(record)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: field 'label_space': {error}") from error
+    for name in space.classes[:-1]:
         if name not in metrics['per_class']:
             raise ValueError(
                 f"{where}: field 'metrics.per_class.{name}' is missing")

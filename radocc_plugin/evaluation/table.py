@@ -5,9 +5,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from radocc_plugin.evaluation.published import (BENCHMARKS, COLUMNS, SCORES,
-                                                Quoted)
-from radocc_plugin.evaluation.records import ROLES
+from radocc_plugin.evaluation.published import BENCHMARKS, SCORES, Quoted
+from radocc_plugin.evaluation.records import ROLES, space_of
+from radocc_plugin.label_space import LabelSpace
+from radocc_plugin.occ3d import OCC3D_NUSCENES
 
 # 97.5 % quantiles of Student's t for 1, 2, ... 30 degrees of freedom; the
 # last also stands for more, where it is at most 4 % too wide.
@@ -61,8 +62,8 @@ class Row:
 
     Args:
         name: Label.
-        values: Percent, by seed: mIoU, IoU, RayIoU and the 17 classes, shape
-            (20,); NaN for what is absent.
+        values: Percent, by seed: mIoU, IoU, RayIoU and the K non-free
+            classes, shape (3 + K,); NaN for what is absent.
         config: Config file name.
         config_hash: Hash of the config.
         epochs: Epochs of the training, None if unknown.
@@ -94,7 +95,7 @@ class Row:
 
     @property
     def classes(self) -> np.ndarray:
-        """Mean over seeds of the 17 classes."""
+        """Mean over seeds of the classes."""
         return self.mean[len(SCORES):]
 
     @property
@@ -105,7 +106,7 @@ class Row:
         return np.std(list(self.values.values()), axis=0, ddof=1)
 
 
-_VOXELS = 'mIoU over the 17 non-free classes'
+_VOXELS = 'mIoU over the {} non-free classes'
 _COUNTED = {
     'camera': f'Voxels counted: camera mask (mask: camera). {_VOXELS}',
     'lidar': f'Voxels counted: lidar mask (mask: lidar). {_VOXELS}',
@@ -117,17 +118,19 @@ _COUNTED = {
 
 @dataclass
 class ResultTable:
-    """Rows that may be compared: same data, same mask.
+    """Rows that may be compared: same data, labels and mask.
 
     Args:
         rows: Measured rows; by family, and in it teacher, baseline, radocc.
         mask: Mask mode of the metric.
         data: Dataset, version, split and number of samples, in words.
-        quoted: Published rows for orientation.
+        space: Classes and grid of the data.
+        quoted: Published rows for orientation; of the same classes.
     """
     rows: List[Row]
     mask: str
     data: str
+    space: LabelSpace
     quoted: List[Quoted] = field(default_factory=list)
 
     @property
@@ -142,7 +145,8 @@ class ResultTable:
     @property
     def caption(self) -> List[str]:
         """Lines that say what was measured and how, and what is quoted."""
-        lines = [f'Data: {self.data}. {_COUNTED[self.mask]}, percent; - is a '
+        counted = _COUNTED[self.mask].format(self.space.free)
+        lines = [f'Data: {self.data}. {counted}, percent; - is a '
                  'class that does not occur, or a number that is not known.']
         lines += [f'Measured here: {_describe(row)}.' for row in self.rows]
         if any(len(r.values) > 1 for r in self.rows):
@@ -181,14 +185,31 @@ def build_tables(records: Sequence[dict],
         data = record['data']
         text = (f'{data["dataset"]} {data["version"]}, {data["split"]} split, '
                 f'{data["num_samples"]} samples')
-        groups[text, record['mask']].append(record)
+        space = space_of(record)
+        text += _describe_space(space)
+        groups[text, record['mask'], space].append(record)
     return [
-        ResultTable(_rows(group, order), mask, data)
-        for (data, mask), group in sorted(groups.items())
+        ResultTable(_rows(group, order, space), mask, data, space)
+        for (data, mask, space), group in sorted(
+            groups.items(), key=lambda item: item[0][:2])
     ]
 
 
-def _rows(records: Sequence[dict], order: Sequence[str]) -> List[Row]:
+def _describe_space(space: LabelSpace) -> str:
+    """What differs from the whole of Occ3D-nuScenes, in words."""
+    text = ''
+    if space.label_space != OCC3D_NUSCENES.label_space:
+        text = f', labels of {space.label_space}'
+    if space.point_cloud_range != space.file_range:
+        low, high = space.point_cloud_range[:3], space.point_cloud_range[3:]
+        text += ', cropped to ' + ', '.join(
+            f'{axis} {a:g} to {b:g} m'
+            for axis, a, b in zip('xyz', low, high))
+    return text
+
+
+def _rows(records: Sequence[dict], order: Sequence[str],
+          space: LabelSpace) -> List[Row]:
     rows: Dict[tuple, Row] = {}
     for record in records:
         name, config = record['name'], record['config']
@@ -205,7 +226,7 @@ def _rows(records: Sequence[dict], order: Sequence[str]) -> List[Row]:
                 f'two records of {row.name!r} ({row.config} '
                 f'{row.config_hash}) have seed {record["seed"]}; pass one of '
                 'them')
-        row.values[record['seed']] = _values(record['metrics'])
+        row.values[record['seed']] = _values(record['metrics'], space)
 
     ordered = [rows[key] for key in sorted(rows)]
     for row in ordered:
@@ -214,9 +235,10 @@ def _rows(records: Sequence[dict], order: Sequence[str]) -> List[Row]:
     return ordered
 
 
-def _values(metrics: dict) -> np.ndarray:
+def _values(metrics: dict, space: LabelSpace) -> np.ndarray:
     per_class = metrics['per_class']
-    values = [*map(metrics.get, SCORES), *map(per_class.get, COLUMNS)]
+    values = [*map(metrics.get, SCORES), *map(per_class.get,
+                                              space.classes[:-1])]
     return np.array([np.nan if v is None else v for v in values], float)
 
 

@@ -10,10 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from radocc_plugin.evaluation.published import (BENCHMARKS, COLUMNS, SCORES,
-                                                Quoted)
+from radocc_plugin.evaluation.published import BENCHMARKS, SCORES, Quoted
 from radocc_plugin.evaluation.table import Delta, ResultTable, Row
-from radocc_plugin.occ3d import PALETTE
 
 ABSENT = '-'
 
@@ -46,7 +44,7 @@ def to_terminal(table: ResultTable) -> RenderableType:
             '',
             'quoted',
             style=style)
-    for name, *values in zip(COLUMNS, *columns):
+    for name, *values in zip(table.space.classes[:-1], *columns):
         classes.add_row(name, *values)
     caption = Text('\n'.join(table.caption) + '\n', style='dim')
     return Group(summary, classes, caption)
@@ -54,7 +52,7 @@ def to_terminal(table: ResultTable) -> RenderableType:
 
 def to_markdown(table: ResultTable) -> str:
     """A GitHub Markdown table with its caption; quoted rows in italics."""
-    header = ['method', *table.scores, 'Δ mIoU', *COLUMNS]
+    header = ['method', *table.scores, 'Δ mIoU', *table.space.classes[:-1]]
     lines = [_pipes(header), _pipes(['---'] + ['---:'] * (len(header) - 1))]
     for row in table.rows:
         delta = _delta(row.delta)
@@ -83,11 +81,20 @@ def to_html(tables: List[ResultTable]) -> str:
 def to_csv(tables: List[ResultTable]) -> str:
     """One line a row, measured or quoted, of all tables, in full precision.
 
-    Percent and percentage points; empty where there is no number.
+    Percent and percentage points; empty where there is no number. Tables of
+    several label spaces have the columns of all their classes.
     """
+    columns = list(
+        dict.fromkeys(name for table in tables
+                      for name in table.space.classes[:-1]))
+
+    def in_columns(values, table):
+        known = dict(zip(table.space.classes, values))
+        return [known.get(name) for name in columns]
+
     spread = ('mIoU_std', 'gain', 'gain_std', 'gain_low', 'gain_high')
     header = ('kind', 'method', 'data', 'mask', *SCORES, *spread, 'seeds',
-              'epochs', 'gpus', 'tta', 'config', 'config_hash', *COLUMNS,
+              'epochs', 'gpus', 'tta', 'config', 'config_hash', *columns,
               'source')
     lines = []
     for table in tables:
@@ -101,13 +108,15 @@ def to_csv(tables: List[ResultTable]) -> str:
                 (row.role, row.name, table.data, table.mask,
                  *row.mean[:len(SCORES)], std, *gain,
                  ' '.join(map(str, row.seeds)), row.epochs, row.gpus,
-                 ' '.join(row.tta), row.config, row.config_hash, *row.classes,
+                 ' '.join(row.tta), row.config, row.config_hash,
+                 *in_columns(row.classes, table),
                  ''))
         for quoted in table.quoted:
             lines.append(
                 ('quoted', f'{quoted.method}, {quoted.setting}',
                  BENCHMARKS[quoted.benchmark], '',
-                 *quoted.values[:len(SCORES)], *[None] * 11, *quoted.classes,
+                 *quoted.values[:len(SCORES)], *[None] * 11,
+                 *in_columns(quoted.classes, table),
                  f'{quoted.source} [{quoted.mark}]'))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
@@ -126,7 +135,7 @@ def _html_table(table: ResultTable) -> str:
     swatches = ''.join(
         f'<th class="cls"><div><i style="background:rgb{color}"></i>'
         f'{name.replace("_", " ")}</div></th>'
-        for name, color in zip(COLUMNS, PALETTE))
+        for name, color in zip(table.space.classes[:-1], table.space.palette))
     rows = [_html_row(row, table) for row in table.rows]
     rows += [_html_quoted(quoted, table) for quoted in table.quoted]
     heads = ''.join(f'<th>{name}</th>' for name in table.scores)

@@ -8,7 +8,6 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from radocc_plugin.distillation.tap import build_tap
-from radocc_plugin.occ3d import FREE
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
 
@@ -87,7 +86,7 @@ class OccTTAModel(BaseTTAModel):
             del sample.probabilities
             sample.pred_occ = OccData(
                 semantics=mean.argmax(-1).to(torch.uint8),
-                semantics_occupied=mean[..., :FREE].argmax(-1).to(torch.uint8))
+                semantics_occupied=mean[..., :-1].argmax(-1).to(torch.uint8))
             merged.append(sample)
         return merged
 

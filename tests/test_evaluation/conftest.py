@@ -1,7 +1,7 @@
 import pytest
 
 from radocc_plugin.evaluation import make_record
-from radocc_plugin.occ3d import CLASSES
+from radocc_plugin.occ3d import CLASSES, OCC3D_NUSCENES
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def new_record():
             role='baseline',
             family='bevdet-occ-tiny',
             metrics=metrics,
+            space=OCC3D_NUSCENES,
             mask='camera',
             seed=0,
             dataset='Synthetic nuScenes',

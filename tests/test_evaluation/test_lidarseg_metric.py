@@ -24,7 +24,7 @@ def test_points_take_the_class_of_their_voxel():
     points = torch.tensor([[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [0.5, 0.5, -0.5],
                            [2.5, 0., 0.], [0., 0., -1.001]])
     counts = count_points(prediction, points.double(), torch.tensor([4] * 5),
-                          GRID)
+                          GRID, 18)
     # right, pedestrian, free, and two points outside
     assert counts[4, [4, 7, FREE, FREE + 1]].tolist() == [1, 1, 1, 2]
     assert counts.sum() == 5
@@ -43,7 +43,7 @@ def test_scores_equal_the_definition_over_points():
         hits = ((truth == c) & (predicted == c) & kept).sum()
         union = (((truth == c) | (predicted == c)) & kept).sum()
         ious.append(100 * hits / union)
-    result = lidarseg_scores(counts)
+    result = lidarseg_scores(counts, CLASSES)
     assert result['mIoU'] == pytest.approx(np.mean(ious))
     assert [result[f'IoU_{c}'] for c in CLASSES[1:FREE]] == pytest.approx(ious)
     labelled = truth != 0
@@ -56,7 +56,7 @@ def test_scores_equal_the_definition_over_points():
 def test_unlabelled_points_are_ignored_and_absent_classes_nan():
     counts = torch.zeros(17, 19, dtype=torch.long)
     counts[0, 4], counts[4, 4] = 100, 3
-    result = lidarseg_scores(counts)
+    result = lidarseg_scores(counts, CLASSES)
     assert result['mIoU'] == result['IoU_car'] == 100
     assert math.isnan(result['IoU_bus'])
 

@@ -73,6 +73,12 @@ class BEVDetOcc(BaseModel):
             class_weight=None if weight is None else weight.tolist())
 
     @property
+    def point_cloud_range(self) -> Optional[Tuple[float, ...]]:
+        """Range of the predicted volume; None without cameras."""
+        grid = getattr(self.img_view_transformer, 'grid', None)
+        return grid and grid.point_cloud_range
+
+    @property
     def stereo(self) -> bool:
         """Whether frames are compared with the one before them."""
         return getattr(self.img_view_transformer, 'stereo', False)

@@ -33,7 +33,8 @@ class _OccHead(BaseModule):
             class's frequency in Occ3D-nuScenes.
 
     Raises:
-        ValueError: If both ``class_weight`` and ``class_balance`` are given.
+        ValueError: If both ``class_weight`` and ``class_balance`` are given,
+            or there is not one weight a class.
     """
     conv_cfg: Optional[dict] = None
 
@@ -59,6 +60,11 @@ class _OccHead(BaseModule):
                 raise ValueError('class_balance brings its own class_weight; '
                                  'set one of them')
             class_weight = class_balanced_weights().tolist()
+        if class_weight is not None and len(class_weight) != num_classes:
+            raise ValueError(
+                f'class_weight takes {num_classes} numbers, one a class, got '
+                f'{len(class_weight)}; class_balance has those of '
+                'Occ3D-nuScenes')
         self.register_buffer(
             'class_weight',
             None if class_weight is None else torch.tensor(class_weight),

@@ -66,12 +66,6 @@ class FBOcc(BaseModel):
 
     # A prediction depends on the calls before it.
     is_streaming = True
-    # Where the distiller picks up the logits; void is no class of Occ3D.
-    occ_tap = dict(
-        module='occupancy_head',
-        layout='b c y x z',
-        class_order=list(range(VOID, VOID + 18)))
-
     def __init__(self,
                  img_backbone: dict,
                  img_neck: dict,
@@ -117,6 +111,15 @@ class FBOcc(BaseModel):
         # Whether training uses the past; see HistoryScheduleHook.
         self.do_history = True
         self.streams = dict(train=StreamState(), test=StreamState())
+
+    @property
+    def occ_tap(self) -> dict:
+        """Where the distiller picks up the logits; void is no label."""
+        return dict(
+            module='occupancy_head',
+            layout='b c y x z',
+            class_order=list(
+                range(VOID, VOID + self.occupancy_head.num_classes)))
 
     def forward(
         self,

@@ -1,6 +1,6 @@
 """Occupancy head: a fine volume from levels that are weighed voxel by voxel.
 
-B batch, L levels, C channels, K = 1 + Occ3D's classes, X Y Z fine grid.
+B batch, L levels, C channels, K = 1 + the classes, X Y Z fine grid.
 """
 from typing import Dict, Optional, Sequence
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from radocc_plugin.losses.lovasz import lovasz_softmax
 from radocc_plugin.losses.occupancy import (
+    OCC3D_CLASS_FREQUENCIES,
     class_balanced_weights,
     focal_loss,
     labelled_mask,
@@ -22,7 +23,7 @@ from radocc_plugin.models.recompute import run
 from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
 
-VOID = 1  # classes in front of Occ3D's
+VOID = 1  # classes in front of those of the labels
 LOSS_WEIGHTS = dict(focal=100.0, sem_scal=1.0, geo_scal=1.0, lovasz=1.0)
 
 
@@ -40,13 +41,17 @@ class FBOccHead(BaseModule):
         num_levels: Levels L of the pyramid.
         upsample: Each cell of the fine grid is predicted as ``upsample`` ** 3
             voxels by the last convolution; 1 as published.
+        num_classes: Classes without void, free last.
+        class_frequencies: Voxels of each class, for the weights of the focal
+            loss; those of Occ3D-nuScenes by default.
         loss_weights: Weights that differ from ``LOSS_WEIGHTS``, the published
             ones; 0 leaves a loss out.
         with_cp: Whether the weighted levels are computed again in the backward
             pass instead of kept, which saves L volumes on the fine grid.
 
     Raises:
-        ValueError: If ``loss_weights`` names another loss.
+        ValueError: If ``loss_weights`` names another loss, or there is not
+            one frequency a class.
     """
 
     def __init__(self,
@@ -55,6 +60,8 @@ class FBOccHead(BaseModule):
                  hidden_channels: int = 64,
                  num_levels: int = 3,
                  upsample: int = 1,
+                 num_classes: int = NUM_CLASSES,
+                 class_frequencies: Sequence[int] = OCC3D_CLASS_FREQUENCIES,
                  loss_weights: Optional[Dict[str, float]] = None,
                  with_cp: bool = False,
                  init_cfg=None) -> None:
@@ -68,9 +75,15 @@ class FBOccHead(BaseModule):
                 *_norm_relu(channels)) for _ in range(num_levels))
         self.voxel_soft_weights = _per_voxel(channels, hidden_channels,
                                              1 + num_levels)
+        if len(class_frequencies) != num_classes:
+            raise ValueError(
+                f'class_frequencies take {num_classes} numbers, one a class, '
+                f'got {len(class_frequencies)}; the default are those of '
+                'Occ3D-nuScenes')
+        self.num_classes = num_classes
         self.upsample = upsample
         self.occ_pred_conv = _per_voxel(channels, hidden_channels,
-                                        (VOID + NUM_CLASSES) * upsample**3)
+                                        (VOID + num_classes) * upsample**3)
         unknown = set(loss_weights or ()) - set(LOSS_WEIGHTS)
         if unknown:
             raise ValueError('occupancy_head.loss_weights takes '
@@ -78,7 +91,7 @@ class FBOccHead(BaseModule):
         self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
         self.register_buffer(
             'class_weight',
-            class_balanced_weights(void_first=True),
+            class_balanced_weights(class_frequencies, void_first=True),
             persistent=False)
         self.with_cp = with_cp
 
