@@ -100,8 +100,10 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     logits = model.student_tap.read(recorded).detach()
     device = logits.device
     labels = torch.stack([s.gt_occ.semantics for s in samples]).to(device)
-    mask = torch.stack([s.gt_occ.mask_camera for s in samples])
-    mask = mask.to(device).bool()
+    mask = torch.ones_like(labels, dtype=torch.bool)
+    if all('mask_camera' in s.gt_occ for s in samples):
+        mask = torch.stack([s.gt_occ.mask_camera for s in samples])
+        mask = mask.to(device).bool()
     gradients = {name: logits_gradient(value, recorded, model.student_tap)
                  for name, value in losses.items()}
     reference = sum((gradient for name, gradient in gradients.items()
@@ -316,7 +318,7 @@ def main(argv=None) -> None:
         data = model.data_preprocessor(pseudo_collate([sample]), True)
         studies.append(study(model, data))
     tables = [
-        show_table(console, f'On {count} training samples, camera mask',
+        show_table(console, f'On {count} training samples, camera mask if any',
                    ['model', 'mIoU', 'IoU'],
                    lead_rows(studies, dataset.metainfo['classes'])),
         show_table(console, "Gradients at the student's logits",

@@ -15,8 +15,8 @@ class OccVisualizationHook(Hook):
     """Draws a sheet of every so many samples of a test.
 
     A sheet is ``<out_dir>/<scene>/<token>.png``, see ``draw_sheet``. Any
-    model does whose samples have ``pred_occ``; without labels, the sheets
-    have no ground truth.
+    model does whose samples have ``pred_occ`` and the ``label_space`` of the
+    dataset; without labels, the sheets have no ground truth.
 
     Args:
         out_dir: Folder of the sheets.

@@ -80,7 +80,7 @@ def test_no_metrics_load_no_labels(begun, tta, capsys):
     ]
     pipeline = str(config.test_dataloader.dataset.pipeline)
     assert 'LoadOcc3D' not in pipeline and 'PackOccInputs' in pipeline
-    assert 'LoadOcc3D is left out' in capsys.readouterr().out
+    assert 'loader is left out' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments', [['none'],

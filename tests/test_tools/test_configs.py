@@ -125,7 +125,8 @@ def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
 
 
 def key_ego_of(name):
-    if 'synthetic' in name or name.startswith(
+    if name.endswith(
+        ('synthetic', 'surroundocc', 'openocc', 'waymo')) or name.startswith(
             ('radocc_bevformer-occ_base', 'radocc_bevformer-occ_small')):
         return 'lidar'
     return 'CAM_FRONT' if 'fbocc' in name else 'CAM_FRONT_LEFT'

@@ -113,7 +113,7 @@ def test_sheet_does_without_truth_or_prediction(sample, renderer, missing):
 
 
 def test_sheet_names_what_a_sample_lacks(sample, renderer):
-    with pytest.raises(ValueError, match="mask takes one of .* got 'radar'"):
+    with pytest.raises(ValueError, match="takes mask one of .*'radar'"):
         draw_sheet(sample, renderer=renderer, mask='radar')
     del sample.gt_occ.mask_lidar
     with pytest.raises(ValueError, match='gt_occ lacks mask_lidar'):
@@ -122,6 +122,11 @@ def test_sheet_names_what_a_sample_lacks(sample, renderer):
     with pytest.raises(ValueError, match='gt_occ, pred_occ or both'):
         draw_sheet(sample, renderer=renderer)
     with pytest.raises(ValueError, match="metainfo 'img_path'"):
+        draw_sheet(
+            OccDataSample(
+                metainfo=dict(label_space=occ3d.OCC3D_NUSCENES)),
+            renderer=renderer)
+    with pytest.raises(ValueError, match='samples with label_space'):
         draw_sheet(OccDataSample(), renderer=renderer)
 
 
