@@ -1,4 +1,5 @@
-_base_ = '../../BEVDetOcc/configs/bevdet-occ_r50-640x960_8xb4-24e_waymo.py'
+_base_ = ('../../BEVDetOcc/configs/'
+          'bevdet-occ_r50-640x960_8xb4-24e_waymo.py')
 custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.OccTeacher',

@@ -82,9 +82,9 @@ def merge_sweeps(key: np.ndarray, sweeps: Sequence[np.ndarray],
     """The points of a keyframe and of past sweeps, in its LiDAR frame.
 
     Args:
-        key: Points of the keyframe, columns x, y, z, intensity and any fifth,
-            shape (P, 5).
-        sweeps: Points of each sweep in its own frame, (P, 5).
+        key: Points of the keyframe, columns x, y, z, intensity and any
+            others, shape (P, 4 or more).
+        sweeps: Points of each sweep in its own frame, likewise.
         sensor2lidar: From that frame to the keyframe's, (4, 4) each.
         lags: Seconds of each sweep before the keyframe.
         close: See ``LoadLidarSweeps``.
@@ -96,13 +96,12 @@ def merge_sweeps(key: np.ndarray, sweeps: Sequence[np.ndarray],
     if len(sweeps) == 0:
         sweeps, lags = [key] * copies, [0.] * copies
         sensor2lidar = [np.eye(4)] * copies
-    clouds = [np.array(key, np.float32)]
-    clouds[0][:, 4] = 0
+    clouds = [np.pad(key[:, :4].astype(np.float32), ((0, 0), (0, 1)))]
     area = (-close, -close, close, close)
     for points, matrix, lag in zip(sweeps, sensor2lidar, lags):
-        points = drop_ego_vehicle(points, area).astype(np.float64)
+        points = drop_ego_vehicle(points, area)[:, :4].astype(np.float64)
         points[:, :3] = points[:, :3] @ matrix[:3, :3].T + matrix[:3, 3]
-        points[:, 4] = lag
+        points = np.pad(points, ((0, 0), (0, 1)), constant_values=lag)
         clouds.append(points.astype(np.float32))
     return np.concatenate(clouds)
 
