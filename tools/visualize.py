@@ -44,7 +44,7 @@ from radocc_plugin.datasets import BENCHMARKS
 from radocc_plugin.distillation.distiller import class_frequency_logits
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.label_space import LabelSpace
+from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.rendering.backends import get_backend
@@ -249,7 +249,9 @@ def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry,
     if volume.dim() == 4:
         return rendered_maps(renderer(volume[None], geometry))
     return rendered_maps(
-        renderer.render_labels(volume[None], geometry, num_classes))
+        renderer.render_labels(
+            volume.masked_fill(volume == UNLABELLED, num_classes - 1)[None],
+            geometry, num_classes))
 
 
 def frame_score(labels: torch.Tensor, prediction: torch.Tensor,

@@ -3,7 +3,7 @@ from typing import Optional, Tuple
 
 import numpy as np
 
-from radocc_plugin.label_space import LabelSpace
+from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.visualization.voxels import check_view, draw_voxels
 
 
@@ -18,7 +18,7 @@ def draw_occupancy(semantics: np.ndarray,
     """Draws an occupancy volume.
 
     Args:
-        semantics: Labels, shape (X, Y, Z).
+        semantics: Labels, shape (X, Y, Z); unlabelled voxels are not drawn.
         space: What they mean, and where the voxels lie.
         view: ``'behind'`` or ``'corner'`` (perspective), or ``'bev'`` (from
             straight above, forward is up).
@@ -35,6 +35,7 @@ def draw_occupancy(semantics: np.ndarray,
         ValueError: If an argument is not one of the above.
     """
     semantics = np.asarray(semantics)
+    semantics = np.where(semantics == UNLABELLED, space.free, semantics)
     if semantics.ndim != 3:
         raise ValueError('semantics takes shape (X, Y, Z), got '
                          f'{semantics.shape}')

@@ -207,7 +207,6 @@ def _draw_labels(page: Page, x: int, top: int, sample,
     if 'mask_camera' in sample.gt_occ:
         mask = sample.gt_occ.mask_camera.numpy().astype(bool)
     unlabelled = (labels == UNLABELLED).sum()
-    labels = np.where(labels == UNLABELLED, space.free, labels)
     # the car itself may be turned or mirrored, so no box stands for it
     options = dict(visible=mask, ego=False)
     page.write('Labels (pale: outside of the camera mask)', x,

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.label_space import MASKS as LABEL_MASKS
-from radocc_plugin.label_space import LabelSpace, label_space_of
+from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.structures import OccDataSample
 from radocc_plugin.visualization.errors import (KIND_COLORS, KINDS,
@@ -105,12 +105,14 @@ def render_volumes(renderer: VolumeRenderer, sample: OccDataSample,
     """Depth and class maps (N, h, w) of label volumes, by their names."""
     cameras = Cameras.from_data_samples([sample])
     shape = next(iter(volumes.values())).shape
-    num_classes = label_space_of(sample, 'a sheet').num_classes
+    space = label_space_of(sample, 'a sheet')
     geometry = renderer.trace_all(cameras, shape)
     return {
         name: rendered_maps(
             renderer.render_labels(
-                torch.from_numpy(labels)[None], geometry, num_classes))
+                torch.from_numpy(
+                    np.where(labels == UNLABELLED, space.free, labels))[None],
+                geometry, space.num_classes))
         for name, labels in volumes.items()
     }
 
