@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses.common import check_choice, seeded_generator
 from radocc_plugin.rendering import Render, VoxelLight
 
@@ -87,7 +88,8 @@ class DistillBatch:
         segments: Label maps of the raw images at any resolution, 0 = no
             segment, (B, N, h, w).
         gt_occ: Labels, (B, X, Y, Z).
-        mask_camera: Voxels that some camera sees, bool, (B, X, Y, Z).
+        mask_camera: Voxels that some camera sees, bool, (B, X, Y, Z); those
+            that have a label where the benchmark has no such mask.
         generator: CPU generator of the losses' random draws, so that the
             student's random numbers are those of plain training.
         light: Light of the teacher's rays in each voxel.
@@ -118,6 +120,12 @@ class DistillBatch:
                 ]
             if len(values) == len(data_samples):
                 stacked[name] = torch.stack(values).to(device)
+        if 'mask_camera' in needs - stacked.keys() and all(
+                _comes_without_mask(sample) for sample in data_samples):
+            stacked['mask_camera'] = torch.stack([
+                sample.gt_occ.semantics != UNLABELLED
+                for sample in data_samples
+            ]).to(device)
         return cls(generator=generator, **stacked)
 
     def check(self, loss: nn.Module) -> None:
@@ -129,6 +137,13 @@ class DistillBatch:
         """Raises a ValueError if the field ``name`` is missing."""
         if getattr(self, name) is None:
             raise ValueError(f'{who} needs {name}: {REMEDY[name]}')
+
+
+def _comes_without_mask(sample) -> bool:
+    """Whether a labelled sample is of a benchmark without camera mask."""
+    space = sample.metainfo.get('label_space')
+    return (space is not None and 'camera' not in space.masks
+            and 'gt_occ' in sample)
 
 
 class DistillLoss(BaseModule):

@@ -13,6 +13,7 @@ from radocc_plugin.distillation.teacher_cache import TeacherCache
 from radocc_plugin.engine.label_space import (CheckLabelSpaceHook,
                                               check_checkpoint, check_model)
 from radocc_plugin.label_space import LabelSpace
+from radocc_plugin.losses import DistillBatch
 from radocc_plugin.occ3d import OCC3D_NUSCENES
 from radocc_plugin.registry import MODELS
 
@@ -50,6 +51,23 @@ def loss_of(space, trained_on=None, tmp_path=None, **options):
 def test_student_and_renderer_are_those_of_the_labels(space, message):
     with pytest.raises(ValueError, match=message):
         loss_of(space)
+
+
+def test_labels_without_masks_count_where_there_are_labels():
+    inputs, samples = batch_of()
+    bare = replace(TOY, masks=())
+    for sample in samples:
+        sample.set_metainfo(dict(label_space=bare))
+        del sample.gt_occ.mask_camera
+    samples[0].gt_occ.semantics[0] = 255
+    loss = SimpleNamespace(needs=('mask_camera', 'gt_occ'))
+    batch = DistillBatch.from_data_samples(samples, [loss],
+                                           torch.device('cpu'))
+    assert torch.equal(batch.mask_camera, batch.gt_occ != 255)
+    samples[0].set_metainfo(dict(label_space=TOY))  # which has that mask
+    batch = DistillBatch.from_data_samples(samples, [loss],
+                                           torch.device('cpu'))
+    assert batch.mask_camera is None
 
 
 def test_free_space_of_renderer_and_losses_is_that_of_the_labels():

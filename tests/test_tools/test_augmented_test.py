@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from radocc_plugin.datasets.info_file import load_infos, save_infos
 from radocc_plugin.evaluation import read_prediction
+from radocc_plugin.occ3d import OCC3D_NUSCENES
 from radocc_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,9 @@ def test_the_test_split_is_dumped_without_labels(folder):
     assert len(paths) == 2
     for path in paths:
         other = folder / 'unlabelled' / path.relative_to(folder / 'dump')
-        assert torch.equal(read_prediction(other), read_prediction(path))
+        assert torch.equal(
+            read_prediction(other, OCC3D_NUSCENES),
+            read_prediction(path, OCC3D_NUSCENES))
     assert not list((folder / 'work' / 'unlabelled').rglob('record*.json'))
 
 
