@@ -6,4 +6,4 @@ radocc = dict(
         'occ-teacher-fusion_r50-640x960_8xb4-24e_waymo.py',
         checkpoint='work_dirs/'
         'occ-teacher-fusion_r50-640x960_8xb4-24e_waymo/epoch_24.pth'),
-    renderer=dict(render_size=(256, 384)))
+    renderer=dict(render_size=(128, 192)))
