@@ -1,11 +1,11 @@
 """Labels in the place of a teacher: rendering supervision, and a control."""
 import math
-from typing import Mapping, Sequence
+from typing import Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from radocc_plugin.label_space import UNLABELLED
+from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.losses import ModelOutputs
 
 
@@ -24,6 +24,8 @@ class LabelTeacher:
         ValueError: If ``confidence`` is no probability above that of chance.
     """
     features: Mapping[str, dict] = {}
+    # That of the samples, always.
+    label_space: Optional[LabelSpace] = None
 
     def __init__(self, num_classes: int, confidence: float = 0.999) -> None:
         if not 1 / num_classes < confidence < 1:
