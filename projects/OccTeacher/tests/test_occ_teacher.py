@@ -236,7 +236,10 @@ def test_missing_points_and_half_a_camera_branch_are_named():
 
 
 @pytest.mark.parametrize(
-    'path', sorted((ROOT / 'configs' / '_base_' / 'radocc').glob('*teacher*')),
+    'path', [
+        path for path in sorted((ROOT / 'configs/_base_/radocc').glob(
+            '*teacher*')) if not path.stem.startswith('daocc')
+    ],
     ids=lambda path: path.stem)
 def test_radocc_bases_name_a_teacher_and_its_last_checkpoint(path):
     teacher = Config.fromfile(path).radocc.teacher
