@@ -15,8 +15,8 @@ class CheckLabelSpaceHook(Hook):
     """Stops a run whose model or checkpoint is made for other labels.
 
     Before training, validation and test the number of classes of the tapped
-    head (its ``num_classes``) and the model's ``point_cloud_range``, where
-    they exist, are compared with the dataset's label space; a loaded
+    head (its ``num_classes``) and the ``point_cloud_range`` of model or head,
+    where they exist, are compared with the dataset's label space; a loaded
     checkpoint's classes with those of the dataset.
 
     Raises:
@@ -88,7 +88,8 @@ def check_model(model: nn.Module, dataset) -> None:
             f'{tap["module"]}.num_classes of {name} is {classes}, the '
             f'dataset is {space.label_space} with {space.num_classes} '
             'classes')
-    extent = getattr(model, 'point_cloud_range', None)
+    extent = getattr(model, 'point_cloud_range',
+                     getattr(head, 'point_cloud_range', None))
     if extent is not None and max(
             abs(a - b) for a, b in zip(extent, space.point_cloud_range)
     ) > 1e-3:

@@ -52,6 +52,11 @@ class BEVFormerOccHead(BaseModule):
             None if class_weight is None else torch.tensor(class_weight),
             persistent=False)
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of the logits."""
+        return self.transformer.num_classes
+
     def encode(self,
                levels: Sequence[Tensor],
                previous: Optional[PreviousBEV] = None,

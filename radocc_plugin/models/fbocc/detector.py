@@ -113,6 +113,11 @@ class FBOcc(BaseModel):
         self.streams = dict(train=StreamState(), test=StreamState())
 
     @property
+    def point_cloud_range(self) -> Tuple[float, ...]:
+        """Range of the predicted volume."""
+        return self.forward_projection.grid.point_cloud_range
+
+    @property
     def occ_tap(self) -> dict:
         """Where the distiller picks up the logits; void is no label."""
         return dict(
