@@ -246,8 +246,10 @@ def test_radocc_bases_name_a_teacher_and_its_last_checkpoint(path):
     config = load_config(teacher.model)
     assert config.model.type == 'radocc_plugin.OccTeacher'
     name = Path(teacher.model).stem
-    epochs = config.train_cfg.max_epochs
-    assert teacher.checkpoint == f'work_dirs/{name}/epoch_{epochs}.pth'
+    last = 'epoch_{max_epochs}' if 'max_epochs' in config.train_cfg \
+        else 'iter_{max_iters}'
+    last = last.format(**config.train_cfg)
+    assert teacher.checkpoint == f'work_dirs/{name}/{last}.pth'
 
 
 @pytest.mark.parametrize('path', [FULL, FULL_01, FULL_LIDAR])
