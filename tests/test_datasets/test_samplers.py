@@ -312,3 +312,9 @@ def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
 def test_what_cannot_be_mixed_is_named(options, match):
     with pytest.raises(ValueError, match=match):
         LabelledUnlabelledSampler(**{'dataset': Flagged(), **options})
+
+
+def test_frames_without_boxes_are_not_drawn_by_class():
+    dataset = SimpleNamespace(sweeps_per_keyframe=2)
+    with pytest.raises(ValueError, match='sweeps_per_keyframe takes 0, got 2'):
+        CBGSDataset(dataset)
