@@ -63,6 +63,8 @@ COSTS = {
     'nuscenes-devkit': 'making info files of nuScenes',
     'scikit-image': 'superpixels, connected components of segments',
     'segment-anything': 'segments made by SAM',
+    'onnx': 'students as ONNX files',
+    'onnxruntime': 'comparing them with the model',
     'rerun-sdk': 'recordings for the rerun viewer',
     'pyarrow': 'recordings for the rerun viewer',
 }

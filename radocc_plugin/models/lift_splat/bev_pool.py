@@ -33,5 +33,14 @@ def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor,
     weights = depth.flatten().to(dtype)[point_of]
     area = height * width
     cell_of = point_of // (bins * area) * area + point_of % area
+    if torch.onnx.is_in_onnx_export():
+        # ONNX has no bags: the products are stored and scattered.
+        ends = torch.cat([offsets[1:], offsets.new_tensor([len(point_of)])])
+        voxel_of = torch.repeat_interleave(
+            torch.arange(len(offsets), device=offsets.device), ends - offsets)
+        products = cells[cell_of] * weights[:, None]
+        pooled = cells.new_zeros(len(offsets), cells.shape[1])
+        return pooled.scatter_add(0, voxel_of[:, None].expand_as(products),
+                                  products)
     return F.embedding_bag(
         cell_of, cells, offsets, mode='sum', per_sample_weights=weights)

@@ -123,7 +123,9 @@ class LSSViewTransformer(BaseModule):
     def splat(self, depth: Tensor, context: Tensor,
               geometry: ViewGeometry) -> Tensor:
         """Pools features (B * N, C, H, W) weighted by depth into a volume."""
-        plan = plan_lift(geometry, self.depth_bins, tuple(depth.shape[-2:]),
+        # int: where a model is traced, sizes are tensors
+        size = tuple(int(n) for n in depth.shape[-2:])
+        plan = plan_lift(geometry, self.depth_bins, size,
                          self.downsample, self.grid, self.published_truncation,
                          depth.device)
         nx, ny, nz = self.grid.shape
