@@ -5,7 +5,7 @@
 #   VERSIONS=DIR                          where the environments go (default: .versions)
 #
 # A row's packages are resolved from the ranges of setup.cfg; then everything of the core is imported, the core's tests are run, and
-# a student is distilled for a few steps. Rows with students also train a shipped student.
+# the student of docs/extending.md is distilled for a few steps (tests/test_extending.py).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 VERSIONS=${VERSIONS:-.versions}
