@@ -8,6 +8,9 @@ from radocc_plugin.label_space import LabelSpace
 
 # What wrappers put in front of every key: DDP, Lightning, averages.
 WRAPPERS = ('module.', 'model.', 'ema_')
+# What a distilled student's checkpoint has beside the student, see
+# ``distillation.checkpoint_keys``.
+DISTILL = ('distill.', 'distill_renderer.')
 
 
 def load_weights(model: nn.Module,
@@ -75,6 +78,9 @@ def plain_keys(state: Mapping[str, Tensor],
         own: Of the model; a wrapper's name that its keys begin with stays.
     """
     state = dict(state)
+    if not any(key.startswith(DISTILL) for key in own):
+        # a distilled student is one without what distilled it
+        state = {k: v for k, v in state.items() if not k.startswith(DISTILL)}
     for key in list(state):
         state.pop(f'ema_{key.replace(".", "_")}', None)
     if 'steps' in state and 'steps' not in own:

@@ -162,8 +162,8 @@ class LabelSpace:
         """A mask that the labels come with.
 
         Args:
-            name: ``camera``, ``lidar``, or ``none`` for all voxels; None for
-                the benchmark's own: ``camera`` where there is that mask, else
+            name: ``camera``, ``lidar``, ``both``, or ``none`` for all voxels;
+                None for the benchmark's own: ``camera`` where there is that mask, else
                 ``none``.
             owner: Who asks for it, for the message.
 
@@ -172,9 +172,12 @@ class LabelSpace:
         """
         if name is None:
             return 'camera' if 'camera' in self.masks else 'none'
-        if name != 'none' and name not in self.masks:
+        known = (*self.masks, 'none')
+        if set(self.masks) == set(MASKS):
+            known = (*self.masks, 'both', 'none')
+        if name not in known:
             raise ValueError(
-                f'{owner} takes mask one of {(*self.masks, "none")} on '
+                f'{owner} takes mask one of {known} on '
                 f'{self.label_space}, got {name!r}')
         return name
 

@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from radocc_plugin.checkpoints import load_weights
+from radocc_plugin.checkpoints import DISTILL, load_weights
 from radocc_plugin.config_file import load_config
 from radocc_plugin.distillation import RadOccDistiller
 from radocc_plugin.distillation.tap import OccTap
@@ -298,15 +298,14 @@ def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
     # all losses at their full weights, whatever the iteration
     model.schedules = {}
     if args.student:
-        load_weights(model, args.student, optional=['distill.'])
+        load_weights(model, args.student, optional=DISTILL)
     return model.to(args.device).train()
 
 
 def main(argv=None) -> None:
     args = parse_args(argv)
     console = Console()
-    config = load_config(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = load_config(args.config, options=args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     torch.manual_seed(0)
     model = load_model(config, args)

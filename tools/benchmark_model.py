@@ -41,7 +41,7 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 
 from radocc_plugin.checkpoints import load_weights
-from radocc_plugin.config_file import find_config, load_config
+from radocc_plugin.config_file import load_config
 from radocc_plugin.engine import (OperatorCounter, Stage, StageMeter,
                                   find_stages)
 from radocc_plugin.engine.stages import peak_bytes, reset_peak
@@ -141,8 +141,7 @@ def build(model: dict, teacher_checkpoint: Optional[str] = None):
         teacher = model['teacher']
         teacher['checkpoint'] = teacher_checkpoint
         if isinstance(teacher['model'], str):
-            teacher['model'] = Config.fromfile(
-                find_config(teacher['model'])).model
+            teacher['model'] = load_config(teacher['model']).model
     elif teacher_checkpoint:
         raise ValueError('--teacher takes the config of a distilled student')
     drop_init_cfg(model)
@@ -336,8 +335,7 @@ def main(argv=None) -> None:
     console = Console()
     MMLogger.get_instance('benchmark', log_level='WARNING')
     device = torch.device(args.device)
-    config = load_config(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = load_config(args.config, options=args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     with tempfile.TemporaryDirectory() as folder:
         data_root = args.data_root

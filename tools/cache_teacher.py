@@ -31,10 +31,14 @@ from mmengine.dataset import pseudo_collate
 from mmengine.utils import track_iter_progress
 from torch.utils.data import DataLoader, Subset
 
-from radocc_plugin.config_file import find_config, load_config
+from radocc_plugin.config_file import dataset_configs, load_config
+from radocc_plugin.datasets import TeacherPipeline
 from radocc_plugin.distillation import FrozenTeacher, TeacherCache, build_tap
-from radocc_plugin.distillation.teacher_cache import file_hash, teacher_hash
-from radocc_plugin.registry import DATASETS
+from radocc_plugin.distillation.teacher_cache import teacher_hash
+from radocc_plugin.engine.streaming import is_streaming
+from radocc_plugin.evaluation.testing import is_type
+from radocc_plugin.fileio import expand_path, file_hash
+from radocc_plugin.registry import DATASETS, TRANSFORMS
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -70,25 +74,36 @@ def parse_shard(text: str) -> Tuple[int, int]:
 
 
 def make_dataset(config: Config, teacher_config: Config):
-    """The training samples, through the teacher's test pipeline."""
+    """The training samples, through the teacher's test pipeline, and whose
+    key ego frame the volumes lie in.
+
+    As without a cache, cameras and key ego frame are the student's, unless
+    its pipeline makes inputs of the teacher's own (``TeacherPipeline``): its
+    volumes then serve students of any key ego frame (None).
+    """
     dataset = teacher_config.test_dataloader.dataset.copy()
-    train = config.train_dataloader.dataset
-    dataset.update({
-        name: train[name]
-        for name in ('data_root', 'ann_file', 'sweeps_per_keyframe',
-                     'backend_args')
-        if name in train
-    })
+    train, *others = dataset_configs(config.train_dataloader.dataset)
+    if others:
+        raise ValueError('a cache takes one training dataset, '
+                         f'{config.filename} has {1 + len(others)}')
+    names = ['data_root', 'ann_file', 'sweeps_per_keyframe', 'backend_args']
+    own_inputs = any(
+        is_type(step, TeacherPipeline, TRANSFORMS)
+        for step in train.get('pipeline', ()))
+    if not own_inputs:
+        for name in ('cams', 'key_ego'):
+            dataset.pop(name, None)  # without, the student has the default
+            names.append(name)
+    dataset.update({name: train[name] for name in names if name in train})
     dataset.test_mode = False  # sweeps are no samples of a test
-    return DATASETS.build(dataset)
+    dataset = DATASETS.build(dataset)
+    return dataset, None if own_inputs else getattr(dataset, 'key_ego', None)
 
 
 def main(argv=None) -> None:
     args = parse_args(argv)
     shard, shards = parse_shard(args.shard)
-    config = load_config(args.config)
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
+    config = load_config(args.config, options=args.cfg_options)
     options = {
         name: config.model.teacher.get(name)
         for name in ('model', 'checkpoint', 'tap')
@@ -97,17 +112,22 @@ def main(argv=None) -> None:
         raise ValueError(f'model.teacher.model of {args.config} takes the '
                          'path of a config file, whose test pipeline loads '
                          'the samples')
-    teacher = FrozenTeacher(**options)
-    dataset = make_dataset(config, Config.fromfile(
-        find_config(options['model'])))
+    teacher = FrozenTeacher(
+        **options,
+        allow_partial=config.model.teacher.get('allow_partial', False))
+    dataset, key_ego = make_dataset(config, load_config(options['model']))
     model = teacher.model(torch.device(args.device))
-    cache = TeacherCache(args.out)
+    if is_streaming(model):
+        raise ValueError(f'{type(model).__name__} carries its past from frame '
+                         'to frame; a cache takes a teacher of single frames')
+    cache = TeacherCache(expand_path(args.out))
     cache.begin(
         teacher_hash(options['model'], options['tap']),
         options['checkpoint'] and file_hash(options['checkpoint']),
         config.model.renderer.point_cloud_range, args.top_k,
         build_tap(options['tap'], model, 'teacher.tap').class_weight,
-        getattr(dataset, 'label_space', None))
+        space=getattr(dataset, 'label_space', None),
+        key_ego=key_ego)
     tokens = [dataset.get_data_info(i)['token'] for i in range(len(dataset))]
     todo = [
         i for i in range(shard, len(tokens), shards)

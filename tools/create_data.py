@@ -50,6 +50,19 @@ def parse_args(argv=None) -> argparse.Namespace:
         action='store_true',
         help='replace info files of another version')
     nuscenes.add_argument(
+        '--splits',
+        nargs='+',
+        metavar='SPLIT',
+        help='splits to convert or check, e.g. val (default: all)')
+    nuscenes.add_argument(
+        '--camera-only',
+        action='store_true',
+        help='for a data root without LiDAR files')
+    nuscenes.add_argument(
+        '--skip-incomplete',
+        action='store_true',
+        help='leave out scenes of which files are missing')
+    nuscenes.add_argument(
         '--check-only',
         action='store_true',
         help='check the written info files and all that they name')
@@ -91,7 +104,8 @@ def main(argv=None) -> None:
                         args.root_path,
                         args.version,
                         args.out_dir,
-                        labels=args.labels):
+                        labels=args.labels,
+                        only=args.splits):
                     print(f'complete: {path}')
                 return
             written = info_converter.convert_nuscenes(
@@ -101,7 +115,10 @@ def main(argv=None) -> None:
                 args.num_sweeps,
                 args.sweeps_per_keyframe,
                 overwrite=args.overwrite,
-                labels=args.labels)
+                labels=args.labels,
+                camera_only=args.camera_only,
+                skip_incomplete=args.skip_incomplete,
+                only=args.splits)
     except ValueError as error:
         sys.exit(f'error: {error}')
     for path in written:

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from radocc_plugin.datasets import BENCHMARKS
 from radocc_plugin.evaluation import prediction_path, read_prediction
+from radocc_plugin.evaluation.sample_fields import MASKS
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.registry import METRICS
 
@@ -55,7 +56,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         '--metrics', nargs='+', choices=NAMES, default=['miou'])
     parser.add_argument(
-        '--mask', choices=('camera', 'lidar', 'none'),
+        '--mask', choices=MASKS,
         help='voxels that mIoU counts (default: camera where the labels have '
         'that mask)')
     parser.add_argument(

@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.fileio import read_image, write_atomically
 from radocc_plugin.segments import (is_complete, map_statistics, overlay,
                                     read_label_map, read_manifest,
                                     segment_path)
-from radocc_plugin.segments.camera_images import image_paths, read_image
+from radocc_plugin.segments.camera_images import image_paths
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -134,7 +134,7 @@ def main(argv=None) -> None:
         made = [made[int(index)] for index in chosen]
     for path in track(made, 'Drawing'):
         picture = draw(
-            read_image(Path(args.data_root) / path),
+            np.asarray(read_image(Path(args.data_root) / path)),
             read_label_map(segment_path(args.segments, path)))
         write_atomically((out / path).with_suffix('.png'), picture)
     console.print(f'{len(made)} pictures and statistics.csv in {out}',

@@ -32,13 +32,10 @@ from rich.table import Table
 
 from radocc_plugin.config_file import load_config
 from radocc_plugin import occ3d
-from radocc_plugin.checkpoints import load_weights
+from radocc_plugin.checkpoints import DISTILL, load_weights
 from radocc_plugin.datasets.info_file import load_infos
-from radocc_plugin.datasets.transforms.lidar import (
-    drop_ego_vehicle,
-    read_lidar_file,
-)
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.datasets.transforms.lidar import drop_ego_vehicle
+from radocc_plugin.fileio import read_lidar_file, write_atomically
 from radocc_plugin.geometry import Cameras, transform_points
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer, sweep_depth_difference
@@ -145,7 +142,7 @@ def main() -> None:
     with stages('build student and teacher'):
         model = MODELS.build(model_config)
         if args.student:
-            load_weights(model, args.student, optional=['distill.'])
+            load_weights(model, args.student, optional=DISTILL)
         else:
             model.init_weights()
         device = torch.device('cpu')

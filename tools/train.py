@@ -20,6 +20,8 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from radocc_plugin.config_file import load_config
+from radocc_plugin.engine import InitialWeightsHook, set_start, start_processes
+from radocc_plugin.fileio import expand_path
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -37,7 +39,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume from the latest checkpoint of the work dir, or from one')
+        help='resume from the latest checkpoint of the work dir, where there '
+        'is one, or from the file given')
     parser.add_argument(
         '--seed', type=int, help='seed; overrides randomness.seed')
     parser.add_argument(
@@ -59,14 +62,12 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    config = load_config(args.config)
-    config.launcher = args.launcher
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
+    config = load_config(args.config, options=args.cfg_options)
+    start_processes(config, args.launcher)
     if args.seed is not None:
         config.randomness = dict(config.get('randomness', {}), seed=args.seed)
     if args.work_dir is not None:
-        config.work_dir = args.work_dir
+        config.work_dir = expand_path(args.work_dir)
     elif config.get('work_dir') is None:
         config.work_dir = os.path.join('work_dirs', Path(args.config).stem)
     if args.amp:
@@ -77,11 +78,10 @@ def main(argv=None) -> None:
             raise ValueError(f'{args.config} has no auto_scale_lr.'
                              'base_batch_size, which --auto-scale-lr needs')
         config.auto_scale_lr.enable = True
-    if args.resume == 'auto':
-        config.resume, config.load_from = True, None
-    elif args.resume is not None:
-        config.resume, config.load_from = True, args.resume
-    Runner.from_cfg(config).train()
+    set_start(config, args.resume)
+    runner = Runner.from_cfg(config)
+    runner.register_hook(InitialWeightsHook())
+    runner.train()
 
 
 if __name__ == '__main__':

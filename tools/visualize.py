@@ -7,6 +7,8 @@ A sheet a frame, from a dump or from a checkpoint:
     python tools/visualize.py --model RadOcc CONFIG CHECKPOINT \\
         --frames 0 10 --out-dir work_dirs/pictures
 
+A model that carries its past along is run from the start of the scene on.
+
 The same of a scene, as a movie (.gif, .mp4) or for the rerun viewer (.rrd):
 
     python tools/visualize.py --dump work_dirs/predictions \\
@@ -38,11 +40,13 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
-from radocc_plugin.checkpoints import load_weights
+from radocc_plugin.checkpoints import DISTILL, load_weights
 from radocc_plugin.config_file import load_config
 from radocc_plugin.datasets import BENCHMARKS
 from radocc_plugin.distillation.distiller import class_frequency_logits
+from radocc_plugin.engine.streaming import is_streaming, with_history
 from radocc_plugin.evaluation import confusion_matrix, scores
+from radocc_plugin.evaluation.sample_fields import mask_of
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.registry import DATASETS, MODELS
@@ -123,7 +127,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def load_model(config: Config, checkpoint: str, device: str):
     """A model for inference; of a distiller only the student."""
     model = MODELS.build(config.model)
-    load_weights(model, checkpoint, optional=['distill.'])
+    load_weights(model, checkpoint, optional=DISTILL)
     model = getattr(model, 'student', model)
     return model.to(device).eval()
 
@@ -163,20 +167,23 @@ def samples_of_dump(args: argparse.Namespace):
 def samples_of_model(args: argparse.Namespace):
     """The same of a model, which predicts in this order."""
     (_, config_file, checkpoint), = args.model
-    config = load_config(config_file)
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
+    config = load_config(config_file, options=args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = load_model(config, checkpoint, args.device)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     frames = frame_indices(args, dataset)
 
-    def predict(frame: int):
-        with torch.no_grad():
-            sample, = model.test_step(pseudo_collate([dataset[frame]]))
-        return sample.cpu()
+    def predictions():
+        order = ((frame, True) for frame in frames)
+        if is_streaming(model):
+            order = with_history(dataset, frames)
+        for frame, wanted in order:
+            with torch.no_grad():
+                sample, = model.test_step(pseudo_collate([dataset[frame]]))
+            if wanted:
+                yield sample.cpu()
 
-    return len(frames), map(predict, frames)
+    return len(frames), predictions()
 
 
 def source_of(args: argparse.Namespace):
@@ -264,9 +271,10 @@ def frame_score(labels: torch.Tensor, prediction: torch.Tensor,
 @torch.no_grad()
 def compare(args: argparse.Namespace) -> None:
     """Pages of several models, whose logits are rendered."""
-    configs = [load_config(config) for _, config, _ in args.model]
-    if args.cfg_options is not None:
-        configs[0].merge_from_dict(args.cfg_options)
+    configs = [
+        load_config(config, options=None if number else args.cfg_options)
+        for number, (_, config, _) in enumerate(args.model)
+    ]
     init_default_scope(configs[0].get('default_scope', 'mmengine'))
     models = {
         title: load_model(config, checkpoint, args.device)
@@ -277,13 +285,20 @@ def compare(args: argparse.Namespace) -> None:
     counted = space.mask(args.mask, '--mask')
     renderer = default_renderer(space.point_cloud_range,
                                 tuple(args.render_size))
-    for frame in track(frame_indices(args, dataset), 'Drawing'):
+    frames = frame_indices(args, dataset)
+    streams = [m for m in models.values() if is_streaming(m)]
+    order = ((frame, True) for frame in frames)
+    if streams:
+        order = with_history(dataset, frames)
+    for frame, wanted in track(list(order), 'Drawing'):
         batch = pseudo_collate([dataset[frame]])
+        if not wanted:
+            for model in streams:
+                logits_of(model, batch)
+            continue
         sample = batch['data_samples'][0]
         truth = sample.gt_occ.semantics
-        mask = None
-        if counted != 'none':
-            mask = sample.gt_occ.get(f'mask_{counted}').bool()
+        mask = mask_of(sample, counted, 'tools/visualize.py')
         volumes = {'Ground truth': truth}
         volumes.update((title, logits_of(model, batch))
                        for title, model in models.items())

@@ -6,7 +6,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    sampler_seed=dict(type='radocc_plugin.EpochSeedHook'),
     label_space=dict(type='radocc_plugin.CheckLabelSpaceHook'))
 log_processor = dict(window_size=10)
 

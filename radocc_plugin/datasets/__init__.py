@@ -4,7 +4,8 @@ from radocc_plugin.datasets.benchmarks import (Occ3DWaymoDataset,
 from radocc_plugin.datasets.cbgs import CBGSDataset
 from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
 from radocc_plugin.datasets.samplers import (LabelledUnlabelledSampler,
-                                             SceneSampler, StreamBatchSampler)
+                                             SceneSampler, SeededSampler,
+                                             StreamBatchSampler)
 from radocc_plugin.datasets.transforms import (
     AugmentBEV, AugmentMultiViewImages, DistortMultiViewImages,
     LoadLabels, LoadLidarPoints, LoadLidarSweeps, LoadMultiViewImages,
@@ -14,10 +15,10 @@ from radocc_plugin.datasets.transforms import (
 __all__ = [
     'AugmentBEV', 'AugmentMultiViewImages', 'BENCHMARKS', 'CBGSDataset',
     'DistortMultiViewImages', 'LabelledUnlabelledSampler', 'LoadLabels',
-    'LoadLidarPoints', 'LoadLidarSweeps', 'LoadMultiViewImages', 'LoadOcc3D',
-    'LoadOcc3DWaymo', 'LoadSegments', 'LoadSurroundOcc',
+    'LoadLidarPoints', 'LoadLidarSweeps', 'LoadMultiViewImages',
+    'LoadOcc3D', 'LoadOcc3DWaymo', 'LoadSegments', 'LoadSurroundOcc',
     'Occ3DNuScenesDataset', 'Occ3DWaymoDataset', 'OpenOccDataset',
-    'PackOccInputs', 'PointsToDepthMaps', 'SceneSampler',
+    'PackOccInputs', 'PointsToDepthMaps', 'SceneSampler', 'SeededSampler',
     'StreamBatchSampler', 'SurroundOccDataset', 'TeacherPipeline'
 ]
 

@@ -4,6 +4,7 @@ from typing import List, Union
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from radocc_plugin.datasets.draws import seeded
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
 from radocc_plugin.registry import DATASETS
 
@@ -57,7 +58,8 @@ class CBGSDataset:
         return self.dataset.get_data_info(self.sample_indices[idx])
 
     def __getitem__(self, idx: int) -> dict:
-        return self.dataset[self.sample_indices[idx]]
+        with seeded(idx):
+            return self.dataset[self.sample_indices[idx]]
 
     def __len__(self) -> int:
         return len(self.sample_indices)

@@ -2,7 +2,7 @@
 import os
 import os.path as osp
 from collections import defaultdict
-from typing import Callable, List
+from typing import Callable, Dict, List
 
 from rich.progress import track
 
@@ -12,11 +12,12 @@ _SCENES_SHOWN = 20
 _FILES_SHOWN = 3
 
 
-def check_files(data_list: List[dict],
-                root_path: str,
-                progress: bool = True,
-                label_path: Callable[[dict], str] = occ3d_path) -> None:
-    """Checks that every file which infos name exists and is not empty.
+def missing_files(data_list: List[dict],
+                  root_path: str,
+                  progress: bool = True,
+                  label_path: Callable[[dict], str] = occ3d_path
+                  ) -> Dict[str, Dict[str, str]]:
+    """Files that infos name and that do not exist or are empty.
 
     Args:
         data_list: Infos as ``nuscenes_infos`` describes them.
@@ -24,8 +25,8 @@ def check_files(data_list: List[dict],
         progress: Whether to show a progress bar.
         label_path: Where the label file of a labelled sample lies.
 
-    Raises:
-        ValueError: If files are missing or empty; lists them by scene.
+    Returns:
+        Scene name -> path -> path and what is wrong; only scenes with such.
     """
     bad = defaultdict(dict)  # ordered, and each file once
     good = set()
@@ -43,6 +44,23 @@ def check_files(data_list: List[dict],
                 bad[info['scene_name']][path] = f'{path} (empty)'
             else:
                 good.add(path)
+    return bad
+
+
+def check_files(data_list: List[dict],
+                root_path: str,
+                progress: bool = True,
+                label_path: Callable[[dict], str] = occ3d_path) -> None:
+    """Raises unless every file that infos name exists and is not empty.
+
+    Args:
+        data_list, root_path, progress, label_path: As in
+            :func:`missing_files`.
+
+    Raises:
+        ValueError: If files are missing or empty; lists them by scene.
+    """
+    bad = missing_files(data_list, root_path, progress, label_path)
     if not bad:
         return
     lines = [
@@ -60,6 +78,10 @@ def check_files(data_list: List[dict],
         if not osp.isdir(osp.join(root_path, folder)):
             lines.append(f'  There is no folder {folder}: it holds the '
                          'labels, which are downloaded separately.')
+    if not osp.isdir(osp.join(root_path, 'samples/LIDAR_TOP')):
+        lines.append('  There is no LiDAR: --camera-only makes infos without.')
+    if len(bad) < len({info['scene_name'] for info in data_list}):
+        lines.append('  --skip-incomplete leaves these scenes out.')
     raise ValueError('\n'.join([
         f'{sum(map(len, bad.values()))} files of {len(bad)} scenes are missing'
         f' or empty in {root_path}:', *lines
@@ -69,7 +91,8 @@ def check_files(data_list: List[dict],
 def _referenced_files(info: dict,
                       label_path: Callable[[dict], str]) -> List[str]:
     paths = [image['img_path'] for image in info['images'].values()]
-    paths.append(info['lidar_points']['lidar_path'])
+    if 'lidar_path' in info['lidar_points']:
+        paths.append(info['lidar_points']['lidar_path'])
     paths.extend(sweep['lidar_path'] for sweep in info['lidar_sweeps'])
     if 'occ_path' in info:
         paths.append(label_path(info))

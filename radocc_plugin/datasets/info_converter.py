@@ -1,22 +1,25 @@
 """From nuScenes tables and Occ3D labels to our info files."""
 import json
+import logging
 import os
 import os.path as osp
 import shutil
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
+import numpy as np
 from mmengine.logging import print_log
 from nuscenes import NuScenes
 from nuscenes.utils.splits import create_splits_scenes
 from rich.progress import Progress
 
-from radocc_plugin.datasets.file_check import check_files
+from radocc_plugin.datasets.file_check import check_files, missing_files
 from radocc_plugin.datasets.info_file import (INFO_VERSION, load_infos,
                                               save_infos)
 from radocc_plugin.datasets.label_paths import LABEL_PATHS
-from radocc_plugin.datasets.nuscenes_infos import has_can_bus, scene_infos
+from radocc_plugin.datasets.nuscenes_infos import can_bus_folder, scene_infos
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.datasets.poses import MOTION
+from radocc_plugin.fileio import expand_path, write_atomically
 
 _OFFICIAL_SPLITS = {
     'v1.0-trainval': dict(train='train', val='val'),
@@ -32,7 +35,10 @@ def convert_nuscenes(root_path: str,
                      sweeps_per_keyframe: int = 0,
                      progress: bool = True,
                      overwrite: bool = False,
-                     labels: str = 'occ3d-nuscenes') -> List[str]:
+                     camera_only: bool = False,
+                     skip_incomplete: bool = False,
+                     labels: str = 'occ3d-nuscenes',
+                     only: Optional[Sequence[str]] = None) -> List[str]:
     """Writes ``radocc_infos_<split>.pkl`` of each split of a version.
 
     Nothing is written unless every file that the infos name exists. Scenes
@@ -55,6 +61,11 @@ def convert_nuscenes(root_path: str,
         overwrite: Whether info files of another version are replaced.
         labels: Whose label files must be there, a key of ``LABEL_PATHS``; the
             info files are the same for all.
+        camera_only: For a data root without LiDAR files: the infos name none,
+            nor point labels.
+        skip_incomplete: Whether scenes of which a file is missing are left
+            out, with a warning, as long as a split has others.
+        only: Splits to write; all by default.
 
     Returns:
         Paths of the files written.
@@ -63,11 +74,13 @@ def convert_nuscenes(root_path: str,
         ValueError: If the tables, the splits or referenced files are missing,
             or an info file of another version is there.
     """
-    out_dir = out_dir or root_path
+    root_path = expand_path(root_path)
+    out_dir = expand_path(out_dir or root_path)
     if not osp.isdir(osp.join(root_path, version)):
         raise ValueError(f'--version {version}: no folder '
                          f'{osp.join(root_path, version)} with tables')
-    splits = _load_splits(root_path, version)
+    splits = _load_splits(root_path, version, only)
+    can_bus = can_bus_folder(root_path)
     if not overwrite:
         for split in splits:
             _refuse_other_version(_info_path(out_dir, split), version)
@@ -78,7 +91,7 @@ def convert_nuscenes(root_path: str,
             info_version=INFO_VERSION,
             num_sweeps=num_sweeps,
             sweeps_per_keyframe=sweeps_per_keyframe,
-            can_bus=has_can_bus(root_path),
+            can_bus=can_bus is not None,
             tables=_last_change(osp.join(root_path, version))))
     infos = _convert_scenes(root_path, version, splits, partial, progress,
                             num_sweeps, sweeps_per_keyframe)
@@ -89,8 +102,25 @@ def convert_nuscenes(root_path: str,
             f'{version} have no frame with a LiDAR sweep and images of all '
             'cameras between two keyframes; the synthetic world draws them '
             'with --image-sweeps')
-    check_files([info for split in infos.values() for info in split],
-                root_path, progress, LABEL_PATHS[labels])
+    data_list = [info for split in infos.values() for info in split]
+    if can_bus is not None and not any(
+            osp.isfile(osp.join(can_bus, f'{name}_pose.json'))
+            for names in _all_splits(root_path, version).values()
+            for name in names):
+        # unknown, not the zeros of single scenes without messages
+        can_bus = None
+        for info in data_list:
+            info['can_bus'][MOTION] = np.nan
+    if camera_only:
+        for info in data_list:
+            del info['lidar_points']['lidar_path']
+            info['lidar_sweeps'] = []
+            info.pop('lidarseg_path', None)
+    if skip_incomplete:
+        infos = _complete_scenes(infos, root_path, progress,
+                                 LABEL_PATHS[labels])
+    else:
+        check_files(data_list, root_path, progress, LABEL_PATHS[labels])
 
     metainfo = dict(
         dataset='nuscenes',
@@ -108,8 +138,8 @@ def convert_nuscenes(root_path: str,
         save_infos(dict(metainfo=metainfo, data_list=data_list), path)
         paths.append(path)
     shutil.rmtree(partial)
-    if not has_can_bus(root_path):
-        print_log('note: no CAN bus expansion in '
+    if can_bus is None:
+        print_log('note: no CAN bus expansion of these scenes in '
                   f'{osp.join(root_path, "can_bus")}: the infos hold poses, '
                   'but no accelerations and velocities of the ego. Only '
                   "BEVFormer reads them; without, set can_bus='poses' of the "
@@ -121,12 +151,15 @@ def check_nuscenes(root_path: str,
                    version: str,
                    out_dir: Optional[str] = None,
                    progress: bool = True,
-                   labels: str = 'occ3d-nuscenes') -> List[str]:
+                   labels: str = 'occ3d-nuscenes',
+                   only: Optional[Sequence[str]] = None) -> List[str]:
     """Checks the info files of a version and every file that they name.
 
     Args:
         root_path, version, out_dir, progress, labels: As in
             :func:`convert_nuscenes`.
+        only: Splits to check; by default those that have an info file, with
+            a note about the others.
 
     Returns:
         Paths of the info files.
@@ -135,10 +168,15 @@ def check_nuscenes(root_path: str,
         ValueError: If an info file is missing, unreadable or of another
             version, or names missing or empty files.
     """
+    root_path = expand_path(root_path)
     paths = [
-        _info_path(out_dir or root_path, split)
-        for split in _load_splits(root_path, version)
+        _info_path(expand_path(out_dir or root_path), split)
+        for split in _load_splits(root_path, version, only)
     ]
+    absent = [path for path in paths if not osp.isfile(path)]
+    if only is None and 0 < len(absent) < len(paths):
+        print_log(f'note: not checked, since absent: {", ".join(absent)}')
+        paths = [path for path in paths if path not in absent]
     data_list = []
     for path in paths:
         infos = load_infos(path)
@@ -149,6 +187,26 @@ def check_nuscenes(root_path: str,
         data_list += infos['data_list']
     check_files(data_list, root_path, progress, LABEL_PATHS[labels])
     return paths
+
+
+def _complete_scenes(infos: Dict[str, List[dict]], root_path: str,
+                     progress: bool,
+                     label_path: Callable) -> Dict[str, List[dict]]:
+    """The splits without scenes of which a file is missing."""
+    complete = {}
+    for split, data_list in infos.items():
+        bad = missing_files(data_list, root_path, progress, label_path)
+        complete[split] = [
+            info for info in data_list if info['scene_name'] not in bad
+        ]
+        if not complete[split]:
+            check_files(data_list, root_path, False, label_path)
+        if bad:
+            print_log(
+                f'{split}: {len(bad)} scenes are left out, since files of '
+                f'them are missing: {", ".join(list(bad)[:20])}',
+                level=logging.WARNING)
+    return complete
 
 
 def _info_path(out_dir: str, split: str) -> str:
@@ -170,8 +228,20 @@ def _refuse_other_version(path: str, version: str) -> None:
             'another --out-dir')
 
 
-def _load_splits(root_path: str, version: str) -> Dict[str, List[str]]:
-    """Scene names of each split."""
+def _load_splits(root_path: str,
+                 version: str,
+                 only: Optional[Sequence[str]] = None
+                 ) -> Dict[str, List[str]]:
+    """Scene names of each split, or of those named."""
+    splits = _all_splits(root_path, version)
+    unknown = sorted(set(only or ()) - set(splits))
+    if unknown:
+        raise ValueError(f'--splits takes some of {list(splits)} of {version},'
+                         f' got {unknown}')
+    return {split: splits[split] for split in only or splits}
+
+
+def _all_splits(root_path: str, version: str) -> Dict[str, List[str]]:
     if version in _OFFICIAL_SPLITS:
         official = create_splits_scenes()
         return {

@@ -3,11 +3,12 @@
 The fields of a sample are described in ``nuscenes_infos``.
 """
 import io
+import os.path as osp
 import pickle
 from typing import Optional
 
-from radocc_plugin.datasets.old_infos import from_old_infos
-from radocc_plugin.fileio import read_bytes, write_atomically
+from radocc_plugin.datasets.old_infos import complete_v2_infos, from_old_infos
+from radocc_plugin.fileio import expand_path, read_bytes, write_atomically
 
 INFO_VERSION = 'radocc-1.0'
 
@@ -31,14 +32,18 @@ class PlainUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load_infos(path: str, backend_args: Optional[dict] = None) -> dict:
+def load_infos(path: str,
+               backend_args: Optional[dict] = None,
+               data_root: Optional[str] = None) -> dict:
     """Reads an info file safely.
 
     Args:
-        path: Pickle written by :func:`save_infos` or by mmdet3d >= 1.1, or an
-            old one of BEVDet, FB-OCC or BEVFormer's occupancy baseline, which
-            is converted (see ``old_infos``).
+        path: Pickle written by :func:`save_infos` or by mmdet3d, or an old one
+            of BEVDet, FB-OCC or BEVFormer's occupancy baseline, which is
+            converted (see ``old_infos``).
         backend_args: Where it lies, see ``fileio.read_bytes``.
+        data_root: Where, besides the folder of the file, the tables of
+            nuScenes may be that a file of mmdet3d needs.
 
     Returns:
         ``dict(metainfo=dict, data_list=list of dict)``.
@@ -48,6 +53,8 @@ def load_infos(path: str, backend_args: Optional[dict] = None) -> dict:
             version of ours, or holds anything but plain containers and numpy
             values.
     """
+    path = expand_path(str(path))
+    roots = [osp.dirname(path)] + ([data_root] if data_root else [])
     try:
         infos = PlainUnpickler(
             io.BytesIO(read_bytes(path, backend_args))).load()
@@ -56,10 +63,11 @@ def load_infos(path: str, backend_args: Optional[dict] = None) -> dict:
                          'tools/create_data.py writes it') from error
     if isinstance(infos, dict) and isinstance(infos.get('infos'), list):
         try:
-            return from_old_infos(infos)
+            return from_old_infos(infos, roots)
         except (KeyError, TypeError, ValueError, IndexError) as error:
+            text = str(error) if type(error) is ValueError else repr(error)
             raise ValueError(f'cannot convert the old info file {path}: '
-                             f'{error!r}') from error
+                             f'{text}') from error
     if not isinstance(infos, dict) or not isinstance(
             infos.get('data_list'), list):
         raise ValueError(
@@ -71,6 +79,11 @@ def load_infos(path: str, backend_args: Optional[dict] = None) -> dict:
         raise ValueError(
             f'info file {path} has version {version}, this code reads '
             f'{INFO_VERSION}; write it again with tools/create_data.py')
+    try:
+        complete_v2_infos(infos, roots)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'cannot complete info file {path} from the tables: '
+                         f'{error!r}') from error
     return infos
 
 

@@ -15,9 +15,8 @@ from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import (INFO_VERSION, load_infos,
                                               save_infos)
 from radocc_plugin.datasets.poses import can_bus_vector
-from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
-                                                     read_lidar_file)
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.datasets.transforms.lidar import drop_ego_vehicle
+from radocc_plugin.fileio import read_lidar_file, write_atomically
 from radocc_plugin.geometry import (Cameras, VoxelGrid, transform_points,
                                     traverse)
 
@@ -68,7 +67,10 @@ def convert_keyframe(root_path: str, out_dir: str) -> str:
             occ_path=f'gts/{scene_name}/{info["token"]}/labels.npz')
 
         labels = voxelise_keyframe(
-            info, read_lidar_file(osp.join(out_dir, lidar['lidar_path'])),
+            info,
+            read_lidar_file(
+                osp.join(out_dir, lidar['lidar_path']),
+                lidar.get('num_pts_feats', 5)),
             infos['metainfo']['categories'])
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **labels)

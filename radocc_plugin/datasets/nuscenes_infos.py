@@ -11,7 +11,8 @@ An info file holds ``dict(metainfo, data_list)``; one sample of the list is::
                      ego2global 4x4 (ego pose at camera time), lidar2cam 4x4
                      (with the ego motion in between), timestamp (s),
                      sample_data_token, height, width}
-    lidar_points    num_pts_feats, lidar_path, lidar2ego 4x4
+    lidar_points    num_pts_feats, lidar_path, lidar2ego 4x4; no lidar_path and
+                    no sweeps for a data root with cameras only
     lidar_sweeps    newest first: lidar_path, lidar2ego, ego2global, timestamp
     occ_path        gts/<scene>/<token>/labels.npz; not in the test split
     sweeps          frames between this keyframe and the next, in the order of
@@ -28,6 +29,7 @@ An info file holds ``dict(metainfo, data_list)``; one sample of the list is::
 
 Matrices are float64 arrays; paths are relative to the data root.
 """
+import glob
 import json
 import os.path as osp
 from typing import Dict, Iterator, List, Optional
@@ -87,17 +89,34 @@ def scene_infos(nusc: NuScenes,
     return infos
 
 
-def has_can_bus(root_path: str) -> bool:
-    """Whether the CAN bus expansion is installed."""
-    return osp.isdir(osp.join(root_path, 'can_bus'))
+def can_bus_folder(root_path: str) -> Optional[str]:
+    """Folder of the CAN bus expansion's files; None if it is not installed.
+
+    That is ``can_bus``, or a folder of that name in it, which some unpackers
+    make.
+
+    Raises:
+        ValueError: If there is a folder without the files.
+    """
+    folder = osp.join(root_path, 'can_bus')
+    for place in (folder, osp.join(folder, 'can_bus')):
+        if glob.glob(osp.join(glob.escape(place), '*_pose.json')):
+            return place
+    if osp.isdir(folder):
+        raise ValueError(
+            f'{folder} holds no file <scene>_pose.json of the CAN bus '
+            'expansion; unpack it so that they lie right in it, or delete '
+            'the folder')
+    return None
 
 
 def _pose_messages(root_path: str, scene_name: str) -> Optional[List[dict]]:
     """CAN bus messages about pose and motion; None without the expansion,
     empty for the scenes that were recorded without."""
-    if not has_can_bus(root_path):
+    folder = can_bus_folder(root_path)
+    if folder is None:
         return None
-    path = osp.join(root_path, 'can_bus', f'{scene_name}_pose.json')
+    path = osp.join(folder, f'{scene_name}_pose.json')
     if not osp.isfile(path):
         return []
     try:

@@ -1,11 +1,14 @@
 """Occ3D-nuScenes keyframes with calibrated cameras in one ego frame."""
+import io
 import os.path as osp
-from typing import List, Optional, Sequence, Set
+import pickle
+from typing import List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmengine.dataset import BaseDataset, force_full_init
 
 from radocc_plugin import occ3d
+from radocc_plugin.datasets.draws import seeded
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.datasets.label_paths import occ3d_path
 from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
@@ -14,6 +17,7 @@ from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
                                               evenly_spaced,
                                               sequence_groups, starts_of)
 from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
+from radocc_plugin.fileio import expand_path
 from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import DATASETS
 
@@ -26,7 +30,7 @@ class Occ3DNuScenesDataset(BaseDataset):
     the frame of the label volumes, which a subclass may have in the LiDAR:
 
     - ``token``, ``scene_name``, ``scene_token``, ``prev``, ``next``,
-      ``timestamp`` (s), ``sample_idx``, ``data_root``
+      ``timestamp`` (s), ``sample_idx``, ``data_root``, ``key_ego``
     - ``cam_names``, ``img_path`` (N strings), ``cam2img`` (N, 3, 3),
       ``cam2ego`` (N, 4, 4; camera at its own timestamp to the *key* ego
       frame, so it contains the ego motion in between)
@@ -44,7 +48,8 @@ class Occ3DNuScenesDataset(BaseDataset):
     - ``labelled``: whether its labels may be used, see ``label_every`` and
       ``sweeps_per_keyframe``
     - ``bda_mat``: identity (4, 4); a BEV augmentation replaces it
-    - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has them
+    - ``occ_path``, ``lidarseg_path`` and ``instances`` where the info has
+      them; ``lidar_path`` too is missing in infos of cameras only
     - with ``adjacent`` or ``queue_length``: ``adjacent``, a list of A past
       keyframes, newest first: ``token``, ``timestamp``, ``exists``,
       ``img_path``, ``cam2ego`` (N, 4, 4; to the key ego frame of the *current*
@@ -115,6 +120,8 @@ class Occ3DNuScenesDataset(BaseDataset):
                  point_cloud_range: Optional[Sequence[float]] = None,
                  backend_args: Optional[dict] = None,
                  **kwargs) -> None:
+        if len(set(cams)) < len(cams):
+            raise ValueError(f'cams takes every camera once, got {list(cams)}')
         if key_ego not in ('lidar', *cams):
             raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, "
                              f'got {key_ego!r}')
@@ -149,6 +156,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.sweeps_per_keyframe = sweeps_per_keyframe
         self.label_every = label_every
         self.backend_args = backend_args
+        for name in ('data_root', 'ann_file'):
+            if kwargs.get(name):
+                kwargs[name] = expand_path(kwargs[name])
         lazy_init = kwargs.pop('lazy_init', False)
         super().__init__(lazy_init=True, **kwargs)
         self.label_space = LabelSpace.from_metainfo(
@@ -164,9 +174,16 @@ class Occ3DNuScenesDataset(BaseDataset):
             self.full_init()
 
     def load_data_list(self) -> List[dict]:
-        infos = load_infos(self.ann_file, self.backend_args)
+        infos = load_infos(self.ann_file, self.backend_args, self.data_root)
         if not infos['data_list']:
             raise ValueError(f'info file {self.ann_file} holds no sample')
+        for name in ('scene_token', 'scene_name', 'prev'):
+            if name not in infos['data_list'][0]:
+                raise ValueError(
+                    f'samples of info file {self.ann_file} have no {name}; '
+                    'put the tables of nuScenes (<version>/sample.json, '
+                    'scene.json) into the data root, or write the file with '
+                    'tools/create_data.py')
         # as in BaseDataset: the file's metainfo has the lowest priority
         for name, value in infos.get('metainfo', {}).items():
             self._metainfo.setdefault(name, value)
@@ -174,7 +191,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             self._add_lidar_origins(infos['data_list'])
         keyframes = infos['data_list']
         sweeps = self._pop_sweeps(keyframes)
-        self._keyframes = [Keyframe.of(info) for info in keyframes + sweeps]
+        self._pickled_keyframes = pickle.dumps(
+            [Keyframe.of(info) for info in keyframes + sweeps])
         return keyframes + sweeps
 
     def _pop_sweeps(self, keyframes: List[dict]) -> List[dict]:
@@ -219,7 +237,19 @@ class Occ3DNuScenesDataset(BaseDataset):
         """Reads the info file, once."""
         if not self._fully_initialized:
             super().full_init()
+            # New strings: those among the infos would keep their memory.
+            self._keyframes = pickle.loads(self._pickled_keyframes)
+            del self._pickled_keyframes
             self._index_keyframes(self._indices)
+
+    def _serialize_data(self) -> Tuple[np.ndarray, np.ndarray]:
+        """As MMEngine's; each info goes as soon as it is serialised."""
+        buffer, ends = io.BytesIO(), []
+        self.data_list.reverse()
+        while self.data_list:
+            buffer.write(pickle.dumps(self.data_list.pop(), protocol=4))
+            ends.append(buffer.tell())
+        return np.frombuffer(buffer.getbuffer(), np.uint8), np.array(ends)
 
     def _index_keyframes(self, indices) -> None:
         """Cuts the look-up to a subset, as ``BaseDataset`` does the infos."""
@@ -261,6 +291,10 @@ class Occ3DNuScenesDataset(BaseDataset):
     def get_cat_ids(self, idx: int) -> Set[int]:
         """Detection classes with a LiDAR or radar point in the sample."""
         return set(self._keyframes[idx].labels)
+
+    def __getitem__(self, idx: int) -> dict:
+        with seeded(idx):
+            return super().__getitem__(int(idx))
 
     def get_data_info(self, idx: int) -> dict:
         info = super().get_data_info(idx)
@@ -304,12 +338,12 @@ class Occ3DNuScenesDataset(BaseDataset):
             label_space=self.label_space,
             backend_args=self.backend_args,
             data_root=self.data_root,
+            key_ego=self.key_ego,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],
             cam2img=np.stack(
                 [as_matrix(i['cam2img']) for i in images.values()]),
             cam2ego=self._cam2ego(info, ego2global),
-            lidar_path=self._join(info['lidar_points']['lidar_path']),
             lidar_columns=info['lidar_points'].get('num_pts_feats', 5),
             lidar2ego=lidar2ego,
             ego2global=ego2global,
@@ -324,6 +358,9 @@ class Occ3DNuScenesDataset(BaseDataset):
                 for sweep in info['lidar_sweeps']
             ],
             bda_mat=np.eye(4))
+        if 'lidar_path' in info['lidar_points']:
+            results['lidar_path'] = self._join(
+                info['lidar_points']['lidar_path'])
         if 'occ_path' in info:  # of a split with public labels
             results['occ_path'] = self._join(self.label_path(info))
         if 'lidarseg_path' in info:
@@ -382,7 +419,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         frames, past, reached = [], idx, 0
         for offset in offsets:
             while past is not None and reached < offset:
-                past, reached = self._previous(past), reached + 1
+                past, reached = self.previous(past), reached + 1
             index = past
             if past is None and self.repeat_first and info[
                     'scene_token'] == self._keyframes[0].scene_token:
@@ -403,8 +440,13 @@ class Occ3DNuScenesDataset(BaseDataset):
             frames.append(frame)
         return frames
 
-    def _previous(self, idx: int) -> Optional[int]:
-        """Index of the keyframe before, None at the start of a scene."""
+    @force_full_init
+    def previous(self, idx: int) -> Optional[int]:
+        """Index of the keyframe before, None at the start of a scene.
+
+        Raises:
+            ValueError: If the dataset does not hold it.
+        """
         keyframe = self._keyframes[idx]
         if not keyframe.prev:
             return None
@@ -419,7 +461,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         start = bool(self._starts[idx])
         ego2prev_ego = np.eye(4)
         if not start:
-            if self._previous(idx) != idx - 1:
+            if self.previous(idx) != idx - 1:
                 raise ValueError(
                     f'sample {info["token"]} of info file {self.ann_file} '
                     'does not follow the keyframe before it; streaming takes '
@@ -433,4 +475,5 @@ class Occ3DNuScenesDataset(BaseDataset):
             ego2prev_ego=ego2prev_ego)
 
     def _join(self, path: str) -> str:
-        return osp.join(self.data_root, path)
+        # infos may have been written on Windows
+        return osp.join(self.data_root, path.replace('\\', '/'))

@@ -1,4 +1,4 @@
-"""Samplers: streams for models that carry state, and frames without labels."""
+"""Samplers: seeded draws, streams, and frames without labels."""
 import math
 from typing import Iterator, List, Optional, Sequence
 
@@ -7,7 +7,23 @@ from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from radocc_plugin.datasets.draws import SeededIndex
 from radocc_plugin.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(DefaultSampler):
+    """MMEngine's ``DefaultSampler`` whose indices bring a seed each.
+
+    Our datasets draw a sample's augmentation from it: from the seed of the
+    run, the epoch and the index, whatever worker loads the sample, be the
+    workers persistent or none, and after a resume. (MMEngine seeds workers
+    alike in every epoch.)
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        return (SeededIndex(index, (self.seed, self.epoch, index))
+                for index in super().__iter__())
 
 
 @DATA_SAMPLERS.register_module()
@@ -71,7 +87,11 @@ class StreamBatchSampler(Sampler):
         for step in range(skipped + len(self)):
             batch = [next(slot) for slot in slots]
             if step >= skipped:
-                yield batch
+                yield [
+                    SeededIndex(index,
+                                (self.sampler.seed, step, first_slot + i))
+                    for i, index in enumerate(batch)
+                ]
 
     def _slot(self, slot: int) -> Iterator[int]:
         """Endless sample indices of one slot of all."""

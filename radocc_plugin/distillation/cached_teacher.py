@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from radocc_plugin.distillation.teacher_cache import (TeacherCache, file_hash,
+from radocc_plugin.distillation.teacher_cache import (TeacherCache,
                                                       teacher_hash)
+from radocc_plugin.fileio import file_hash
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.geometry.frames import transform_points
 from radocc_plugin.label_space import LabelSpace
@@ -120,24 +121,34 @@ class CachedTeacher:
         # Of the cached volumes, where the manifest knows it.
         self.label_space: Optional[LabelSpace] = None
 
+    def prepare(self, data_preprocessor=None) -> None:
+        """Opens the cache, before anything is trained.
+
+        Args:
+            data_preprocessor: Ignored: the teacher saw its own images.
+
+        Raises:
+            ValueError: If there is none, or it is another teacher's.
+        """
+        self._manifest = self._checked_manifest()
+
     def outputs(self, inputs: dict, data_samples: Sequence,
                 device: torch.device) -> ModelOutputs:
         """Its occupancy logits for a batch, in the augmented ego frame.
 
         Raises:
-            ValueError: If the cache is another teacher's, or misses a sample.
+            ValueError: If the cache is another teacher's, misses a sample, or
+                lies in another ego frame than the samples.
         """
         if self._manifest is None:
-            self._manifest = self._checked_manifest()
-            if self._manifest.get('label_space'):
-                self.label_space = LabelSpace.from_metainfo(
-                    self._manifest['label_space'], str(self.cache.root))
+            self.prepare()
         volumes = []
         for sample in data_samples:
             if 'token' not in sample.metainfo:
                 raise ValueError('a teacher cache needs the metainfo token; '
                                  'add it to meta_keys of the packing '
                                  'transform')
+            self._check_frame(sample.metainfo)
             volumes.append(
                 to_augmented_frame(
                     self.cache.read(sample.metainfo['token']).to(device),
@@ -147,6 +158,14 @@ class CachedTeacher:
         return ModelOutputs(
             torch.stack(volumes),
             class_weight=self._manifest['class_weight'])
+
+    def _check_frame(self, metainfo: dict) -> None:
+        ours, theirs = metainfo.get('key_ego'), self._manifest['key_ego']
+        if None not in (ours, theirs) and ours != theirs:
+            raise ValueError(
+                f'the volumes in {self.cache.root} lie in the ego frame at '
+                f'the time of {theirs}, the samples have key_ego={ours!r}; '
+                'cache the teacher with the config of this student')
 
     def _checked_manifest(self) -> dict:
         manifest = self.cache.manifest

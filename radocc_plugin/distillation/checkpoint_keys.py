@@ -1,33 +1,46 @@
 """Checkpoints of the wrapper with the keys of the plain student."""
 from torch import nn
 
+from radocc_plugin.checkpoints import DISTILL as OURS
+
 # In the wrapper and in its checkpoints.
-STUDENT, LOSSES, DISTILL = 'student.', 'losses.', 'distill.'
+STUDENT, LOSSES, RENDERER = 'student.', 'losses.', 'renderer.'
+DISTILL, DISTILL_RENDERER = OURS
 
 
 def keep_plain_keys(distiller: nn.Module) -> None:
-    """Makes the wrapper save ``student.x`` as ``x`` and ``losses.x`` as
-    ``distill.x``, and nothing else; loading reverses it.
+    """Makes the wrapper save ``student.x`` as ``x``, ``losses.x`` as
+    ``distill.x`` and ``renderer.x`` as ``distill_renderer.x``, and nothing
+    else; loading reverses it.
 
     Raises:
-        ValueError: If the student has a module ``distill`` of its own.
+        ValueError: If the student has a module of one of these names.
     """
-    if any(key.startswith(DISTILL) for key in distiller.student.state_dict()):
-        raise ValueError(f'{type(distiller.student).__name__} has a module '
-                         f'{DISTILL[:-1]!r}, the name under which checkpoints '
-                         'keep the weights of RadOccDistiller.losses')
+    if any(key.startswith(OURS) for key in distiller.student.state_dict()):
+        raise ValueError(
+            f'{type(distiller.student).__name__} has a module '
+            f'{DISTILL[:-1]!r} or {DISTILL_RENDERER[:-1]!r}, the names under '
+            'which checkpoints keep the weights of RadOccDistiller.losses '
+            'and renderer')
     distiller._register_state_dict_hook(_on_save)
     distiller._register_load_state_dict_pre_hook(_on_load)
+
+
+def plain_name(name: str) -> str:
+    """Name in a checkpoint of what the wrapper calls ``name``."""
+    for ours, plain in ((STUDENT, ''), (LOSSES, DISTILL),
+                        (RENDERER, DISTILL_RENDERER)):
+        if name.startswith(ours):
+            return plain + name[len(ours):]
+    return name
 
 
 def _on_save(module, state_dict, prefix, local_metadata) -> None:
     for key in [k for k in state_dict if k.startswith(prefix)]:
         value = state_dict.pop(key)
         name = key[len(prefix):]
-        if name.startswith(STUDENT):
-            state_dict[prefix + name[len(STUDENT):]] = value
-        elif name.startswith(LOSSES):
-            state_dict[prefix + DISTILL + name[len(LOSSES):]] = value
+        if name.startswith((STUDENT, LOSSES, RENDERER)):
+            state_dict[prefix + plain_name(name)] = value
 
 
 def _on_load(state_dict, prefix, *args) -> None:
@@ -36,6 +49,10 @@ def _on_load(state_dict, prefix, *args) -> None:
         name = key[len(prefix):]
         if name.startswith(DISTILL):
             state_dict[prefix + LOSSES + name[len(DISTILL):]] = value
+            continue
+        if name.startswith(DISTILL_RENDERER):
+            state_dict[prefix + RENDERER +
+                       name[len(DISTILL_RENDERER):]] = value
             continue
         state_dict[prefix + STUDENT + name] = value
         if name.startswith('data_preprocessor.'):

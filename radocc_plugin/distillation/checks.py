@@ -102,6 +102,30 @@ def check_label_space(student: Tensor, renderer: nn.Module,
                                  f'free space at {space.free}')
 
 
+def check_preprocessors(student: Optional[nn.Module],
+                        teacher: Optional[nn.Module]) -> None:
+    """Raises a ValueError if student and teacher want other images.
+
+    The teacher sees what the student's preprocessor makes. Compared are those
+    settings that both have.
+
+    Args:
+        student, teacher: Their ``data_preprocessor``.
+    """
+    for name in ('mean', 'std', 'channel_order', 'pad_size_divisor'):
+        ours, theirs = (getattr(p, name, None) for p in (student, teacher))
+        if ours is None or theirs is None:
+            continue
+        if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+            ours, theirs = (v.flatten().tolist() for v in (ours, theirs))
+        if ours != theirs:
+            raise ValueError(
+                f'data_preprocessor.{name} of the student is {ours}, the '
+                f"teacher's {theirs}; the teacher sees the student's images: "
+                'train both with the same, or give it its own '
+                '(radocc_plugin.TeacherPipeline, tools/cache_teacher.py)')
+
+
 def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
                        data_samples: Sequence) -> Optional[str]:
     """Names the first model, tensor and samples with NaN or infinity.

@@ -1,7 +1,7 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
 from dataclasses import replace
-from typing import (Container, Dict, List, Mapping, Optional, Sequence, Tuple,
-                    Union)
+from typing import (Container, Dict, Iterator, List, Mapping, Optional,
+                    Sequence, Tuple, Union)
 
 import torch
 from mmengine.dist import get_rank
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from radocc_plugin.checkpoints import plain_keys
 from radocc_plugin.distillation import checks
 from radocc_plugin.distillation.cached_teacher import CachedTeacher
-from radocc_plugin.distillation.checkpoint_keys import keep_plain_keys
+from radocc_plugin.distillation.checkpoint_keys import (keep_plain_keys,
+                                                        plain_name)
 from radocc_plugin.distillation.label_teacher import LabelTeacher
 from radocc_plugin.distillation.schedule import (WeightSchedule,
                                                  active_factors)
@@ -125,10 +126,14 @@ class RadOccDistiller(BaseModel):
     def init_weights(self) -> None:
         """The student's own initialisation, then ``init_from_teacher``.
 
+        The teacher is built, so that what it lacks shows before the training.
+
         A resumed run, or ``load_from``, replaces all of it afterwards.
 
         Raises:
-            ValueError: If the teacher has no checkpoint, or a named module
+            FileNotFoundError: If the teacher's checkpoint is missing.
+            ValueError: If a loss needs a teacher that cannot be built, the
+                teacher has no checkpoint, or a named module
                 takes nothing from it.
         """
         super().init_weights()
@@ -136,6 +141,21 @@ class RadOccDistiller(BaseModel):
             take_weights(self.student,
                          getattr(self.teacher, 'checkpoint', None),
                          self.init_from_teacher)
+        if any(getattr(loss, 'loss_weight', 1) for loss in
+               self.losses.values()):
+            self.teacher.prepare(self.data_preprocessor)
+
+    def named_parameters(self, prefix: str = '', recurse: bool = True,
+                         **kwargs) -> Iterator[Tuple[str, nn.Parameter]]:
+        """As usual, with the names that checkpoints have: the student's own.
+
+        So settings that match names, like layer-wise learning rates, are
+        those of the plain student.
+        """
+        start = len(f'{prefix}.') if prefix else 0
+        for name, parameter in super().named_parameters(
+                prefix, recurse, **kwargs):
+            yield name[:start] + plain_name(name[start:]), parameter
 
     def forward(self,
                 inputs: dict,
@@ -392,4 +412,5 @@ def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None
         raise ValueError('teacher.cache holds logits, no features; set '
                          f'teacher.cache=None for {sorted(features)}')
     cache = dict(root=cache) if isinstance(cache, str) else cache
+    teacher.pop('allow_partial', None)  # of a model that is not built
     return CachedTeacher(**cache, **teacher)

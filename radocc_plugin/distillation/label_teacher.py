@@ -35,6 +35,9 @@ class LabelTeacher:
         self.num_classes = num_classes
         self.confidence = confidence
 
+    def prepare(self, data_preprocessor=None) -> None:
+        """Nothing to build, see ``FrozenTeacher``."""
+
     def outputs(self, inputs: dict, data_samples: Sequence,
                 device: torch.device) -> ModelOutputs:
         """Logits (B, X, Y, Z, C) of the labels; unlabelled voxels of a

@@ -8,6 +8,7 @@ from torch import nn
 from radocc_plugin.checkpoints import (label_space_of_checkpoint,
                                        load_from_checkpoint)
 from radocc_plugin.config_file import load_config
+from radocc_plugin.distillation import checks
 from radocc_plugin.distillation.tap import (
     build_feature_taps,
     build_tap,
@@ -50,6 +51,7 @@ class FrozenTeacher:
         self._model: Optional[nn.Module] = None
         # Of its training, where the checkpoint knows it.
         self.label_space: Optional[LabelSpace] = None
+        self._student_preprocessor: Optional[nn.Module] = None
 
     def __deepcopy__(self, memo) -> 'FrozenTeacher':
         # An EMA copy of the student shares the teacher.
@@ -61,12 +63,30 @@ class FrozenTeacher:
             self._model = self._build()
         return self._model.to(device)
 
+    def prepare(self, data_preprocessor: Optional[nn.Module] = None) -> None:
+        """Builds and loads it, before anything is trained.
+
+        Args:
+            data_preprocessor: The student's, compared with the teacher's own
+                as soon as it sees the student's images.
+
+        Raises:
+            FileNotFoundError: If its checkpoint is missing.
+            ValueError: If its config is missing or the checkpoint does not
+                fit.
+        """
+        self._student_preprocessor = data_preprocessor
+        self.model(torch.device('cpu'))
+
     def outputs(self, inputs: dict, data_samples: list,
                 device: torch.device) -> ModelOutputs:
         """Its occupancy logits and features for a batch, no gradient.
 
         It sees the student's inputs, or its own if the pipeline makes them
         (``TeacherPipeline``).
+
+        Raises:
+            ValueError: If it sees the student's and wants other images.
         """
         model = self.model(device)
         if 'teacher' in inputs:
@@ -75,6 +95,9 @@ class FrozenTeacher:
                     inputs=inputs['teacher'],
                     data_samples=[sample.teacher for sample in data_samples]))
             inputs, data_samples = own['inputs'], own['data_samples']
+        else:
+            checks.check_preprocessors(self._student_preprocessor,
+                                       model.data_preprocessor)
         tap = build_tap(self.tap_config, model, 'teacher.tap')
         taps = build_feature_taps(self.features, model)
         with torch.no_grad(), tap.record(model) as logits, \

@@ -19,7 +19,7 @@ from radocc_plugin.fileio import write_atomically
 from radocc_plugin.label_space import LabelSpace
 
 MANIFEST = 'manifest.json'
-FORMAT = 2
+FORMAT = 3
 REMEDY = 'make them with tools/cache_teacher.py'
 
 
@@ -33,22 +33,13 @@ def teacher_hash(model: Union[dict, str], tap: Optional[dict] = None) -> str:
     content = dict(model=model, tap=tap)
     if isinstance(model, str):
         config = Config.fromfile(
-            find_config(model), import_custom_modules=False)
+            find_config(model, 'teacher.model'), import_custom_modules=False)
         content.update(
             model=config.model,
             pipeline=config.get('test_dataloader', {}).get('dataset',
                                                            {}).get('pipeline'))
     text = json.dumps(_plain(content), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_hash(path: Union[str, Path]) -> str:
-    """SHA-256 of a file, its first 16 digits."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def encode(logits: Tensor,
@@ -135,7 +126,8 @@ class TeacherCache:
               point_cloud_range: Sequence[float],
               top_k: Optional[int],
               class_weight: Optional[Sequence[float]] = None,
-              space: Optional[LabelSpace] = None) -> None:
+              space: Optional[LabelSpace] = None,
+              key_ego: Optional[str] = None) -> None:
         """Writes the manifest, or makes sure that it is the same.
 
         Args:
@@ -145,6 +137,8 @@ class TeacherCache:
             top_k: See ``encode``.
             class_weight: See ``ModelOutputs``.
             space: Classes and grid of the dataset, None if it has none.
+            key_ego: Of the students whose ego frame the volumes lie in; None
+                if they serve any.
 
         Raises:
             ValueError: If the folder holds a cache of another setting.
@@ -155,7 +149,8 @@ class TeacherCache:
             checkpoint=checkpoint,
             point_cloud_range=[float(v) for v in point_cloud_range],
             top_k=top_k,
-            class_weight=class_weight and list(class_weight))
+            class_weight=class_weight and list(class_weight),
+            key_ego=key_ego)
         if space is not None:
             manifest['label_space'] = json.loads(json.dumps(space.metainfo()))
         path = self.root / MANIFEST

@@ -5,9 +5,9 @@ from typing import List, Sequence, Union
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
+from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.label_space import LabelSpace
@@ -41,6 +41,11 @@ def read_prediction(path: Union[str, Path], space: LabelSpace) -> Tensor:
     except Exception as error:  # a damaged archive raises almost anything
         raise ValueError(f'prediction {path} takes the field semantics: '
                          f'{error}') from error
+    _check(semantics, space, path)
+    return torch.from_numpy(semantics.astype(np.uint8))
+
+
+def _check(semantics: np.ndarray, space: LabelSpace, path) -> None:
     if semantics.shape != space.shape or semantics.dtype.kind not in 'ui':
         raise ValueError(
             f'semantics of prediction {path} takes integers of shape '
@@ -49,11 +54,10 @@ def read_prediction(path: Union[str, Path], space: LabelSpace) -> Tensor:
         raise ValueError(f'semantics of prediction {path} takes classes 0 to '
                          f'{space.free}, got {semantics.min()} to '
                          f'{semantics.max()}')
-    return torch.from_numpy(semantics.astype(np.uint8))
 
 
 @METRICS.register_module()
-class DumpPredictions(BaseMetric):
+class DumpPredictions(LabelSpaceMetric):
     """Writes each prediction to ``<out_dir>/<scene>/<token>/labels.npz``.
 
     ``tools/evaluate_predictions.py`` evaluates such a folder without a model.
@@ -63,7 +67,8 @@ class DumpPredictions(BaseMetric):
         **kwargs: Arguments of BaseMetric.
 
     Raises:
-        ValueError: If a sample lacks a field.
+        ValueError: If a sample lacks a field, or its prediction is not of the
+            dataset's classes and grid, which readers of the dump refuse.
     """
     default_prefix = 'dump'
 
@@ -77,9 +82,11 @@ class DumpPredictions(BaseMetric):
             path = prediction_path(
                 self.out_dir, *(meta_of(sample, name, 'DumpPredictions')
                                 for name in ('scene_name', 'token')))
-            write_prediction(
-                path,
-                volume_of(sample, 'pred_occ', 'semantics', 'DumpPredictions'))
+            semantics = volume_of(sample, 'pred_occ', 'semantics',
+                                  'DumpPredictions')
+            if self.dataset_meta is not None:
+                _check(semantics.cpu().numpy(), self.label_space, path)
+            write_prediction(path, semantics)
             self.results.append(1)
 
     def compute_metrics(self, results: List[int]) -> dict:

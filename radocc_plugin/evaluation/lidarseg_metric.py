@@ -10,7 +10,7 @@ from torch import Tensor
 from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
-from radocc_plugin.fileio import read_bytes
+from radocc_plugin.fileio import read_bytes, read_lidar_file
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.geometry.frames import transform_points
 from radocc_plugin.label_space import LabelSpace
@@ -170,6 +170,10 @@ def read_labelled_points(
         columns: Numbers a point.
         backend_args: Where the files lie, see ``fileio.read_bytes``.
 
+    Args:
+        lidar_path, num_pts_feats: See ``fileio.read_lidar_file``.
+        lidarseg_path: Point labels, uint8.
+
     Returns:
         Points in the LiDAR frame, float64, (P, 3), and their labels in
         nuScenes-lidarseg, 0 to 31, int64, (P,).
@@ -178,18 +182,12 @@ def read_labelled_points(
         ValueError: If a file is missing or truncated, a label is unknown, or
             the counts differ; names the file.
     """
-    files = {}
-    for path in (lidar_path, lidarseg_path):
-        try:
-            files[path] = read_bytes(path, backend_args)
-        except Exception as error:  # a storage raises almost anything
-            raise ValueError(f'cannot read {path}: {error}') from error
-    values = np.frombuffer(files[lidar_path], np.uint8)
-    labels = np.frombuffer(files[lidarseg_path], np.uint8)
-    if values.size == 0 or values.size % (4 * columns):
-        raise ValueError(f'LiDAR file {lidar_path} takes {columns} float32 a '
-                         f'point, got {values.size / 4:g} values')
-    points = values.view(np.float32).reshape(-1, columns)[:, :3]
+    points = read_lidar_file(lidar_path, columns, backend_args)[:, :3]
+    try:
+        data = read_bytes(lidarseg_path, backend_args)
+    except Exception as error:  # a storage raises almost anything
+        raise ValueError(f'cannot read {lidarseg_path}: {error}') from error
+    labels = np.frombuffer(data, np.uint8)
     if len(labels) != len(points):
         raise ValueError(
             f'lidarseg file {lidarseg_path} takes one uint8 for each of the '

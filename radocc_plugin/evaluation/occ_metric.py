@@ -8,10 +8,9 @@ from rich.table import Table
 from torch import Tensor
 
 from radocc_plugin.evaluation.base import LabelSpaceMetric
-from radocc_plugin.evaluation.sample_fields import volume_of
+from radocc_plugin.evaluation.sample_fields import MASKS, mask_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.label_space import MASKS
 from radocc_plugin.registry import METRICS
 
 RING_AT = ('centre', 'corner')
@@ -126,8 +125,9 @@ class OccMetric(LabelSpaceMetric):
 
     Args:
         mask: Which voxels count: those seen by a ``'camera'`` (the Occ3D
-            benchmarks), those seen by the ``'lidar'``, or all (``'none'``);
-            None for the benchmark's own, see ``LabelSpace.mask``.
+            benchmarks), by the ``'lidar'``, by ``'both'``, or all
+            (``'none'``); None for the benchmark's own, see
+            ``LabelSpace.mask``.
         ring: Count only voxels at horizontal distances from the first to the
             second of these, metres; all by default.
         ring_at: Whether a voxel's ``'centre'`` or its lower ``'corner'`` (as
@@ -147,9 +147,8 @@ class OccMetric(LabelSpaceMetric):
                  ring_at: str = 'centre',
                  **kwargs) -> None:
         super().__init__(**kwargs)
-        masks = (*MASKS, 'none')
-        if mask not in (None, *masks):
-            raise ValueError(f'mask takes one of {masks}, got {mask!r}')
+        if mask not in (None, *MASKS):
+            raise ValueError(f'mask takes one of {MASKS}, got {mask!r}')
         if ring is not None and not (len(ring) == 2 and ring[0] < ring[1]):
             raise ValueError('ring takes (smallest, largest) distance in '
                              f'metres, got {ring}')
@@ -175,10 +174,8 @@ class OccMetric(LabelSpaceMetric):
         for sample in data_samples:
             prediction = volume_of(sample, 'pred_occ', 'semantics', name)
             target = volume_of(sample, 'gt_occ', 'semantics', name).cpu()
-            mask = None
-            if counted != 'none':
-                mask = volume_of(sample, 'gt_occ', f'mask_{counted}', name)
-                mask = mask.cpu().bool()
+            mask = mask_of(sample, counted, name)
+            mask = None if mask is None else mask.cpu()
             if self.ring is not None:
                 ring = self._ring(tuple(target.shape))
                 mask = ring if mask is None else mask & ring

@@ -8,13 +8,17 @@
     metrics     mIoU, IoU and per_class (in order), percent; null = absent;
                 RayIoU, RayIoU@1, @2 and @4 where they were measured;
                 out_of_range and free of LiDAR segmentation
-    mask        voxels that were counted: 'camera', 'lidar' or 'none'; or
-                'points' for LiDAR segmentation
+    mask        voxels that were counted: 'camera', 'lidar', 'both' or
+                'none'; or 'points' for LiDAR segmentation
     seed        seed of the training
     data        dataset, version, split, num_samples (evaluated)
     label_space classes and grid, a dataset's metainfo (see ``LabelSpace``);
                 records of earlier versions lack it: Occ3D-nuScenes
-    config      file (name only) and hash
+    config      file (name only) and hash, of what it computes and of
+                initial_weights
+    initial_weights
+                file (name only) and hash of what the training started from,
+                null for what its config initialises, or if not known
     training    epochs, iterations, batch_size (a GPU), gpus, seconds_per_step
     versions    python, torch, mmengine, mmcv or mmcv-lite, mmdet, our own
     git         commit and dirty (uncommitted changes), null outside git
@@ -77,7 +81,7 @@ def make_record(*,
                 name: str,
                 role: str,
                 family: str,
-                metrics: Mapping[str, float],
+                metrics: Optional[Mapping[str, float]],
                 space: LabelSpace,
                 mask: str,
                 seed: int,
@@ -93,7 +97,8 @@ def make_record(*,
                 batch_size: Optional[int] = None,
                 gpus: Optional[int] = None,
                 seconds_per_step: Optional[float] = None,
-                tta: Sequence[str] = ()) -> dict:
+                tta: Sequence[str] = (),
+                initial_weights: Optional[dict] = None) -> dict:
     """Collects what is known about an evaluated run.
 
     Args:
@@ -110,6 +115,7 @@ def make_record(*,
             training (0 = CPU, None = not known).
         seconds_per_step: Median time of a training iteration.
         tta: Views of test-time augmentation.
+        initial_weights: See the legend of this module.
 
     Raises:
         ValueError: If ``role`` is unknown or a metric is missing.
@@ -119,6 +125,8 @@ def make_record(*,
     prefix = 'lidarseg' if of_points else 'occ'
 
     def metric(key: str) -> Optional[float]:
+        if metrics is None:
+            return None
         value = metrics.get(f'{prefix}/{key}', metrics.get(key))
         if value is None and of_points and (key == 'IoU' or key[4:]
                                             not in LIDARSEG_CLASSES):
@@ -128,8 +136,8 @@ def make_record(*,
         return None if math.isnan(value) else float(value)
 
     more = {key: metric(key) for key in POINT_SCORES if of_points}
-    if not of_points and 'ray/RayIoU' in metrics:
-        more = {key: float(metrics[f'ray/{key}']) for key in RAY_SCORES}
+    if not of_points and 'ray/RayIoU' in (metrics or ()):
+        more = {key: metric(f'ray/{key}') for key in RAY_SCORES}
     record = dict(
         name=name,
         role=role,
@@ -148,7 +156,10 @@ def make_record(*,
             split=split,
             num_samples=num_samples),
         label_space=json.loads(json.dumps(space.metainfo())),
-        config=dict(file=Path(config_file).name, hash=config_hash(config)),
+        config=dict(
+            file=Path(config_file).name,
+            hash=config_hash(config, initial_weights)),
+        initial_weights=initial_weights,
         training=dict(
             epochs=epochs,
             iterations=iterations,
@@ -165,8 +176,9 @@ def make_record(*,
     return record
 
 
-def config_hash(config: Mapping) -> str:
-    """Short hash of what a config computes.
+def config_hash(config: Mapping,
+                initial_weights: Optional[dict] = None) -> str:
+    """Short hash of what a config computes, and of what it starts from.
 
     Two runs of one config that differ in work folder, data folder, seed,
     launcher or logging (``RUNTIME_KEYS``, at any depth) have the same hash.
@@ -183,6 +195,8 @@ def config_hash(config: Mapping) -> str:
         return value
 
     text = json.dumps(strip(config), sort_keys=True, default=str)
+    if initial_weights is not None:
+        text += str(initial_weights['hash'] or initial_weights['file'])
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -32,6 +32,7 @@ import yaml
 from mmengine.config import Config
 
 from radocc_plugin.config_file import find_config
+from radocc_plugin.engine.start import latest_checkpoint
 from radocc_plugin.evaluation.records import ROLES, config_hash
 from radocc_plugin.fileio import write_atomically
 
@@ -96,11 +97,12 @@ class Run:
         """
         if self.row.checkpoint is not None:
             return self.row.checkpoint
-        last = self.folder / 'last_checkpoint'
-        if not last.is_file():
-            raise ValueError(f'{last} is missing: the training of '
-                             f'{self.row.name!r} has not ended')
-        return last.read_text().strip()
+        latest = latest_checkpoint(self.folder)
+        if latest is None:
+            raise ValueError(
+                f'{self.folder / "last_checkpoint"} is missing: the training '
+                f'of {self.row.name!r} has not ended')
+        return str(latest)
 
 
 def read_suite(path: Union[str, Path]) -> Suite:
@@ -212,9 +214,13 @@ def check_settings(run: Run, options: Sequence[str] = ()) -> None:
             or there is no such config.
     """
     file = run.folder / 'settings.txt'
+    config = _config(run)
     settings = ' '.join([
-        config_hash(_config(run).to_dict()), *train_arguments(run, options)
+        config_hash(config.to_dict()), *train_arguments(run, options)
     ])
+    # the hash leaves it out, since a resumed run has another
+    if config.get('load_from') is not None:
+        settings += f' load_from={config.load_from}'
     if not file.is_file():
         write_atomically(file, settings)
     elif file.read_text() != settings:

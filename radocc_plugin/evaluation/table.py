@@ -110,6 +110,7 @@ _VOXELS = 'mIoU over the {} non-free classes'
 _COUNTED = {
     'camera': f'Voxels counted: camera mask (mask: camera). {_VOXELS}',
     'lidar': f'Voxels counted: lidar mask (mask: lidar). {_VOXELS}',
+    'both': f'Voxels counted: camera and lidar mask (mask: both). {_VOXELS}',
     'none': f'Voxels counted: all (mask: none). {_VOXELS}',
     'points': 'LiDAR points counted: all in range (mask: points). mIoU over '
     'the 16 classes of nuScenes-lidarseg',

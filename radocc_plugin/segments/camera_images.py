@@ -2,13 +2,13 @@
 from pathlib import Path
 from typing import Dict, Sequence, Union
 
-import cv2
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from radocc_plugin.datasets.info_file import load_infos
+from radocc_plugin.fileio import read_image
 from radocc_plugin.registry import DATASETS
 from radocc_plugin.segments.label_map import is_complete, segment_path
 
@@ -29,21 +29,6 @@ def image_paths(ann_files: Union[str, Sequence[str]]) -> Dict[str, str]:
                 for name, camera in frame['images'].items():
                     paths[camera['img_path']] = name
     return dict(sorted(paths.items()))
-
-
-def read_image(path: Union[str, Path]) -> np.ndarray:
-    """An image file as RGB, shape (H, W, 3), uint8.
-
-    Raises:
-        ValueError: If it is missing or unreadable; names it.
-    """
-    path = Path(path)
-    data = path.read_bytes() if path.is_file() else b''
-    image = cv2.imdecode(np.frombuffer(data, np.uint8),
-                         cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise ValueError(f'{path}: image is missing or unreadable')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 @DATASETS.register_module()
@@ -84,4 +69,4 @@ class CameraImages(Dataset):
     def __getitem__(self, index: int) -> dict:
         img_path = self.img_paths[index]
         image = read_image(Path(self.data_root) / img_path)
-        return dict(inputs=image, img_path=img_path)
+        return dict(inputs=np.array(image), img_path=img_path)

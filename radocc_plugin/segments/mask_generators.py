@@ -21,6 +21,27 @@ DTYPES = dict(
     float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
 
+def decode_mask(segmentation) -> np.ndarray:
+    """A mask (H, W) of what a generator's ``output_mode`` makes of it.
+
+    That is the mask itself, or run lengths down the columns, the first of
+    zeros: numbers (``uncompressed_rle``) or COCO's text (``coco_rle``).
+
+    Raises:
+        ImportError: If COCO's text is to be read without pycocotools.
+    """
+    if not isinstance(segmentation, dict):
+        return np.asarray(segmentation)
+    counts, (height, width) = segmentation['counts'], segmentation['size']
+    if isinstance(counts, (str, bytes)):
+        from pycocotools import mask
+        if isinstance(counts, str):
+            counts = counts.encode()
+        return mask.decode(dict(segmentation, counts=counts)).astype(bool)
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
+
+
 class MaskGenerator(BaseModule):
     """What all mask generators share: precision, painting, settings.
 
@@ -113,7 +134,7 @@ class MaskGenerator(BaseModule):
                 dtype=DTYPES[self.dtype],
                 enabled=self.dtype != 'float32'):
             return [
-                paint_masks([np.asarray(r['segmentation']) for r in records],
+                paint_masks([decode_mask(r['segmentation']) for r in records],
                             image.shape[:2],
                             min_area=self.min_area,
                             connected_components=self.connected_components)

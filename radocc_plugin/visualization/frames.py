@@ -27,7 +27,10 @@ def sample_of_frame(frame: dict,
     Raises:
         ValueError: If the prediction is missing or bad; names the file.
     """
-    sample = OccDataSample(metainfo={name: frame[name] for name in _META})
+    sample = OccDataSample(metainfo={
+        name: frame[name] for name in _META
+        if name in frame or name != 'lidar_path'
+    })
     sizes = [
         read_image(path, frame['backend_args']).size
         for path in frame['img_path']

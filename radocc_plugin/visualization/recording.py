@@ -4,9 +4,8 @@ from typing import Iterable, Optional, Union
 
 import numpy as np
 
-from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
-                                                     read_lidar_file)
-from radocc_plugin.fileio import read_image
+from radocc_plugin.datasets.transforms.lidar import drop_ego_vehicle
+from radocc_plugin.fileio import read_image, read_lidar_file
 from radocc_plugin.label_space import label_space_of
 from radocc_plugin.structures import OccDataSample
 from radocc_plugin.visualization.errors import KIND_COLORS, KINDS, error_kinds
@@ -126,6 +125,8 @@ def surface(filled: np.ndarray) -> np.ndarray:
 
 
 def _log_lidar(rerun, recording, sample: OccDataSample) -> None:
+    if 'lidar_path' not in sample.metainfo:  # cameras only
+        return
     points = drop_ego_vehicle(
         read_lidar_file(sample.lidar_path, sample.get('lidar_columns', 5),
                         sample.get('backend_args')))

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from radocc_plugin.evaluation import confusion_matrix, scores
+from radocc_plugin.evaluation.sample_fields import mask_of
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.label_space import MASKS as LABEL_MASKS
 from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.structures import OccDataSample
@@ -25,7 +25,6 @@ from radocc_plugin.visualization.occupancy import draw_occupancy
 from radocc_plugin.visualization.page import Page
 from radocc_plugin.visualization.rendered import read_images, rendered_maps
 
-MASKS = (*LABEL_MASKS, 'none')
 # Pixels: the page, its head, the row titles, and the pictures of a volume.
 WIDTH, HEAD, LABELS, GAP = 1920, 56, 104, 4
 COLUMN, PERSPECTIVE, ABOVE = 632, 395, 400
@@ -126,12 +125,8 @@ def _volumes(sample: OccDataSample, mask: str, prediction: str):
     volumes, visible = {}, None
     if 'gt_occ' in sample:
         volumes['Ground truth'] = _labels(sample.gt_occ.semantics)
-        if mask != 'none':
-            visible = sample.gt_occ.get(f'mask_{mask}')
-            if visible is None:
-                raise ValueError(f'gt_occ lacks mask_{mask}; take another '
-                                 f'mask of {MASKS}')
-            visible = visible.cpu().numpy().astype(bool)
+        visible = mask_of(sample, mask, f'a sheet with mask={mask!r}')
+        visible = None if visible is None else visible.cpu().numpy()
     if 'pred_occ' in sample:
         volumes[prediction] = _labels(sample.pred_occ.semantics)
     if not volumes:

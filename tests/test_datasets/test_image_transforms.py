@@ -1,13 +1,20 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.datasets.transforms import PhotoMetricDistortion
 from PIL import Image
 
 from radocc_plugin.datasets import AugmentMultiViewImages, LoadMultiViewImages
+from radocc_plugin.datasets.info_file import save_infos
 from radocc_plugin.datasets.transforms import ResizeMultiViewImages
 from radocc_plugin.datasets.transforms.images import (
-    augment_image, image_augmentation_matrix)
+    augment_image, distort_colours, image_augmentation_matrix)
+from radocc_plugin.fileio import read_image
+from radocc_plugin.segments.camera_images import CameraImages
+from radocc_plugin.visualization import read_images
 
 RANDOM = dict(resize=(-0.2, 0.3), flip_prob=0.5, rotate=(-20, 20))
 
@@ -120,3 +127,82 @@ def test_a_resize_is_bilinear_between_four_neighbours(scale):
 def test_a_resize_to_nothing_is_refused():
     with pytest.raises(ValueError, match='scale takes'):
         ResizeMultiViewImages(0)
+
+
+def test_orientation_tags_turn_neither_images_nor_segments(tmp_path):
+    """Calibration and segment maps know stored pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    tags = Image.Exif()
+    tags[0x0112] = 3  # upside down
+    plain, tagged = tmp_path / 'plain.png', tmp_path / 'tagged.png'
+    Image.fromarray(pixels).save(plain)
+    Image.fromarray(pixels).save(tagged, exif=tags)
+    assert Image.open(tagged).getexif()[0x0112] == 3
+    save_infos(
+        dict(data_list=[
+            dict(images=dict(CAM_FRONT=dict(img_path='tagged.png')))
+        ]), str(tmp_path / 'infos.pkl'))
+    segmented = CameraImages(
+        str(tmp_path / 'infos.pkl'), str(tmp_path), str(tmp_path / 'x'))[0]
+    loaded = LoadMultiViewImages()(dict(img_path=[str(tagged)]))
+    for image in (segmented['inputs'], loaded['img'][0],
+                  read_images([tagged])[0]):
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize('suffix', ('png', 'tiff'))
+def test_grey_images_of_16_bits_keep_their_shades(tmp_path, suffix):
+    values = np.arange(0, 1 << 16, 257, dtype=np.uint16).reshape(16, 16)
+    path = tmp_path / f'grey.{suffix}'
+    Image.fromarray(values).save(path)
+    want = np.repeat((values // 256)[..., None], 3, 2)
+    np.testing.assert_array_equal(np.asarray(read_image(path)), want)
+
+
+def test_images_of_unknown_range_are_refused(tmp_path):
+    path = tmp_path / 'float.tiff'
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+    with pytest.raises(ValueError, match='float.tiff takes 8 or 16 bits'):
+        read_image(path)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_resizing_the_kept_part_is_resizing_all(seed):
+    """Crops inside, across the edges, and outside of the image."""
+    generator = np.random.default_rng(seed)
+    blurred = Image.fromarray(
+        generator.integers(0, 256, (18, 32, 3), np.uint8)).resize((320, 180))
+    np.random.seed(seed)
+    augment = AugmentMultiViewImages(
+        (64, 176), resize=(-0.3, 0.5), crop_height=(0., 0.5))
+    draws = [augment._draw((180, 320)) for _ in range(8)]
+    draws.append(((100, 60), (-20, 10, 90, 80), False, 0.))
+    draws.append(((100, 60), (200, 10, 220, 30), False, 0.))
+    for draw in draws:
+        parts, whole = (
+            np.asarray(augment_image(blurred, *draw, resize_all=resize_all)
+                       ).astype(int) for resize_all in (False, True))
+        assert parts.shape == whole.shape
+        assert np.abs(parts - whole).max() <= 1
+        assert (parts != whole).mean() < 0.01
+
+
+@pytest.mark.parametrize('contrast_last', (0, 1))
+@pytest.mark.parametrize('flags', itertools.product((0, 1), repeat=5))
+def test_colours_are_those_of_mmdet(contrast_last, flags):
+    """Whatever is drawn; dark pixels and greys too."""
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (40, 50, 3), np.uint8)
+    image[:20] //= 8
+    image[5:9] = image[5:9, :, :1]
+    mmdet = PhotoMetricDistortion()
+    for number in (-1, 1):
+        values = (25. * number, 1 + 0.4 * number, 1 + 0.5 * number,
+                  17. * number, np.array([1, 2, 0]))
+        draws = (contrast_last, *flags, *values)
+        mmdet._random_flags = lambda: draws
+        want = mmdet.transform(dict(img=image[..., ::-1].copy()))['img']
+        want = np.clip(np.round(want[..., ::-1]), 0, 255)
+        got = distort_colours(image, *draws).astype(int)
+        assert np.abs(got - want).max() <= 1
+        assert (got != want).mean() < 1e-3

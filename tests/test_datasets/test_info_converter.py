@@ -465,3 +465,112 @@ def test_a_bad_splits_file_is_named(tmp_path, content):
         (tmp_path / VERSION / 'splits.json').write_text(content)
     with pytest.raises(ValueError, match='splits.json'):
         convert_nuscenes(str(tmp_path), VERSION)
+
+
+def _with_can_bus(linked, folder):
+    """Moves the CAN bus files of the world's copy into a folder."""
+    source = (linked / 'can_bus').resolve()
+    (linked / 'can_bus').unlink()
+    shutil.copytree(source, linked / folder)
+
+
+def test_can_bus_files_one_folder_too_deep_are_found(world, linked):
+    _with_can_bus(linked, 'can_bus/can_bus')
+    path, _ = convert_nuscenes(str(linked), VERSION, progress=False)
+    got, want = (load_infos(p)['data_list']
+                 for p in (path, world / 'radocc_infos_train.pkl'))
+    assert np.abs(want[0]['can_bus'][7:16]).sum() > 0
+    for mine, theirs in zip(got, want):
+        np.testing.assert_array_equal(mine['can_bus'], theirs['can_bus'])
+
+
+def test_a_can_bus_folder_without_the_files_is_an_error(linked):
+    _with_can_bus(linked, 'can_bus/deeper/still')
+    with pytest.raises(ValueError, match='holds no file <scene>_pose.json'):
+        convert_nuscenes(str(linked), VERSION, progress=False)
+
+
+def test_can_bus_files_of_other_scenes_leave_motion_unknown_not_zero(
+        linked, capsys):
+    _with_can_bus(linked, 'can_bus')
+    for path in (linked / 'can_bus').glob('*.json'):
+        path.rename(path.with_name(path.name.replace('synthetic', 'other')))
+    convert_nuscenes(str(linked), VERSION, progress=False)
+    assert 'no CAN bus expansion of these scenes' in capsys.readouterr().out
+    dataset = Occ3DNuScenesDataset(
+        ann_file='radocc_infos_val.pkl', data_root=str(linked),
+        can_bus='measured')
+    with pytest.raises(ValueError, match="can_bus='measured'"):
+        dataset.get_data_info(0)
+
+
+def _own_copy(world, linked, folder):
+    (linked / folder).unlink()
+    shutil.copytree(world / folder, linked / folder)
+
+
+def test_a_root_without_lidar_is_converted_loaded_and_checked(world, linked):
+    _own_copy(world, linked, 'samples')
+    shutil.rmtree(linked / 'samples/LIDAR_TOP')
+    (linked / 'sweeps').unlink()
+    with pytest.raises(ValueError, match='no LiDAR: --camera-only'):
+        convert_nuscenes(str(linked), VERSION, progress=False)
+    convert_nuscenes(str(linked), VERSION, progress=False, camera_only=True)
+    assert len(check_nuscenes(str(linked), VERSION, progress=False)) == 2
+
+    def dataset(root, steps):
+        return Occ3DNuScenesDataset(
+            ann_file='radocc_infos_val.pkl', data_root=str(root),
+            pipeline=steps, test_mode=True)
+
+    cameras = [step for step in PIPELINE
+               if 'Lidar' not in step['type'] and 'Points' not in step['type']]
+    got, want = (dataset(root, cameras)[1] for root in (linked, world))
+    assert torch.equal(got['inputs']['img'], want['inputs']['img'])
+    got, want = (item['data_samples'] for item in (got, want))
+    assert torch.equal(got.gt_occ.semantics, want.gt_occ.semantics)
+    np.testing.assert_array_equal(got.cam2ego, want.cam2ego)
+    np.testing.assert_array_equal(got.lidar_origins, want.lidar_origins)
+    with pytest.raises(ValueError, match='--camera-only; leave LoadLidar'):
+        dataset(linked, PIPELINE)[1]
+
+
+def test_scenes_with_missing_files_can_be_left_out(world, linked):
+    _own_copy(world, linked, 'gts')
+    first, *others = sorted((linked / 'gts').iterdir())
+    next(first.rglob('labels.npz')).unlink()
+    with pytest.raises(ValueError, match='--skip-incomplete'):
+        convert_nuscenes(str(linked), VERSION, progress=False)
+    path, _ = convert_nuscenes(
+        str(linked), VERSION, progress=False, skip_incomplete=True)
+    names = {info['scene_name'] for info in load_infos(path)['data_list']}
+    assert first.name not in names and others[0].name in names
+    shutil.rmtree(linked / 'gts')
+    with pytest.raises(ValueError, match='files of .* are missing'):
+        convert_nuscenes(
+            str(linked), VERSION, progress=False, skip_incomplete=True)
+
+
+def test_one_split_is_converted_and_checked_alone(linked):
+    path, = convert_nuscenes(
+        str(linked), VERSION, progress=False, only=['val'])
+    assert path.endswith('radocc_infos_val.pkl')
+    assert check_nuscenes(str(linked), VERSION, progress=False) == [path]
+    with pytest.raises(ValueError, match='radocc_infos_train.pkl'):
+        check_nuscenes(
+            str(linked), VERSION, progress=False, only=['train', 'val'])
+    with pytest.raises(ValueError, match="some of .'train', 'val'"):
+        check_nuscenes(str(linked), VERSION, progress=False, only=['test'])
+
+
+def test_home_and_variables_in_paths_are_replaced(linked, monkeypatch):
+    monkeypatch.setenv('HOME', str(linked.parent))
+    monkeypatch.setenv('NUSCENES', linked.name)
+    paths = convert_nuscenes('~/$NUSCENES', VERSION, progress=False)
+    assert paths[0] == str(linked / 'radocc_infos_train.pkl')
+    dataset = Occ3DNuScenesDataset(
+        ann_file='radocc_infos_val.pkl', data_root='~/$NUSCENES')
+    assert dataset.get_data_info(0)['img_path'][0].startswith(str(linked))
+    with pytest.raises(ValueError, match='not set: .*NOWHERE'):
+        Occ3DNuScenesDataset(
+            ann_file='radocc_infos_val.pkl', data_root='$NOWHERE/data')

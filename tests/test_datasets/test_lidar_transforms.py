@@ -5,7 +5,7 @@ import torch
 from radocc_plugin.datasets import (AugmentBEV, AugmentMultiViewImages,
                                     LoadLidarPoints, LoadMultiViewImages,
                                     PointsToDepthMaps)
-from radocc_plugin.datasets.transforms.lidar import read_lidar_file
+from radocc_plugin.fileio import read_lidar_file
 from radocc_plugin.geometry import Cameras
 
 EVERYTHING = (0., 0., 0., 0.)  # an ego vehicle without extent
@@ -94,3 +94,49 @@ def test_depth_maps_need_points(sample):
 def test_an_empty_depth_range_is_refused():
     with pytest.raises(ValueError, match='depth_range'):
         PointsToDepthMaps((5., 5.))
+
+
+def _points(number, columns, generator):
+    points = generator.uniform(-40, 40, (number, 5)).astype(np.float32)
+    points[:, 3] = generator.integers(0, 256, number)
+    points[:, 4] = generator.integers(0, 32, number)
+    return points[:, :columns]
+
+
+@pytest.mark.parametrize('told', (4, 5))
+@pytest.mark.parametrize('columns', (4, 5))
+def test_columns_are_those_of_the_file(tmp_path, told, columns):
+    """Sizes divide by both; infos of both kinds say the wrong number."""
+    path = tmp_path / 'x.pcd.bin'
+    points = _points(200, columns, np.random.default_rng(0))
+    points.tofile(path)
+    read = read_lidar_file(str(path), told)
+    np.testing.assert_array_equal(read[:, :columns], points)
+    assert read.shape == (200, 5) and (columns == 5 or (read[:, 4] == -1
+                                                        ).all())
+
+
+def test_more_columns_are_told_by_the_infos(make_dataset, tiny_infos,
+                                            tmp_path):
+    points = _points(40, 5, np.random.default_rng(0))
+    path = tmp_path / 'wide.bin'
+    np.hstack([points, points[:, :2]]).astype(np.float32).tofile(path)
+    tiny_infos[0]['lidar_points'].update(
+        lidar_path=str(path), num_pts_feats=7)
+    loaded = LoadLidarPoints(ego_vehicle=EVERYTHING)(
+        make_dataset(tiny_infos).get_data_info(0))['points']
+    np.testing.assert_array_equal(loaded[:, 3], points[:, 3])
+
+
+def test_a_file_of_no_known_columns_is_refused(tmp_path):
+    path = tmp_path / 'odd.bin'
+    np.full((20, 7), -1, np.float32).tofile(path)
+    with pytest.raises(ValueError, match='odd.bin .*intensity'):
+        read_lidar_file(str(path))
+
+
+def test_sweeps_that_no_info_lists_are_an_error(sample):
+    sample.update(lidar_sweeps=[], prev='token')
+    with pytest.raises(ValueError, match='lists no past sweeps'):
+        LoadLidarPoints(num_sweeps=9)(sample)
+    assert len(LoadLidarPoints(num_sweeps=0)(sample)['points'])

@@ -122,3 +122,9 @@ def test_sweeps_are_for_training_without_streams(make_dataset, tiny_infos,
                                                  options):
     with pytest.raises(ValueError, match='sweeps_per_keyframe takes at least'):
         make_dataset(tiny_infos, **options)
+
+
+def test_a_camera_named_twice_is_refused(make_dataset, tiny_infos):
+    """It would give one image and two names."""
+    with pytest.raises(ValueError, match='cams takes every camera once'):
+        make_dataset(tiny_infos, cams=('CAM_FRONT', 'CAM_BACK', 'CAM_FRONT'))

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import yaml
 from nuscenes import NuScenes
 from nuscenes.eval.detection.utils import category_to_detection_name
 from pyquaternion import Quaternion
@@ -251,3 +252,141 @@ def test_scene_names_of_fbocc_give_the_label_path(nusc, tmp_path):
     assert got['scene_name'] == scene['name']
     assert got['occ_path'] == (f'gts/{scene["name"]}/{sample["token"]}'
                                '/labels.npz')
+
+
+def _with_boxes(info, style):
+    """The boxes of an info in the form that mmdet3d 0.17 or 1.0 writes."""
+    boxes = info['gt_boxes'].copy()
+    if style == 'temporal':
+        boxes[:, 3:5] = boxes[:, [4, 3]]
+        boxes[:, 6] = -boxes[:, 6] - np.pi / 2
+    return dict(info, gt_boxes=boxes)
+
+
+@pytest.fixture
+def info(nusc):
+    scene = nusc.scene[0]
+    sample = nusc.get('sample', scene['first_sample_token'])
+    return _old_info(nusc, scene, sample, 'bevdetv2')
+
+
+@pytest.mark.parametrize('can_bus', [{}, dict(can_bus=np.arange(18.))])
+@pytest.mark.parametrize('style', KINDS)
+def test_the_boxes_themselves_tell_their_form(info, tmp_path, style, can_bus):
+    """Not an unrelated key like can_bus: BEVDet of July 2022 has none."""
+    want = info['gt_boxes']
+    assert np.isin(info['gt_names'], ('car', 'truck', 'bus')).any()
+    got = _load(
+        dict(_with_boxes(info, style), **can_bus), tmp_path / 'old.pkl')
+    boxes = np.array([i['bbox_3d'] for i in got['instances']])
+    np.testing.assert_allclose(boxes[:, :6], want[:, :6])
+    turns = (boxes[:, 6] - want[:, 6]) / (2 * np.pi)
+    np.testing.assert_allclose(turns, turns.round(), atol=1e-9)
+
+
+def test_boxes_of_bevdet_s_own_file_agree_with_its_ann_infos(shared, tmp_path):
+    folder = shared / 'data' / 'real' / 'keyframe_scene-0003'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is absent')
+    old = yaml.safe_load((folder / 'sample0000.yaml').read_text())
+    for name in ('gt_boxes', 'gt_velocity', 'num_lidar_pts', 'valid_flag'):
+        old[name] = np.array(old[name])
+    own = np.array(old['ann_infos'][0])
+    got = _load(old, tmp_path / 'bevdet.pkl')
+    boxes = np.array([i['bbox_3d'] for i in got['instances']])
+    lidar2ego = got['lidar_points']['lidar2ego']
+    centres = boxes[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
+    order = np.linalg.norm(centres[:, None] - own[None, :, :3],
+                           axis=2).argmin(1)
+    np.testing.assert_allclose(boxes[:, 3:6], own[order, 3:6], atol=1e-6)
+    # yaws about the axes of two frames, 1 degree apart in pitch and roll
+    ahead = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], 1)
+    ahead = ahead @ lidar2ego[:2, :2].T
+    turn = np.arctan2(ahead[:, 1], ahead[:, 0]) - own[order, 6]
+    assert np.abs((turn + np.pi) % (2 * np.pi) - np.pi).max() < 0.05
+    # without them the sizes of the vehicles tell the same
+    bare = _load(dict(old, ann_infos=None), tmp_path / 'bare.pkl')
+    assert bare['instances'] == got['instances']
+
+
+def test_paths_written_on_windows_are_read(info, tmp_path):
+    want = _load(info, tmp_path / 'unix.pkl')
+    info['lidar_path'] = 'D:\\data\\nuscenes\\' + want['lidar_points'][
+        'lidar_path'].replace('/', '\\')
+    for camera in info['cams'].values():
+        camera['data_path'] = camera['data_path'].replace('/', '\\')
+    info['pts_semantic_mask_path'] = '.\\data\\lidarseg\\v1.0\\x_lidarseg.bin'
+    got = _load(info, tmp_path / 'windows.pkl')
+    assert got['lidarseg_path'] == 'lidarseg/v1.0/x_lidarseg.bin'
+    assert got['lidar_points']['lidar_path'] == want['lidar_points'][
+        'lidar_path']
+    for name, image in got['images'].items():
+        assert image['img_path'] == want['images'][name]['img_path']
+
+
+def _mmdet3d_0(nusc, world, path):
+    """A file of mmdet3d 0.x: no scenes, no labels."""
+    infos = []
+    for sample in nusc.sample[:3]:
+        scene = nusc.get('scene', sample['scene_token'])
+        infos.append(_old_info(nusc, scene, sample, 'bevdetv2'))
+        for name in ('scene_token', 'ann_infos', 'occ_path'):
+            del infos[-1][name]
+    path.write_bytes(
+        pickle.dumps(
+            dict(infos=infos, metadata=dict(version='v1.0-synthetic'))))
+
+
+def _mmdet3d_1(nusc, world, path):
+    """The same in the layout of v2, with bare file names."""
+    wanted = {sample['token'] for sample in nusc.sample[:3]}
+    infos = load_infos(world / 'radocc_infos_train.pkl')['data_list']
+    infos = [info for info in infos if info['token'] in wanted]
+    for info in infos:
+        for name in ('scene_token', 'scene_name', 'prev', 'next', 'occ_path',
+                     'can_bus'):
+            del info[name]
+        info['pts_semantic_mask_path'] = info.pop('lidarseg_path').split(
+            '/')[-1]
+        for record in (*info['images'].values(), info['lidar_points']):
+            name = 'img_path' if 'img_path' in record else 'lidar_path'
+            record[name] = record[name].split('/')[-1]
+        info['lidar_sweeps'] = [
+            dict(
+                lidar_points=dict(
+                    lidar_path=f'./data/nuscenes/{sweep["lidar_path"]}',
+                    lidar2ego=sweep['lidar2ego'].tolist()),
+                ego2global=sweep['ego2global'].tolist(),
+                timestamp=sweep['timestamp'])
+            for sweep in info['lidar_sweeps']
+        ]
+    path.write_bytes(
+        pickle.dumps(
+            dict(
+                metainfo=dict(version='v1.0-synthetic'), data_list=infos)))
+
+
+@pytest.mark.parametrize('write', [_mmdet3d_0, _mmdet3d_1])
+def test_files_of_mmdet3d_get_their_scenes_from_the_tables(
+        nusc, world, tmp_path, write):
+    path = tmp_path / 'nuscenes_infos_train.pkl'
+    write(nusc, world, path)
+    dataset = Occ3DNuScenesDataset(ann_file=str(path), data_root=str(world))
+    ours = Occ3DNuScenesDataset(
+        ann_file='radocc_infos_train.pkl', data_root=str(world))
+    by_token = {ours.get_data_info(i)['token']: i for i in range(len(ours))}
+    assert len(dataset) == 3
+    for i in range(3):
+        got = dataset.get_data_info(i)
+        want = ours.get_data_info(by_token[got['token']])
+        for name in ('scene_name', 'scene_token', 'prev', 'next', 'img_path',
+                     'lidar_path', 'occ_path'):
+            assert got[name] == want[name], name
+        np.testing.assert_allclose(got['cam2ego'], want['cam2ego'], atol=1e-6)
+        for sweeps in zip(got['lidar_sweeps'], want['lidar_sweeps']):
+            assert sweeps[0]['lidar_path'] == sweeps[1]['lidar_path']
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    with pytest.raises(ValueError, match='tables .*sample.json'):
+        len(Occ3DNuScenesDataset(ann_file=str(path),
+                                 data_root=str(elsewhere)))

@@ -10,13 +10,14 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 from tests.test_distillation.toy_distillation import (
     FEATURES, SHAPE, STUDENT, TAP, ToyData, ToyOccStudent, assert_same_weights,
-    distilled, train)
+    batch_of, distilled, train)
 
 from radocc_plugin.distillation import (FrozenTeacher, OccTap,
                                         RadOccDistiller, distiller)
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import DistillLoss, ModelOutputs
 from radocc_plugin.registry import MODELS
+from radocc_plugin.rendering import VolumeRenderer
 
 
 @MODELS.register_module(force=True)
@@ -156,7 +157,7 @@ def test_teacher_is_invisible_to_training(teacher):
     sum(losses.values()).backward()
     inner = model.teacher.model(torch.device('cpu'))
     assert names == [name for name, _ in model.named_parameters()]
-    assert all(name.startswith('student.') for name in names)
+    assert names == [name for name, _ in model.student.named_parameters()]
     assert not inner.training
     assert all(p.grad is None for p in inner.parameters())
     assert set(losses) == {
@@ -298,3 +299,87 @@ def test_class_order_is_applied():
 
 def test_distiller_is_built_by_its_registered_name(teacher):
     assert isinstance(MODELS.build(distilled(teacher)), RadOccDistiller)
+
+
+@MODELS.register_module(force=True)
+class LearnedRenderer(VolumeRenderer):
+    """A renderer of the user's with a parameter and a buffer of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.sharpness = nn.Parameter(torch.ones(()))
+        self.register_buffer('steps', torch.zeros((), dtype=torch.long))
+
+    def render_pair(self, teacher, student, geometry):
+        self.steps += 1
+        return super().render_pair(
+            teacher, (student[0] * self.sharpness, student[1]), geometry)
+
+
+def test_a_renderer_s_own_weights_are_saved_and_loaded(tmp_path, teacher):
+    config = distilled(teacher)
+    config['renderer'] = dict(
+        config['renderer'], type='radocc_plugin.LearnedRenderer')
+    trained = train(tmp_path, config)
+    state = torch.load(tmp_path / 'epoch_2.pth',
+                       weights_only=False)['state_dict']
+    assert state['distill_renderer.sharpness'] != 1
+    assert state['distill_renderer.steps'] == 6
+    again = MODELS.build(config)
+    again.load_state_dict(state)
+    assert torch.equal(again.renderer.sharpness, trained.renderer.sharpness)
+    ToyOccStudent().load_state_dict({
+        k: v for k, v in state.items() if not k.startswith('distill')})
+
+
+def test_a_distilled_student_with_adapters_can_teach(tmp_path, teacher):
+    train(tmp_path, distilled(teacher, feature=1.0))
+    state = torch.load(tmp_path / 'epoch_2.pth',
+                       weights_only=False)['state_dict']
+    assert any(key.startswith('distill.') for key in state)
+    next_teacher = FrozenTeacher(
+        STUDENT, str(tmp_path / 'epoch_2.pth')).model(torch.device('cpu'))
+    assert_same_weights(
+        dict(next_teacher.state_dict()),
+        {k: v for k, v in state.items() if not k.startswith('distill.')})
+
+
+def test_parameters_have_the_names_of_checkpoints(teacher):
+    """So layer-wise learning rates that match names are the student's."""
+    model = MODELS.build(distilled(teacher, feature=1.0))
+    names = [name for name, _ in model.named_parameters()]
+    assert set(names) <= set(model.state_dict())
+    assert [n for n in names if not n.startswith('distill.')] == [
+        n for n, _ in model.student.named_parameters()]
+    assert len(names) == len(list(model.parameters()))
+    assert dict(model.named_parameters('model'))[
+        'model.head.weight'] is model.student.head.weight
+
+
+def test_a_missing_teacher_stops_the_training_before_its_first_step(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no/such/file.pth'):
+        train(tmp_path, distilled('no/such/file.pth'))
+    assert not list(tmp_path.rglob('scalars.json'))
+    # one that no loss asks for is never read
+    train(tmp_path / 'resting', distilled('no/such/file.pth', 0.0, 0.0))
+
+
+@pytest.mark.parametrize('name, value', [
+    ('mean', (103.53, 116.28, 123.675)), ('channel_order', 'bgr'),
+    ('pad_size_divisor', 32)])
+def test_a_teacher_that_wants_other_images_is_refused(teacher, name, value):
+    preprocessor = dict(type='radocc_plugin.OccDataPreprocessor')
+    config = distilled(teacher)
+    for part, settings in ((config, {}), (config['teacher'], {name: value})):
+        key = 'student' if part is config else 'model'
+        part[key] = dict(
+            part[key], data_preprocessor=dict(preprocessor, **settings))
+    inputs, samples = batch_of()
+    model = MODELS.build(config)
+    model.init_weights()
+    with pytest.raises(ValueError, match=f'data_preprocessor.{name} of the'):
+        model(inputs, samples, mode='loss')
+    config['teacher']['model']['data_preprocessor'] = preprocessor
+    model = MODELS.build(config)
+    model.init_weights()
+    model(inputs, samples, mode='loss')

@@ -44,8 +44,10 @@ class MirroringTeacher(BaseModel):
 class ToyDataset(ToyData):
     """ToyData as the tool builds it."""
 
-    def __init__(self, ann_file='', pipeline=(), bda_mat=None):
+    def __init__(self, ann_file='', pipeline=(), bda_mat=None,
+                 key_ego='lidar'):
         self.ann_file, self.bda_mat = ann_file, bda_mat
+        self.key_ego = key_ego
 
     def get_data_info(self, index):
         return dict(token=f'{index:04d}sample')
@@ -277,7 +279,7 @@ def test_a_cache_of_another_format_is_named(network):
     path = network.out / 'manifest.json'
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(dict(manifest, format=99)))
-    with pytest.raises(ValueError, match='format 2, got 99'):
+    with pytest.raises(ValueError, match='format 3, got 99'):
         network.losses(str(network.out))
 
 
@@ -350,3 +352,30 @@ def test_resampled_cells_from_outside_are_free():
 def test_unknown_resampling_is_named(network):
     with pytest.raises(ValueError, match='resample.*nearest.*bilinear'):
         network.build(dict(root='somewhere', resample='bilinear'))
+
+
+def test_a_cache_of_another_ego_frame_is_refused(network):
+    """A volume of the LiDAR's time is not one of the camera's."""
+    text = network.teacher_file.read_text()
+    network.teacher_file.write_text(
+        text.replace('pipeline=[]', "pipeline=[], key_ego='CAM_FRONT'"))
+    text = network.config.read_text()
+    network.config.write_text(
+        text.replace("'train.pkl'", "'train.pkl', key_ego='lidar'"))
+    network.write()
+    # the student's frame, not that of the teacher's own test
+    assert TeacherCache(network.out).manifest['key_ego'] == 'lidar'
+    teacher = network.build(str(network.out)).teacher
+    inputs, samples = batch_of((3, ))
+    samples[0].set_metainfo(dict(key_ego='lidar'))
+    teacher.outputs(inputs, samples, torch.device('cpu'))
+    samples[0].set_metainfo(dict(key_ego='CAM_FRONT'))
+    with pytest.raises(ValueError, match='time of lidar.*CAM_FRONT'):
+        teacher.outputs(inputs, samples, torch.device('cpu'))
+
+
+def test_a_missing_cache_stops_the_training_before_its_first_step(
+        network, tmp_path):
+    model = network.build(str(tmp_path / 'nowhere'))
+    with pytest.raises(ValueError, match='no cached logits'):
+        model.init_weights()

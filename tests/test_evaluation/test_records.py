@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from radocc_plugin.evaluation import (config_hash, read_records, write_record)
+from radocc_plugin.evaluation import config_hash, read_records, write_record
+from radocc_plugin.occ3d import CLASSES
 
 
 def test_a_written_record_reads_back_equal(tmp_path, new_record):
@@ -74,3 +75,15 @@ def test_unreadable_record_names_the_file(tmp_path, text):
         path.write_text(text)
     with pytest.raises(ValueError, match='bad.json: '):
         read_records([path])
+
+
+def test_scores_that_are_not_numbers_become_null(new_record, tmp_path):
+    """RayIoU of frames without a ray is NaN; JSON has none."""
+    nan = float('nan')
+    metrics = {f'occ/IoU_{name}': nan for name in CLASSES[:17]}
+    metrics.update({'occ/mIoU': nan, 'occ/IoU': 1.0})
+    metrics.update({f'ray/RayIoU{at}': nan for at in ('', '@1', '@2', '@4')})
+    record = new_record(metrics=metrics)
+    assert record['metrics']['RayIoU@4'] is None
+    write_record(tmp_path / 'record.json', record)
+    assert read_records([tmp_path / 'record.json']) == [record]

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
+from radocc_plugin import fileio
 from radocc_plugin.segments import (
     Felzenszwalb,
     RandomSegments,
@@ -11,8 +12,11 @@ from radocc_plugin.segments import (
     segment_path,
     write_label_map,
 )
-from radocc_plugin.segments.camera_images import read_image
 from radocc_plugin.synthetic import generate as write_world
+
+
+def read_image(path):
+    return np.array(fileio.read_image(path))
 
 
 @pytest.fixture(scope='module')

@@ -10,6 +10,7 @@ from radocc_plugin import compat
 from radocc_plugin.segments import (Sam2, SegmentAnything, paint_masks,
                                     read_label_map, read_manifest,
                                     segment_path)
+from radocc_plugin.segments.mask_generators import decode_mask
 
 
 def build_tiny_sam(checkpoint=None):
@@ -237,3 +238,21 @@ def test_other_errors_of_the_package_come_through(without_sam):
     (package / '__init__.py').write_text('raise RuntimeError("disk full")')
     with pytest.raises(RuntimeError, match='disk full'):
         compat.import_segment_anything('broken_sam')
+
+
+@pytest.mark.parametrize('form', ('binary_mask', 'uncompressed_rle',
+                                  'coco_rle'))
+def test_masks_of_every_output_mode_are_the_same(form):
+    mask = np.random.default_rng(0).random((7, 5)) < 0.5
+    written = mask
+    if form == 'uncompressed_rle':
+        column_by_column = np.concatenate([[False], mask.T.ravel()])
+        borders = np.flatnonzero(np.diff(column_by_column))
+        counts = np.diff([0, *borders, mask.size]).tolist()
+        written = dict(size=[7, 5], counts=counts)
+    elif form == 'coco_rle':
+        coco = pytest.importorskip('pycocotools.mask')
+        written = coco.encode(np.asfortranarray(mask, np.uint8))
+        # SAM decodes the text for JSON
+        written = dict(written, counts=written['counts'].decode())
+    np.testing.assert_array_equal(decode_mask(written), mask)

@@ -51,8 +51,12 @@ def test_shipped_configs_are_found_from_any_folder(begun, name, arguments):
     assert config.work_dir == f'work_dirs/{Path(CONFIG).stem}'
 
 
-@pytest.mark.parametrize('name,arguments', [('train', ['nowhere.py']),
-                                            ('test', ['nowhere.py', 'x'])])
+@pytest.mark.parametrize('name,arguments', [
+    ('train', ['nowhere.py']), ('test', ['nowhere.py', 'x']),
+    ('cache_teacher', ['nowhere.py', '--out', 'x']),
+    ('benchmark_model', ['nowhere.py']),
+    ('analyse_distillation', ['nowhere.py', '--student', 'x'])
+])
 def test_a_missing_config_is_named(name, arguments):
     with pytest.raises(ValueError, match='config takes .* nowhere.py'):
         load(name).main(arguments)

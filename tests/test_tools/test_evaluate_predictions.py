@@ -191,3 +191,17 @@ def test_bad_predictions_name_the_file(tmp_path, content, message):
         np.savez(path, **content)
     with pytest.raises(ValueError, match=f'labels.npz {message}'):
         read_prediction(path, SPACE)
+
+
+@pytest.mark.parametrize('volume', [
+    torch.zeros(100, 100, 16, dtype=torch.uint8),
+    torch.full(SPACE.shape, 18, dtype=torch.uint8)
+], ids=['another grid', 'an unknown class'])
+def test_a_dump_that_its_reader_refuses_is_not_written(tmp_path, volume):
+    metric = DumpPredictions(str(tmp_path))
+    metric.dataset_meta = SPACE.metainfo()
+    sample = dict(
+        scene_name='s', token='t', pred_occ=dict(semantics=volume))
+    with pytest.raises(ValueError, match='semantics of prediction'):
+        metric.process(None, [sample])
+    assert not list(tmp_path.rglob('*.npz'))

@@ -116,7 +116,7 @@ def test_sheet_names_what_a_sample_lacks(sample, renderer):
     with pytest.raises(ValueError, match="takes mask one of .*'radar'"):
         draw_sheet(sample, renderer=renderer, mask='radar')
     del sample.gt_occ.mask_lidar
-    with pytest.raises(ValueError, match='gt_occ lacks mask_lidar'):
+    with pytest.raises(ValueError, match='needs gt_occ.mask_lidar'):
         draw_sheet(sample, renderer=renderer, mask='lidar')
     del sample.gt_occ, sample.pred_occ
     with pytest.raises(ValueError, match='gt_occ, pred_occ or both'):

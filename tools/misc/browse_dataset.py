@@ -52,9 +52,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    config = load_config(args.config)
-    if args.cfg_options is not None:
-        config.merge_from_dict(args.cfg_options)
+    config = load_config(args.config, options=args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     set_random_seed(args.seed)
     dataset = DATASETS.build(config[f'{args.split}_dataloader'].dataset)

@@ -44,7 +44,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='radocc_plugin.SeededSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

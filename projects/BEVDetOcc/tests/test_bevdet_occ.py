@@ -158,3 +158,16 @@ def test_full_and_tiny_models_share_grid_and_classes():
         voxels = tuple(n * model.occ_head.upsample for n in grid.shape)
         assert voxels == (200, 200, 16)
         assert model.occ_head.num_classes == 18
+
+
+def test_images_padded_by_the_preprocessor_train_with_depth():
+    """Of 88 x 240 pixels, which no stride of 16 divides."""
+    model = build_model(TINY).train()
+    stride = model.img_view_transformer.downsample
+    model.data_preprocessor.pad_size_divisor = 2 * stride
+    (inputs, samples), size = make_batch(2, size=(88, 240)), (88, 240)
+    data = model.data_preprocessor(dict(
+        inputs=dict(img=list(inputs['imgs'])), data_samples=samples), True)
+    assert data['inputs']['imgs'].shape[-2:] != size
+    losses = model(**data, mode='loss')
+    assert losses['loss_depth'] > 0

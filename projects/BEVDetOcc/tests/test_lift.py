@@ -13,9 +13,11 @@ from radocc_plugin.models.lift_splat import (
 )
 from radocc_plugin.models.lift_splat.depth import (
     DepthBins,
+    check_stride,
     depth_loss,
     one_hot_depth,
 )
+from radocc_plugin.models.lift_splat.depth_net import DepthNet
 from radocc_plugin.models.lift_splat.lift import (
     assign_voxels,
     make_frustum,
@@ -349,3 +351,30 @@ def test_only_a_flat_grid_collapses():
     assert torch.equal(bev, volume[:, :, 0])
     with pytest.raises(ValueError, match='one cell in z, got 8'):
         transformer(collapse_z=True)
+
+
+def test_depth_supervision_reaches_into_padded_images():
+    """pad_size_divisor pads below and on the right, depth maps are not."""
+    maps = torch.zeros(2, 13, 22)
+    maps[0, 12, 21], maps[1, 0, 0] = 5.5, 9.2
+    padded = F.pad(maps, (0, 10, 0, 3))
+    bins = DepthBins(1, 45, 1)
+    want = one_hot_depth(padded, bins, 16)
+    assert torch.equal(one_hot_depth(maps, bins, 16, (1, 2)), want)
+    assert want.sum() == 2
+    with pytest.raises(ValueError, match='is larger than'):
+        one_hot_depth(maps, bins, 16, (1, 1))
+
+
+def test_an_input_size_that_the_stride_does_not_divide_names_itself():
+    check_stride(torch.zeros(1, 3, 32, 48), torch.zeros(1, 8, 2, 3), 16)
+    with pytest.raises(ValueError, match='input_size.*pad_size_divisor=16'):
+        check_stride(torch.zeros(1, 3, 40, 48), torch.zeros(1, 8, 3, 3), 16)
+
+
+def test_a_single_image_in_training_names_itself():
+    net = DepthNet(in_channels=4, mid_channels=4, context_channels=2,
+                   depth_channels=3, aspp_mid_channels=4)
+    with pytest.raises(ValueError, match='raise the batch size'):
+        net(torch.zeros(1, 4, 2, 3), torch.zeros(1, 1, 27))
+    net.eval()(torch.zeros(1, 4, 2, 3), torch.zeros(1, 1, 27))

@@ -1,6 +1,7 @@
 """The whole model: modes, losses, queue and stream."""
 import copy
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -295,3 +296,24 @@ def test_autocast_keeps_attention_and_loss_in_float32(model):
     with torch.autocast('cpu', dtype=torch.bfloat16):
         loss = run(model, batch, mode='loss')['loss_occ']
     assert loss.dtype == torch.float32 and loss.isfinite()
+
+
+def test_a_frame_without_its_past_says_so(model):
+    """Out of order, and the second of a scene alone; not the first."""
+    drive = Drive(1)
+    with pytest.warns(UserWarning, match='came without the one before'):
+        run(model, stream_batch((drive, 2)), stream=SceneStream())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        stream = SceneStream()
+        for time in (0, 1):
+            run(model, stream_batch((drive, time)), stream=stream)
+
+
+def test_another_number_of_cameras_names_itself(model):
+    inputs, (sample, ) = stream_batch((Drive(1), 0))
+    inputs['imgs'] = inputs['imgs'][:, :1]
+    for name in ('cam2img', 'cam2ego', 'img_aug_mat'):
+        sample.set_metainfo({name: sample.metainfo[name][:1]})
+    with pytest.raises(ValueError, match='num_cams .* is 6.* 1 cameras'):
+        run(model, (inputs, [sample]))

@@ -10,7 +10,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from radocc_plugin.datasets.transforms.bev import check_before_bda
-from radocc_plugin.fileio import read_bytes
+from radocc_plugin.fileio import expand_path, read_bytes
 from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.registry import TRANSFORMS
 from radocc_plugin.segments import read_label_map, segment_path
@@ -243,6 +243,10 @@ class LoadSegments(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         data_root = results['data_root']
+        root = osp.join(data_root, expand_path(self.segments_root))
+        if self.missing == 'drop' and not osp.isdir(root):
+            raise ValueError(f'segments_root: there is no folder {root}; '
+                             "missing='drop' is for single maps")
         sizes = results.get('image_sizes', [None] * len(results['img_path']))
         results['segments'] = np.stack([
             self._load(

@@ -1,18 +1,17 @@
 """LiDAR: sweeps in the key ego frame, depth maps seen by the cameras."""
-from typing import Optional, Tuple
+from typing import Tuple
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
 from radocc_plugin.datasets.transforms.bev import check_before_bda
-from radocc_plugin.fileio import read_bytes
+from radocc_plugin.fileio import read_lidar_file
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import TRANSFORMS
 
 Rectangle = Tuple[float, float, float, float]  # x0, y0, x1, y1; metres
 
-MIN_COLUMNS = 4  # x, y, z, intensity
 # The nuScenes car around its LiDAR (x right, y ahead).
 EGO_VEHICLE = (-1., -2., 1., 2.4)
 
@@ -26,7 +25,8 @@ class LoadLidarPoints(BaseTransform):
 
     Args:
         num_sweeps: Past sweeps to add, newest first. A sample near the start
-            of its scene has fewer and gets those.
+            of its scene has fewer and gets those; one with a past and none
+            is an error.
         ego_vehicle: Points in this area of the sensor frame are dropped:
             returns from the car itself.
 
@@ -43,6 +43,7 @@ class LoadLidarPoints(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         check_before_bda(results, self)
+        check_lidar(results, self)
         key = dict(
             lidar_path=results['lidar_path'],
             lidar2ego=results['lidar2ego'],
@@ -62,6 +63,23 @@ class LoadLidarPoints(BaseTransform):
         return np.concatenate([points, lags], 1)
 
 
+def check_lidar(results: dict, transform: BaseTransform) -> None:
+    """Raises a ValueError if a sample lists no LiDAR files, or no past ones
+    though it has a past and ``transform`` wants ``num_sweeps``."""
+    name = type(transform).__name__
+    if 'lidar_path' not in results:
+        raise ValueError(
+            f'sample {results["token"]} has no lidar_path, since its info '
+            f'file was written with --camera-only; leave {name} out, and set '
+            'loss_depth_weight=0 of the student')
+    if (transform.num_sweeps and not results['lidar_sweeps']
+            and results.get('prev')):
+        raise ValueError(
+            f'sample {results["token"]} lists no past sweeps, though it has a '
+            'past; write the info file with tools/create_data.py '
+            f'--num-sweeps, or set num_sweeps=0 of {name}')
+
+
 def read_once(results: dict, path: str) -> np.ndarray:
     """``read_lidar_file``, kept for other transforms of the sample; whoever
     changes the points takes a copy."""
@@ -70,36 +88,6 @@ def read_once(results: dict, path: str) -> np.ndarray:
         files[path] = read_lidar_file(path, results.get('lidar_columns', 5),
                                       results.get('backend_args'))
     return files[path]
-
-
-def read_lidar_file(path: str,
-                    columns: int = 5,
-                    backend_args: Optional[dict] = None) -> np.ndarray:
-    """Points of a LiDAR file of float32.
-
-    Args:
-        path: Of the file, e.g. nuScenes' ``.pcd.bin``.
-        columns: Numbers a point: x, y, z in the sensor frame (m) and
-            intensity, then whatever else, such as nuScenes' ring.
-        backend_args: Where it lies, see ``fileio.read_bytes``.
-
-    Returns:
-        float32, shape (P, columns).
-
-    Raises:
-        ValueError: If the file is missing, empty or truncated.
-    """
-    if columns < MIN_COLUMNS:
-        raise ValueError(f'LiDAR file {path} takes {MIN_COLUMNS} float32 a '
-                         f'point or more, its info says {columns}')
-    try:
-        data = read_bytes(path, backend_args)
-    except Exception as error:  # a storage raises almost anything
-        raise ValueError(f'cannot read LiDAR file {path}: {error}') from error
-    if len(data) == 0 or len(data) % (4 * columns):
-        raise ValueError(f'LiDAR file {path} takes {columns} float32 a '
-                         f'point, got {len(data) // 4} values')
-    return np.frombuffer(data, np.float32).reshape(-1, columns)
 
 
 def drop_ego_vehicle(points: np.ndarray,

@@ -9,14 +9,14 @@ from radocc_plugin.registry import TRANSFORMS
 from radocc_plugin.structures import OccData, OccDataSample
 
 META_KEYS = ('sample_idx', 'token', 'scene_name', 'timestamp', 'cam_names',
-             'img_path', 'lidar_path', 'cam2img', 'cam2ego', 'ori_shape',
+             'img_path', 'cam2img', 'cam2ego', 'ori_shape',
              'img_aug_mat', 'img_shape', 'bda_mat', 'ego2global', 'lidar2ego')
 # What the dataset's options add, see Occ3DNuScenesDataset, and what the
 # metrics read.
 OPTIONAL_META_KEYS = ('scene_token', 'prev', 'can_bus', 'sequence_group_idx',
                       'start_of_sequence', 'ego2prev_ego', 'lidar_origins',
-                      'lidarseg_path', 'lidar_columns', 'label_space',
-                      'backend_args')
+                      'lidarseg_path', 'lidar_columns', 'key_ego',
+                      'label_space', 'backend_args')
 
 
 @TRANSFORMS.register_module()

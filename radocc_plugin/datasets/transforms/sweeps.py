@@ -4,7 +4,8 @@ from typing import Optional, Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from radocc_plugin.datasets.transforms.lidar import (drop_ego_vehicle,
+from radocc_plugin.datasets.transforms.lidar import (check_lidar,
+                                                     drop_ego_vehicle,
                                                      read_once)
 from radocc_plugin.registry import TRANSFORMS
 
@@ -54,6 +55,7 @@ class LoadLidarSweeps(BaseTransform):
         self.shuffle = shuffle
 
     def transform(self, results: dict) -> dict:
+        check_lidar(results, self)
         key = read_once(results, results['lidar_path'])
         ego2lidar = np.linalg.inv(results['lidar2ego'])
         sweeps = self._choose(results['lidar_sweeps'])

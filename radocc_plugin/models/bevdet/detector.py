@@ -6,6 +6,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from radocc_plugin.models.bevdet.frames import Frame, split_frames
+from radocc_plugin.models.lift_splat.depth import check_stride
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
 
@@ -183,12 +184,7 @@ class BEVDetOcc(BaseModel):
             matching = self.img_view_transformer.match(
                 stereo_feature, previous_feature, geometry, previous_geometry)
         features = self.img_neck(levels)
-        stride = self.img_view_transformer.downsample
-        if images.shape[-2:] != tuple(stride * n for n in features.shape[-2:]):
-            raise ValueError(
-                f'img_view_transformer.downsample is {stride}, but images of '
-                f'{tuple(images.shape[-2:])} pixels have features of '
-                f'{tuple(features.shape[-2:])} cells')
+        check_stride(images, features, self.img_view_transformer.downsample)
         volume, depth = self.img_view_transformer(features, geometry,
                                                   known_depth, matching)
         if self.pre_process_net is not None:

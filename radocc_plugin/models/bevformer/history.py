@@ -2,6 +2,7 @@
 
 B batch, Q cells of a BEV map, C channels.
 """
+import warnings
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -85,8 +86,8 @@ class SceneStream:
     Frames of a scene come in the order of time, alone or beside frames of
     other scenes in a batch, in any order of scenes. A frame that does not
     follow the scene's last one (``prev`` in its metainfo) starts the scene
-    anew. Belongs to no checkpoint; ``state_dict`` saves it where a stream is
-    interrupted.
+    anew, with a warning if it is not the first. Belongs to no checkpoint;
+    ``state_dict`` saves it where a stream is interrupted.
 
     Args:
         max_scenes: Scenes that are remembered; those that had no frame for
@@ -143,7 +144,14 @@ class SceneStream:
                 f'scene {scene} goes on, but was forgotten for the sake of '
                 f'{self.max_scenes} others; raise max_scenes of BEVFormerOcc')
         state = self._scenes.get(scene)
-        return state if state and state.token == prev else None
+        if state and state.token == prev:
+            return state
+        if prev:
+            warnings.warn(
+                'A frame in the middle of a scene came without the one before '
+                'it and is taken as a start; BEVFormerOcc takes whole scenes '
+                'in the order of time (SceneSampler)')
+        return None
 
     def remember(self, data_samples: Sequence, frame: Frame,
                  bev: Tensor) -> None:

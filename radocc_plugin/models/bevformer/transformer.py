@@ -140,8 +140,14 @@ class TransformerOcc(BaseModule):
             previous: BEV of the frame before, in the frame's own axes.
 
         Raises:
-            ValueError: If the encoder takes another number of levels.
+            ValueError: If the encoder takes another number of levels, or the
+                model another number of cameras.
         """
+        num_cams = len(self.cams_embeds)
+        if levels[0].shape[1] != num_cams:
+            raise ValueError(
+                f'num_cams of TransformerOcc is {num_cams}, but samples have '
+                f'{levels[0].shape[1]} cameras; mind cams of the dataset')
         if len(levels) != self.encoder.num_levels:
             raise ValueError(f'the encoder takes {self.encoder.num_levels} '
                              f'levels, got {len(levels)}; mind num_outs of '

@@ -18,7 +18,11 @@ from radocc_plugin.models.fbocc.history import (
 )
 from radocc_plugin.models.fbocc.occ_head import VOID
 from radocc_plugin.models.lift_splat import ViewGeometry
-from radocc_plugin.models.lift_splat.depth import depth_loss, one_hot_depth
+from radocc_plugin.models.lift_splat.depth import (
+    check_stride,
+    depth_loss,
+    one_hot_depth,
+)
 from radocc_plugin.models.lift_splat.depth_net import DepthNet
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
@@ -189,6 +193,7 @@ class FBOcc(BaseModel):
                       geometry: ViewGeometry) -> Tuple[Tensor, Tensor]:
         """Depth distributions and context of images (B * N, 3, H, W)."""
         features = self.img_neck(self.img_backbone(images))
+        check_stride(images, features, self.downsample)
         camera = geometry.depth_net_input().to(images.device)
         prediction = self.depth_net(features, camera).float()
         return (prediction[:, :self.num_bins].softmax(dim=1),
@@ -209,7 +214,7 @@ class FBOcc(BaseModel):
                              'pipeline or set loss_depth_weight=0')
         targets = one_hot_depth(
             torch.cat([sample.gt_depth for sample in data_samples]),
-            self.depth_bins, self.downsample)
+            self.depth_bins, self.downsample, tuple(depth.shape[-2:]))
         return dict(
             loss_depth=self.loss_depth_weight * depth_loss(depth, targets))
 

@@ -1,6 +1,7 @@
 """Depth bins of the lift-splat view transformer, and their supervision."""
 import math
 from dataclasses import dataclass
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -64,8 +65,27 @@ class DepthBins:
         return (depth - self.first) / self.step
 
 
-def one_hot_depth(depth_maps: Tensor, bins: DepthBins,
-                  downsample: int) -> Tensor:
+def check_stride(images: Tensor, features: Tensor, downsample: int) -> None:
+    """Raises a ValueError unless features have one cell a stride of pixels.
+
+    Args:
+        images: Network input, shape (..., H, W).
+        features: Shape (..., h, w).
+        downsample: Size of a feature cell in pixels.
+    """
+    size, cells = tuple(images.shape[-2:]), tuple(features.shape[-2:])
+    if size != tuple(downsample * n for n in cells):
+        raise ValueError(
+            f'downsample of the view transformer is {downsample}, but images '
+            f'of {size} pixels have features of {cells} cells; take an '
+            'input_size that it divides, or set pad_size_divisor='
+            f'{downsample} of the data_preprocessor')
+
+
+def one_hot_depth(depth_maps: Tensor,
+                  bins: DepthBins,
+                  downsample: int,
+                  size: Optional[Tuple[int, int]] = None) -> Tensor:
     """One-hot depth bins of the nearest return in each feature cell.
 
     A depth from ``bins.depths()[k]`` up to the next one belongs to bin k.
@@ -74,14 +94,27 @@ def one_hot_depth(depth_maps: Tensor, bins: DepthBins,
         depth_maps: Metres, 0 where there is no return, shape (M, H, W).
         bins: The D bins.
         downsample: Size of a feature cell in pixels.
+        size: Cells (h, w) of the features, where the preprocessor padded the
+            images below and on the right: there is no return.
 
     Returns:
         Shape (M, D, H / downsample, W / downsample), float32; all zero in
         cells without a return inside the bins.
 
+    Raises:
+        ValueError: If the maps are larger than the images.
+
     BEVDet dev2.1, ``get_downsampled_gt_depth``.
     """
     num_bins = bins.count
+    if size is not None:
+        below, right = (downsample * n - pixels for n, pixels in zip(
+            size, depth_maps.shape[-2:]))
+        if min(below, right) < 0:
+            raise ValueError(
+                f'gt_depth of {tuple(depth_maps.shape[-2:])} pixels is larger '
+                f'than {tuple(size)} cells of {downsample} pixels')
+        depth_maps = F.pad(depth_maps, (0, right, 0, below))
     depth_maps = depth_maps.masked_fill(depth_maps == 0, float('inf'))
     nearest = -F.max_pool2d(-depth_maps[:, None], downsample)
     # as published: bin 0 of D + 1 stands for all that lies outside

@@ -154,7 +154,15 @@ class DepthNet(nn.Module):
             cost_volume: Matching distribution of the stereo net, shape
                 (B * N, D, 4 H, 4 W); zeros, as published, where there is no
                 earlier frame.
+
+        Raises:
+            ValueError: If batch norm of the cameras would see but one.
         """
+        if self.training and len(x) == 1:
+            raise ValueError(
+                'DepthNet normalises camera parameters over all images of a '
+                'batch and process and takes at least 2 in training, got 1; '
+                'raise the batch size')
         x = self.reduce_conv(x)
         camera = self.bn(camera.flatten(0, 1))
         context = self.context_se(x, self.context_mlp(camera)[..., None, None])

@@ -154,12 +154,16 @@ class LSSViewTransformer(BaseModule):
                              'LoadLidarPoints and PointsToDepthMaps to the '
                              'pipeline or set loss_depth_weight=0')
         gt_depth = torch.cat([sample.gt_depth for sample in data_samples])
-        loss = depth_loss(depth, self.one_hot_depth(gt_depth))
+        targets = self.one_hot_depth(gt_depth, tuple(depth.shape[-2:]))
+        loss = depth_loss(depth, targets)
         return dict(loss_depth=self.loss_depth_weight * loss)
 
-    def one_hot_depth(self, depth_maps: Tensor) -> Tensor:
+    def one_hot_depth(self,
+                      depth_maps: Tensor,
+                      size: Optional[Tuple[int, int]] = None) -> Tensor:
         """Depth bins of maps (B * N, H_in, W_in); see ``one_hot_depth``."""
-        return one_hot_depth(depth_maps, self.depth_bins, self.downsample)
+        return one_hot_depth(depth_maps, self.depth_bins, self.downsample,
+                             size)
 
 
 def _tell_bins(transformer: LSSViewTransformer, keys) -> None:

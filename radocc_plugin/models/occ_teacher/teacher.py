@@ -117,7 +117,9 @@ class OccTeacher(BEVDetOcc):
                     *args, **kwargs) -> Tuple[Tensor, Tensor]:
         """The student's, told the depth of the LiDAR's returns if set."""
         if self.depth_from_lidar or self.pts_depth_fusion is not None:
-            kwargs['known_depth'] = self.known_depth(data_samples)
+            stride = self.img_view_transformer.downsample
+            kwargs['known_depth'] = self.known_depth(
+                data_samples, tuple(n // stride for n in imgs.shape[-2:]))
         return super().lift_images(imgs, data_samples, *args, **kwargs)
 
     def fuse_depth(self, view_transformer, args: tuple) -> tuple:
@@ -132,8 +134,14 @@ class OccTeacher(BEVDetOcc):
             known_depth = None
         return (features, geometry, known_depth, *others)
 
-    def known_depth(self, data_samples: Sequence) -> Tensor:
+    def known_depth(self,
+                    data_samples: Sequence,
+                    size: Optional[Tuple[int, int]] = None) -> Tensor:
         """One-hot depths of the LiDAR's returns, (B * N, D, H, W).
+
+        Args:
+            data_samples: Samples with ``gt_depth``.
+            size: Cells of the features, see ``one_hot_depth``.
 
         Raises:
             ValueError: If a sample has no depth maps.
@@ -144,4 +152,4 @@ class OccTeacher(BEVDetOcc):
                 'samples; add PointsToDepthMaps to the pipeline, in testing '
                 'too')
         return self.img_view_transformer.one_hot_depth(
-            torch.cat([sample.gt_depth for sample in data_samples]))
+            torch.cat([sample.gt_depth for sample in data_samples]), size)
