@@ -183,8 +183,9 @@ def test_resizing_the_kept_part_is_resizing_all(seed):
             np.asarray(augment_image(blurred, *draw, resize_all=resize_all)
                        ).astype(int) for resize_all in (False, True))
         assert parts.shape == whole.shape
-        assert np.abs(parts - whole).max() <= 1
-        assert (parts != whole).mean() < 0.01
+        difference = np.abs(parts - whole)
+        # rounded after each of two passes
+        assert difference.max() <= 2 and (difference > 0).mean() < 0.01
 
 
 @pytest.mark.parametrize('contrast_last', (0, 1))
