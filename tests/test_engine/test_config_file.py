@@ -48,10 +48,13 @@ def test_home_and_variables_are_replaced(monkeypatch, tmp_path):
         load_config(STUDENT, dict(work_dir='$NOWHERE/x'))
 
 
-def test_no_workers_are_not_persistent():
-    config = load_config(STUDENT, {'train_dataloader.num_workers': 0})
-    assert config.train_dataloader.persistent_workers is False
-    assert load_config(STUDENT).train_dataloader.persistent_workers
+@pytest.mark.parametrize('workers', (0, 2))
+def test_no_workers_are_not_persistent(workers):
+    loader = load_config(STUDENT, {
+        'train_dataloader.num_workers': workers,
+        'train_dataloader.persistent_workers': True
+    }).train_dataloader
+    assert loader.persistent_workers is (workers > 0)
 
 
 TRAIN = '''
