@@ -163,8 +163,8 @@ class LabelSpace:
 
         Args:
             name: ``camera``, ``lidar``, ``both``, or ``none`` for all voxels;
-                None for the benchmark's own: ``camera`` where there is that mask, else
-                ``none``.
+                None for the benchmark's own: ``camera`` where there is that
+                mask, else ``none``.
             owner: Who asks for it, for the message.
 
         Raises:

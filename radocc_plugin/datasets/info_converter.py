@@ -4,7 +4,7 @@ import logging
 import os
 import os.path as osp
 import shutil
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from mmengine.logging import print_log
@@ -109,10 +109,10 @@ def convert_nuscenes(root_path: str,
             for name in names):
         # unknown, not the zeros of single scenes without messages
         can_bus = None
-        for info in data_list:
+        for info in _frames(data_list):
             info['can_bus'][MOTION] = np.nan
     if camera_only:
-        for info in data_list:
+        for info in _frames(data_list):
             del info['lidar_points']['lidar_path']
             info['lidar_sweeps'] = []
             info.pop('lidarseg_path', None)
@@ -187,6 +187,12 @@ def check_nuscenes(root_path: str,
         data_list += infos['data_list']
     check_files(data_list, root_path, progress, LABEL_PATHS[labels])
     return paths
+
+
+def _frames(data_list: List[dict]) -> Iterator[dict]:
+    """Infos of keyframes and of the frames between them."""
+    for info in data_list:
+        yield from (info, *info.get('sweeps', ()))
 
 
 def _complete_scenes(infos: Dict[str, List[dict]], root_path: str,

@@ -151,7 +151,8 @@ class LabelledUnlabelledSampler(Sampler):
     just this ratio. An epoch meets each labelled sample once (a few twice,
     to fill the last round); unlabelled ones go on where the last epoch ended,
     in a random order that holds each once before any comes again. The order
-    follows from seed and epoch; ranks share the rounds out.
+    follows from seed and epoch; ranks share the rounds out. Indices bring
+    seeds as those of ``SeededSampler`` do.
 
     Args:
         dataset: Dataset whose ``labelled()`` tells which samples have labels.
@@ -213,7 +214,9 @@ class LabelledUnlabelledSampler(Sampler):
             order = _endless_shuffles(samples, key, first, drawn)
             orders.append(order.reshape(rounds, count)[self.rank::self.
                                                        world_size])
-        return iter(np.concatenate(orders, axis=1).ravel().tolist())
+        indices = np.concatenate(orders, axis=1).ravel().tolist()
+        return (SeededIndex(index, (self.seed, self.epoch, self.rank, place))
+                for place, index in enumerate(indices))
 
 
 def _endless_shuffles(items: np.ndarray, key: Sequence[int], first: int,
