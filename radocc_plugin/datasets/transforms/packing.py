@@ -9,7 +9,7 @@ from radocc_plugin.registry import TRANSFORMS
 from radocc_plugin.structures import OccData, OccDataSample
 
 META_KEYS = ('sample_idx', 'token', 'scene_name', 'timestamp', 'cam_names',
-             'img_path', 'cam2img', 'cam2ego', 'ori_shape',
+             'img_path', 'lidar_path', 'cam2img', 'cam2ego', 'ori_shape',
              'img_aug_mat', 'img_shape', 'bda_mat', 'ego2global', 'lidar2ego')
 # What the dataset's options add, see Occ3DNuScenesDataset, and what the
 # metrics read.
@@ -47,7 +47,9 @@ class PackOccInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        missing = [key for key in self.meta_keys if key not in results]
+        # infos of cameras only have no lidar_path
+        missing = [key for key in self.meta_keys
+                   if key not in results and key != 'lidar_path']
         if missing:
             raise ValueError(
                 f'meta_keys asks for {missing}, which the '
