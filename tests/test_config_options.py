@@ -26,7 +26,7 @@ def test_package_configs_are_found_from_any_folder(tmp_path, monkeypatch):
 
 def test_data_root_on_the_command_line_moves_every_dataset():
     assert len(roots_of(load_config(STUDENT))) == 1
-    assert roots_of(load_config(STUDENT, dict(data_root='/x'))) == {'/x'}
+    assert roots_of(load_config(STUDENT, options=dict(data_root='/x'))) == {'/x'}
 
 
 @pytest.mark.parametrize('name', ['input_size', 'pack.meta_keys', 'modle.x'])
@@ -34,23 +34,23 @@ def test_an_option_that_changes_nothing_is_refused(name):
     """Variables of the file, read already, and slips of the pen."""
     variable = name.split('.')[0]
     with pytest.raises(ValueError, match=f'{variable} is no setting'):
-        load_config(STUDENT, {name: 1})
+        load_config(STUDENT, options={name: 1})
 
 
 def test_home_and_variables_are_replaced(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', '/home/me')
     monkeypatch.setenv('RUNS', '/runs')
-    config = load_config(STUDENT, dict(
+    config = load_config(STUDENT, options=dict(
         data_root='~/nuscenes', work_dir='$RUNS/x', load_from='${RUNS}/y'))
     assert roots_of(config) == {'/home/me/nuscenes'}
     assert (config.work_dir, config.load_from) == ('/runs/x', '/runs/y')
     with pytest.raises(ValueError, match='not set: .NOWHERE'):
-        load_config(STUDENT, dict(work_dir='$NOWHERE/x'))
+        load_config(STUDENT, options=dict(work_dir='$NOWHERE/x'))
 
 
 @pytest.mark.parametrize('workers', (0, 2))
 def test_no_workers_are_not_persistent(workers):
-    loader = load_config(STUDENT, {
+    loader = load_config(STUDENT, options={
         'train_dataloader.num_workers': workers,
         'train_dataloader.persistent_workers': True
     }).train_dataloader
