@@ -97,7 +97,8 @@ def read_image(path: Union[str, Path],
                 image = Image.fromarray((values // 256).astype(np.uint8))
             return image.convert('RGB')
     except Exception as error:  # a storage raises almost anything
-        raise ValueError(f'cannot read image {path}: {error}') from error
+        raise ValueError(
+            f'{path}: image is missing or unreadable ({error})') from error
 
 
 def read_lidar_file(path: str,

@@ -45,7 +45,7 @@ class ToyDataset(ToyData):
     """ToyData as the tool builds it."""
 
     def __init__(self, ann_file='', pipeline=(), bda_mat=None,
-                 key_ego='lidar'):
+                 key_ego='lidar', test_mode=False):
         self.ann_file, self.bda_mat = ann_file, bda_mat
         self.key_ego = key_ego
 
