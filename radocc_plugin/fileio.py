@@ -40,25 +40,38 @@ def expand_path(path: str) -> str:
 
 def file_hash(path: Union[str, Path]) -> str:
     """SHA-256 of a file, its first 16 digits."""
+    return sha256(path)[:16]
+
+
+def sha256(path: Union[str, Path]) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         for block in iter(lambda: file.read(1 << 20), b''):
             digest.update(block)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
-def write_atomically(path: Union[str, Path], data: Union[bytes, str]) -> None:
+def write_atomically(path: Union[str, Path],
+                     data: Union[bytes, str],
+                     *,
+                     durable: bool = False) -> None:
     """Writes a file so that no reader ever sees half of it.
 
     Parent folders are made. An interrupted write leaves the old file, or
-    none; text is UTF-8.
+    none; text is UTF-8. With ``durable`` that holds also where the whole
+    machine goes down: the data are on the disk before the file has its name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # in the same folder, since a rename is atomic only in one file system
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        with open(temporary, 'wb') as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         if temporary.exists():

@@ -5,7 +5,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    checkpoint=dict(
+        type='radocc_plugin.SafeCheckpointHook', interval=1, max_keep_ckpts=2),
+    finite_steps=dict(type='radocc_plugin.FiniteStepHook', max_skips=20),
     sampler_seed=dict(type='radocc_plugin.EpochSeedHook'),
     label_space=dict(type='radocc_plugin.CheckLabelSpaceHook'))
 log_processor = dict(window_size=10)

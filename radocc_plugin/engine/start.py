@@ -1,6 +1,6 @@
 """Where a training starts: as its config says, or where it was stopped."""
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 import numpy as np
 import torch
@@ -9,22 +9,10 @@ from mmengine.dist import get_rank
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.runner import set_random_seed
 
+from radocc_plugin.engine.checkpoint_hook import (check_checkpoint,
+                                                  intact_checkpoint)
 from radocc_plugin.fileio import file_hash
 from radocc_plugin.registry import HOOKS
-
-
-def latest_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
-    """The checkpoint that ``last_checkpoint`` of a work folder names.
-
-    MMEngine writes its path of then; if the folder was moved since, it is the
-    file of that name in the folder. None if no checkpoint was written.
-    """
-    pointer = Path(work_dir) / 'last_checkpoint'
-    if not pointer.is_file():
-        return None
-    written = Path(pointer.read_text().strip())
-    own = Path(work_dir) / written.name
-    return own if own.exists() else written
 
 
 def set_start(config: Config, resume: Optional[str] = None) -> None:
@@ -32,22 +20,26 @@ def set_start(config: Config, resume: Optional[str] = None) -> None:
 
     Args:
         config: Config with its ``work_dir``.
-        resume: ``'auto'`` goes on from the latest checkpoint of the work
-            folder, and starts as the config says, ``load_from`` included,
-            where there is none; a path goes on from that file; None leaves
-            it to the config, whose ``resume=True`` without ``load_from`` is
-            ``'auto'``.
+        resume: ``'auto'`` goes on from the latest intact checkpoint of the
+            work folder, and starts as the config says, ``load_from``
+            included, where none was written; a path goes on from that file;
+            None leaves it to the config, whose ``resume=True`` without
+            ``load_from`` is ``'auto'``.
+
+    Raises:
+        ValueError: If all checkpoints, or the file given, are damaged.
     """
     if resume is None:
         if not config.get('resume') or config.get('load_from') is not None:
             return
         resume = 'auto'
     if resume == 'auto':
-        latest = latest_checkpoint(config.work_dir)
+        latest = intact_checkpoint(config.work_dir)
         config.resume = latest is not None
         if latest is not None:
-            config.load_from = str(latest)
+            config.load_from = latest
     else:
+        check_checkpoint(resume)
         config.resume, config.load_from = True, resume
 
 

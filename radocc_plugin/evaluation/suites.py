@@ -32,7 +32,7 @@ import yaml
 from mmengine.config import Config
 
 from radocc_plugin.config_file import find_config
-from radocc_plugin.engine.start import latest_checkpoint
+from radocc_plugin.engine.checkpoint_hook import latest_checkpoint
 from radocc_plugin.evaluation.records import ROLES, config_hash
 from radocc_plugin.fileio import write_atomically
 

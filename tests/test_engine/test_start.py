@@ -107,7 +107,10 @@ def test_a_moved_work_folder_resumes(tmp_path, pretrained):
     (dict(resume='b.pth'), (True, 'b.pth')),
     (dict(resume='auto'), (False, 'a.pth')),
 ])
-def test_the_start_is_the_config_s_unless_resumed(tmp_path, given, want):
+def test_the_start_is_the_config_s_unless_resumed(
+        tmp_path, monkeypatch, given, want):
+    monkeypatch.chdir(tmp_path)
+    torch.save({}, 'b.pth')
     config = Config(
         dict(work_dir=str(tmp_path), load_from='a.pth', resume=False))
     set_start(config, **given)

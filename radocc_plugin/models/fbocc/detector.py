@@ -244,6 +244,14 @@ class FBOcc(BaseModel):
                     self.history_keyframe_time_conv,
                     self.history_keyframe_cat_conv)
 
+    def forget_non_finite(self) -> None:
+        """Drops pasts that are not finite: their streams start anew."""
+        for state in self.streams.values():
+            state.memories = {
+                token: memory for token, memory in state.memories.items()
+                if memory.volumes.isfinite().all()
+            }
+
     def recall(self, state: StreamState, metainfo: dict, volume: Tensor,
                bda_mat: Tensor) -> Tuple[Tensor, Tensor]:
         """The T frames before one, in its augmented ego, and their steps.
