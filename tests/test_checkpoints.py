@@ -8,6 +8,7 @@ from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
 from radocc_plugin.checkpoints import load_weights, plain_keys
+from radocc_plugin.evaluation.testing import load_strictly
 from tests.support.models import ROOT
 
 
@@ -117,8 +118,8 @@ def test_the_test_command_refuses_what_does_not_fit(tmp_path):
         model=Net(), call_hook=lambda name, **kwargs: hooks.append(name))
     file = save(tmp_path / 'other.pth', broken())
     with pytest.raises(ValueError, match='other.pth does not fit Net'):
-        tool.load_strictly(runner, file, False)
-    tool.load_strictly(runner, file, True)
+        load_strictly(runner, file)
+    load_strictly(runner, file, allow_partial=True)
     assert hooks == ['after_load_checkpoint'] * 2
     args = ['config.py', 'other.pth']
     assert not tool.parse_args(args).allow_partial

@@ -131,6 +131,9 @@ class CachedTeacher:
             ValueError: If there is none, or it is another teacher's.
         """
         self._manifest = self._checked_manifest()
+        space = self._manifest.get('label_space')
+        self.label_space = space and LabelSpace.from_metainfo(
+            space, str(self.cache.root))
 
     def outputs(self, inputs: dict, data_samples: Sequence,
                 device: torch.device) -> ModelOutputs:

@@ -106,6 +106,7 @@ def write_waymo(root):
             frames[frame] = cameras
             points = rng.uniform(-9, 9, (400, 6)).astype(np.float32)
             points[:, 2] = rng.uniform(-1, 1, 400)
+            points[:, 3] = np.abs(points[:, 3])
             sweep = root / f'kitti_format/training/velodyne/{token}.bin'
             sweep.parent.mkdir(parents=True, exist_ok=True)
             points.tofile(sweep)

@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from radocc_plugin import fileio
 from radocc_plugin.datasets import AugmentBEV, LoadLidarSweeps
 from radocc_plugin.datasets.transforms.sweeps import merge_sweeps
 from radocc_plugin.occ3d import CAMERAS
@@ -90,8 +90,7 @@ def test_no_file_is_read_twice(load, monkeypatch):
             return function(path, *args, **kwargs)
         return read
 
-    monkeypatch.setattr(Image, 'open', counted(Image.open))
-    monkeypatch.setattr(np, 'fromfile', counted(np.fromfile))
+    monkeypatch.setattr(fileio, 'read_bytes', counted(fileio.read_bytes))
     load([LOAD, TEACHER, *STUDENT])
     assert len(reads) == 6 + 2 and set(reads.values()) == {1}
 
