@@ -44,6 +44,6 @@ def make_render():
             depth_given_hit=depth / (1 - no_hit),
             semantics=semantics,
             geometry=SimpleNamespace(
-                rays=rays, segments=SimpleNamespace(offsets=offsets)))
+                rays=rays, crossings=SimpleNamespace(offsets=offsets)))
 
     return make
