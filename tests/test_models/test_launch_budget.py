@@ -9,8 +9,10 @@ import importlib
 import numpy as np
 import pytest
 import torch
+from mmcv import _ext
 
 from radocc_plugin.engine.operators import OperatorCounter
+from radocc_plugin.mmcv_lite import is_stand_in
 from radocc_plugin.models.lift_splat import cost_volume as stereo
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
@@ -126,6 +128,8 @@ SMALL = dict(
 @pytest.mark.parametrize('path', MEASURED, ids=lambda path: path[9:-3])
 def test_a_training_step_starts_no_more_kernels(path):
     config = load_config(path)
+    if 'dcn' in config.model.img_backbone and is_stand_in(_ext):
+        pytest.skip('deformable convolutions need mmcv with compiled ops')
     without_files(config.model)
     inputs, samples = SMALL[path.split('/')[1]](config.model, config)
     torch.manual_seed(0)
