@@ -1,4 +1,5 @@
 """Fixtures of every test: MMEngine's globals, threads, the shared folder."""
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,8 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason='needs a GPU'))
 
 
-@pytest.fixture(autouse=True)
-def restore_mmengine_globals():
-    """Undoes the default scope and message hub that a Runner leaves behind."""
+@contextmanager
+def mmengine_globals_restored():
     scopes = dict(DefaultScope._instance_dict)
     hubs = dict(MessageHub._instance_dict)
     yield
@@ -28,6 +28,20 @@ def restore_mmengine_globals():
     DefaultScope._instance_dict.update(scopes)
     MessageHub._instance_dict.clear()
     MessageHub._instance_dict.update(hubs)
+
+
+@pytest.fixture(autouse=True)
+def restore_mmengine_globals():
+    """Undoes the default scope and message hub that a Runner leaves behind."""
+    with mmengine_globals_restored():
+        yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def restore_mmengine_globals_of_module():
+    """The same of a module's own fixtures, which run before its tests."""
+    with mmengine_globals_restored():
+        yield
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -46,6 +46,7 @@ from radocc_plugin.datasets import BENCHMARKS
 from radocc_plugin.distillation.distiller import class_frequency_logits
 from radocc_plugin.engine.streaming import is_streaming, with_history
 from radocc_plugin.evaluation import confusion_matrix, scores
+from radocc_plugin.evaluation.sample_fields import MASKS
 from radocc_plugin.evaluation.sample_fields import mask_of
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.label_space import UNLABELLED, LabelSpace
@@ -65,7 +66,7 @@ from radocc_plugin.visualization import (
 )
 from radocc_plugin.visualization.movies import SUFFIXES
 from radocc_plugin.visualization.recording import import_rerun, write_recording
-from radocc_plugin.visualization.sheet import MASKS, default_renderer
+from radocc_plugin.visualization.sheet import default_renderer
 
 
 def parse_args(argv=None) -> argparse.Namespace:
