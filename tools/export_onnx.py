@@ -17,7 +17,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 
-from radocc_plugin.distillation.teacher import find_config
+from radocc_plugin.config_file import find_config
 from radocc_plugin.export import export_onnx
 from radocc_plugin.registry import DATASETS, MODELS
 
