@@ -141,9 +141,13 @@ class RadOccDistiller(BaseModel):
             take_weights(self.student,
                          getattr(self.teacher, 'checkpoint', None),
                          self.init_from_teacher)
-        if any(getattr(loss, 'loss_weight', 1) for loss in
-               self.losses.values()):
+        if any(getattr(loss, 'loss_weight', 1) and not self._never(name)
+               for name, loss in self.losses.items()):
             self.teacher.prepare(self.data_preprocessor)
+
+    def _never(self, name: str) -> bool:
+        """Whether a loss is stopped from the start."""
+        return name in self.schedules and self.schedules[name].stop == 0
 
     def named_parameters(self, prefix: str = '', recurse: bool = True,
                          **kwargs) -> Iterator[Tuple[str, nn.Parameter]]:

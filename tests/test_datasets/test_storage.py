@@ -136,3 +136,7 @@ def test_points_of_other_columns(make_dataset, tiny_infos, tmp_path, columns):
     assert points.shape == (50, 5)
     np.testing.assert_allclose(points[:, 3], rows[:, 3], rtol=1e-6)
     assert not points[:, 4].any()
+    if columns == 6:  # no other number of columns makes sense of it
+        lidar['num_pts_feats'] = 3
+        with pytest.raises(ValueError, match='points.bin takes 3 float32'):
+            LoadLidarPoints()(make_dataset(tiny_infos).get_data_info(0))

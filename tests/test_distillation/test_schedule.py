@@ -82,14 +82,15 @@ def test_weights_are_logged_and_a_stopped_loss_shows_0(tmp_path, teacher):
 
 
 def test_stopped_losses_leave_the_student_to_itself(tmp_path, teacher):
-    """Stopped from the start is plain training."""
+    """Stopped from the start is plain training, and builds no teacher."""
     never = dict(stop=0)
     config = distilled(
-        teacher,
+        'no/such/file.pth',
         feature=1.0,
         schedules=dict(depth=never, semantics=never, feature=never))
     wrapped = train(tmp_path / 'ours', config)
     plain = train(tmp_path / 'plain', STUDENT)
+    assert wrapped.teacher._model is None
     assert_same_weights(plain.state_dict(), wrapped.student.state_dict())
 
 
