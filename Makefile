@@ -36,6 +36,7 @@ test: setup-full
 
 lint: setup-full
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check -q .
 	@$(VENV)/bin/codespell
 
 docs: setup-full

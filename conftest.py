@@ -1,4 +1,5 @@
 """Fixtures of every test: MMEngine's globals, threads, the shared folder."""
+
 from contextlib import contextmanager
 from pathlib import Path
 

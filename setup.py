@@ -1,4 +1,5 @@
 """Packs configs, projects and tools where MIM looks for them."""
+
 import shutil
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class BuildWithMim(build_py):
                     source,
                     target / name,
                     dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns('__pycache__', 'tests',
-                                                  'conftest.py'))
+                    ignore=shutil.ignore_patterns('__pycache__', 'tests', 'conftest.py'),
+                )
             else:
                 shutil.copy2(source, target)
 

@@ -4,6 +4,7 @@ They work where the pages are read in the repository. On the site they lead
 there where ``repo_url`` is set; elsewhere they are plain text. A link to a
 file that does not exist stops the build.
 """
+
 import re
 from pathlib import Path
 from urllib.parse import urljoin
@@ -21,8 +22,7 @@ def on_page_markdown(markdown, page, config, files):
         text, target, anchor = match.groups()
         path = (page_folder / target).resolve()
         if not path.exists():
-            raise PluginError(f'{page.file.src_uri} links to {target}, which '
-                              'does not exist')
+            raise PluginError(f'{page.file.src_uri} links to {target}, which does not exist')
         if docs in path.parents:
             return match[0]
         if not config.repo_url:

@@ -1,4 +1,5 @@
 """RadOcc: rendering-assisted distillation for 3D occupancy on MMEngine."""
+
 from radocc_plugin import mmcv_lite
 from radocc_plugin.version import __version__
 

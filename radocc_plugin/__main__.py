@@ -1,4 +1,5 @@
 """``python -m radocc_plugin`` is the command ``radocc``."""
+
 import sys
 
 from radocc_plugin.cli import main

@@ -1,4 +1,5 @@
 """Weights from files: all of a model's, or an error that names the others."""
+
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from mmengine.runner.checkpoint import CheckpointLoader, load_state_dict
@@ -13,26 +14,27 @@ WRAPPERS = ('module.', 'model.', 'ema_')
 DISTILL = ('distill.', 'distill_renderer.')
 
 
-def load_weights(model: nn.Module,
-                 filename: str,
-                 *,
-                 allow_partial: bool = False,
-                 optional: Sequence[str] = ()) -> None:
+def load_weights(
+    model: nn.Module, filename: str, *, allow_partial: bool = False, optional: Sequence[str] = ()
+) -> None:
     """Fills a model from a checkpoint file; see ``load_from_checkpoint``."""
     load_from_checkpoint(
         model,
         CheckpointLoader.load_checkpoint(filename, map_location='cpu'),
         filename,
         allow_partial=allow_partial,
-        optional=optional)
+        optional=optional,
+    )
 
 
-def load_from_checkpoint(model: nn.Module,
-                         checkpoint: Mapping[str, Any],
-                         filename: str,
-                         *,
-                         allow_partial: bool = False,
-                         optional: Sequence[str] = ()) -> None:
+def load_from_checkpoint(
+    model: nn.Module,
+    checkpoint: Mapping[str, Any],
+    filename: str,
+    *,
+    allow_partial: bool = False,
+    optional: Sequence[str] = (),
+) -> None:
     """Fills a model from what a checkpoint file holds, all of it or none.
 
     The model's own conversions of keys take part (``load_state_dict``
@@ -64,11 +66,11 @@ def load_from_checkpoint(model: nn.Module,
         raise ValueError(
             f'{filename} does not fit {type(model).__name__}; tools take '
             f'--allow-partial, teachers allow_partial=True, to load what '
-            f'does fit. {error}') from error
+            f'does fit. {error}'
+        ) from error
 
 
-def plain_keys(state: Mapping[str, Tensor],
-               own: Mapping[str, Any]) -> Dict[str, Tensor]:
+def plain_keys(state: Mapping[str, Tensor], own: Mapping[str, Any]) -> Dict[str, Tensor]:
     """A state dict without what wrappers put in front of its keys.
 
     Args:
@@ -88,15 +90,20 @@ def plain_keys(state: Mapping[str, Tensor],
     wrapped = True
     while wrapped:
         wrapped = next(
-            (prefix for prefix in WRAPPERS if state
-             and all(key.startswith(prefix) for key in state)
-             and not any(key.startswith(prefix) for key in own)), '')
-        state = {key[len(wrapped):]: value for key, value in state.items()}
+            (
+                prefix
+                for prefix in WRAPPERS
+                if state
+                and all(key.startswith(prefix) for key in state)
+                and not any(key.startswith(prefix) for key in own)
+            ),
+            '',
+        )
+        state = {key[len(wrapped) :]: value for key, value in state.items()}
     return state
 
 
-def label_space_of_checkpoint(checkpoint: Mapping[str, Any]
-                              ) -> Optional[LabelSpace]:
+def label_space_of_checkpoint(checkpoint: Mapping[str, Any]) -> Optional[LabelSpace]:
     """The label space that a checkpoint was trained on, None if unknown."""
     meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
     if 'label_space' not in meta:

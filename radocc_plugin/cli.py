@@ -7,6 +7,7 @@ A tool is a file ``tools/NAME.py``; a clone has them beside the package, a
 wheel in ``radocc_plugin/.mim``. ``torchrun -m radocc_plugin train ...`` starts
 several processes.
 """
+
 import ast
 import difflib
 import runpy
@@ -28,8 +29,9 @@ def find_tools() -> Dict[str, Path]:
     for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob('*.py'))}
-    raise FileNotFoundError(f'no tools in {package / ".mim"} or beside '
-                            f'{package}; install radocc_plugin again')
+    raise FileNotFoundError(
+        f'no tools in {package / ".mim"} or beside {package}; install radocc_plugin again'
+    )
 
 
 def describe(tools: Dict[str, Path]) -> str:
@@ -40,8 +42,9 @@ def describe(tools: Dict[str, Path]) -> str:
         lines[name] = text.split('\n')[0]
     width = max(map(len, lines))
     return '\n'.join(
-        ['usage: radocc COMMAND ..., or radocc COMMAND --help', ''] +
-        [f'  {name:{width}}  {line}' for name, line in lines.items()])
+        ['usage: radocc COMMAND ..., or radocc COMMAND --help', '']
+        + [f'  {name:{width}}  {line}' for name, line in lines.items()]
+    )
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -60,8 +63,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if name not in tools:
         close = difflib.get_close_matches(name, ['doctor', *tools], n=1)
         hint = f'; did you mean {close[0]}?' if close else ''
-        print(f'radocc takes one of doctor, {", ".join(tools)}, '
-              f'got {name}{hint}', file=sys.stderr)
+        print(f'radocc takes one of doctor, {", ".join(tools)}, got {name}{hint}', file=sys.stderr)
         return 2
     sys.argv = [str(tools[name]), *arguments[1:]]
     runpy.run_path(sys.argv[0], run_name='__main__')

@@ -1,4 +1,5 @@
 """Config files: found, overridden, and names in them that have moved."""
+
 import inspect
 from pathlib import Path
 from typing import Iterator, Mapping, Optional
@@ -12,10 +13,19 @@ from radocc_plugin.fileio import expand_path
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Top-level names that reach a run; others are variables of the config file.
 _OF_A_RUN = {
-    *inspect.signature(Runner.__init__).parameters, 'custom_imports',
-    'runner_type', 'tta_model', 'tta_pipeline', 'model_wrapper_cfg',
-    'find_unused_parameters', 'sync_bn', 'compile', 'efficient_conv_bn_eval',
-    'activation_checkpointing', 'data_preprocessor', 'data_root'
+    *inspect.signature(Runner.__init__).parameters,
+    'custom_imports',
+    'runner_type',
+    'tta_model',
+    'tta_pipeline',
+    'model_wrapper_cfg',
+    'find_unused_parameters',
+    'sync_bn',
+    'compile',
+    'efficient_conv_bn_eval',
+    'activation_checkpointing',
+    'data_preprocessor',
+    'data_root',
 }
 
 # What custom_imports of older configs name, and where it is now.
@@ -41,12 +51,10 @@ def find_config(path: str, field: str = 'teacher.model') -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise ValueError(f'{field} takes a config file, none at '
-                     f'{" or ".join(map(str, places))}')
+    raise ValueError(f'{field} takes a config file, none at {" or ".join(map(str, places))}')
 
 
-def load_config(path: str, field: str = 'config',
-                options: Optional[dict] = None) -> Config:
+def load_config(path: str, field: str = 'config', options: Optional[dict] = None) -> Config:
     """A config with what a command line overrides and its ``custom_imports``
     done; see ``find_config``.
 
@@ -65,16 +73,15 @@ def load_config(path: str, field: str = 'config',
             (a variable of the file, which nothing reads any more), or an
             environment variable is not set.
     """
-    config = Config.fromfile(find_config(path, field),
-                             import_custom_modules=False)
+    config = Config.fromfile(find_config(path, field), import_custom_modules=False)
     _override(config, options or {}, path)
     imports = config.get('custom_imports', {}).get('imports', ())
     for name in [imports] if isinstance(imports, str) else imports:
         for old, new in MOVED.items():
             if name == old or name.startswith(f'{old}.'):
                 raise ValueError(
-                    f'{path}: custom_imports names {name!r}, which has moved: '
-                    f'take {new!r}')
+                    f'{path}: custom_imports names {name!r}, which has moved: take {new!r}'
+                )
     if config.get('custom_imports'):
         import_modules_from_strings(**config['custom_imports'])
     return config
@@ -91,12 +98,14 @@ def _override(config: Config, options: dict, path: str) -> None:
                 'and a variable of a config file has had its effect when the '
                 'file was read; override what it sets (e.g. '
                 'train_dataloader.dataset...), or change it in a config of '
-                'your own')
+                'your own'
+            )
     config.merge_from_dict(options)
     if 'data_root' in options:
         if old_root is None:
-            raise ValueError(f'--cfg-options data_root: {path} has no '
-                             'data_root; set data_root of each dataset')
+            raise ValueError(
+                f'--cfg-options data_root: {path} has no data_root; set data_root of each dataset'
+            )
         _replace(config._cfg_dict, options['data_root'], old_root)
     _expand(config._cfg_dict)
     for name in LOADERS:

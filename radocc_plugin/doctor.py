@@ -4,6 +4,7 @@ Prints what was found, what is needed and how to mend it; the exit code is 1
 if something required is wrong. It needs nothing but Python itself, since it
 must run where packages are missing.
 """
+
 import configparser
 import importlib
 import re
@@ -23,6 +24,7 @@ HEADER = ('item', 'found', 'needed', 'verdict', 'how to mend')
 @dataclass(frozen=True)
 class Finding:
     """One line of the report; only ``WRONG`` makes the exit code 1."""
+
     item: str
     found: str
     needed: str
@@ -40,6 +42,7 @@ class Requirement:
         extra: The extra of the plugin that brings it; '' for its core, which
             does not work without.
     """
+
     package: str
     needed: str = ''
     extra: str = ''
@@ -71,13 +74,13 @@ COSTS = {
 # Extras of those who work on the plugin, not with it.
 DEVELOPMENT = ('test', 'docs', 'lint')
 # Forks that take the folders of the originals, in versions of their own.
-FORKS = {
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmdet': 'onedl-mmdet'
-}
-OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python',
-          'opencv-contrib-python-headless')
+FORKS = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdet'}
+OPENCV = (
+    'opencv-python',
+    'opencv-python-headless',
+    'opencv-contrib-python',
+    'opencv-contrib-python-headless',
+)
 
 
 def requirements() -> List[Requirement]:
@@ -94,8 +97,7 @@ def requirements() -> List[Requirement]:
         parser.read(setup_cfg, encoding='utf-8')
         lines = parser['options']['install_requires'].splitlines()
         for extra, text in parser['options.extras_require'].items():
-            lines += [f'{line}; extra == "{extra}"'
-                      for line in text.splitlines() if line]
+            lines += [f'{line}; extra == "{extra}"' for line in text.splitlines() if line]
     return [_parse(line) for line in lines if line]
 
 
@@ -116,8 +118,7 @@ def satisfies(version: str, needed: str) -> bool:
     for bound in filter(None, needed.split(',')):
         match = re.fullmatch(r'(>=|<)(\S+)', bound.strip())
         if match is None:
-            raise ValueError(f'a bound takes >= or < and a version, got '
-                             f'{bound!r}')
+            raise ValueError(f'a bound takes >= or < and a version, got {bound!r}')
         at_least = _key(version) >= _key(match[2])
         if at_least != (match[1] == '>='):
             return False
@@ -126,15 +127,13 @@ def satisfies(version: str, needed: str) -> bool:
 
 def _key(version: str) -> Tuple:
     """Sortable form of a version; a pre-release comes before its release."""
-    release, pre = re.match(r'(\d+(?:\.\d+)*)\.?((?:a|b|rc|dev)\d*)?',
-                            version).groups()
+    release, pre = re.match(r'(\d+(?:\.\d+)*)\.?((?:a|b|rc|dev)\d*)?', version).groups()
     numbers = [int(n) for n in release.split('.')]
     numbers += [0] * (4 - len(numbers))
     if pre is None:
         return (*numbers, 1)
     digits = re.search(r'\d+', pre)
-    return (*numbers, 0, pre.rstrip('0123456789'),
-            int(digits.group()) if digits else 0)
+    return (*numbers, 0, pre.rstrip('0123456789'), int(digits.group()) if digits else 0)
 
 
 def installed(package: str) -> Optional[str]:
@@ -170,16 +169,17 @@ def check_package(requirement: Requirement) -> Finding:
         if version is None:
             return Finding(package, found, shown, OK)
         return Finding(
-            package, f'{version} and {found}', 'one of the two', WRONG,
-            f'they share a folder: pip uninstall -y {package} {fork}, then '
-            'install one')
+            package,
+            f'{version} and {found}',
+            'one of the two',
+            WRONG,
+            f'they share a folder: pip uninstall -y {package} {fork}, then install one',
+        )
     if version is not None and satisfies(version, needed):
         return Finding(package, version, shown, OK)
-    mend = (f'pip install "{package}{needed}"; not without: '
-            f'{COSTS[package]}')
+    mend = f'pip install "{package}{needed}"; not without: {COSTS[package]}'
     wrong = version is not None or not requirement.extra
-    return Finding(package, version or 'missing', shown,
-                   WRONG if wrong else NOTE, mend)
+    return Finding(package, version or 'missing', shown, WRONG if wrong else NOTE, mend)
 
 
 def check_python() -> Finding:
@@ -200,39 +200,54 @@ def check_mmcv(requirement: Requirement) -> Iterator[Finding]:
     if lite and full:
         packages = ' '.join(full)
         yield Finding(
-            'mmcv', f'{packages} and mmcv-lite', 'one of the two', WRONG,
-            f'they share a folder: pip uninstall -y {packages} mmcv-lite, '
-            'then install one')
+            'mmcv',
+            f'{packages} and mmcv-lite',
+            'one of the two',
+            WRONG,
+            f'they share a folder: pip uninstall -y {packages} mmcv-lite, then install one',
+        )
         return
     if lite:
-        finding = check_package(
-            Requirement('mmcv-lite', requirement.needed, 'lite'))
-        yield Finding('mmcv', f'mmcv-lite {lite}', finding.needed,
-                      finding.verdict, finding.mend)
+        finding = check_package(Requirement('mmcv-lite', requirement.needed, 'lite'))
+        yield Finding('mmcv', f'mmcv-lite {lite}', finding.needed, finding.verdict, finding.mend)
         yield Finding(
-            'mmcv ops', 'none (mmcv-lite)', 'compiled, on a GPU', NOTE,
-            f'not without: BEVFormer and FB-OCC on a GPU; {mmcv_lite.MEND}')
+            'mmcv ops',
+            'none (mmcv-lite)',
+            'compiled, on a GPU',
+            NOTE,
+            f'not without: BEVFormer and FB-OCC on a GPU; {mmcv_lite.MEND}',
+        )
         return
     yield check_package(requirement)
     if not full:
         return
     try:
         module = importlib.import_module('mmcv._ext')
-        error = ('not compiled' if mmcv_lite.is_stand_in(module) else None)
+        error = 'not compiled' if mmcv_lite.is_stand_in(module) else None
     except Exception as problem:  # a broken binary can raise almost anything
         error = _one_line(problem)
     yield Finding(
-        'mmcv ops', error or 'load', 'compiled', WRONG if error else OK,
+        'mmcv ops',
+        error or 'load',
+        'compiled',
+        WRONG if error else OK,
         'build mmcv against the installed torch: MMCV_WITH_OPS=1 pip install '
         '--no-build-isolation --no-cache-dir --force-reinstall --no-deps '
-        f'"mmcv{requirement.needed}"' if error else '')
+        f'"mmcv{requirement.needed}"'
+        if error
+        else '',
+    )
 
 
 def check_setuptools() -> Finding:
     error = import_error('pkg_resources')
-    return Finding('pkg_resources', error or 'imports', 'imports',
-                   WRONG if error else OK,
-                   'pip install "setuptools<82"' if error else '')
+    return Finding(
+        'pkg_resources',
+        error or 'imports',
+        'imports',
+        WRONG if error else OK,
+        'pip install "setuptools<82"' if error else '',
+    )
 
 
 def check_opencv() -> Finding:
@@ -246,8 +261,13 @@ def check_opencv() -> Finding:
         return Finding('opencv', text, 'one version', OK)
     packages = ' '.join(f'{p}==4.11.0.86' for p in found or OPENCV[:1])
     remove = f'pip uninstall -y {" ".join(found)}; ' if found else ''
-    return Finding('opencv', f'{text} ({error})' if found else text,
-                   'one version', WRONG, f'{remove}pip install {packages}')
+    return Finding(
+        'opencv',
+        f'{text} ({error})' if found else text,
+        'one version',
+        WRONG,
+        f'{remove}pip install {packages}',
+    )
 
 
 def check_torchvision() -> Finding:
@@ -260,32 +280,39 @@ def check_torchvision() -> Finding:
     if error is None:
         return Finding('torchvision', version, needed, OK)
     return Finding(
-        'torchvision', f'{version} ({error})', needed, WRONG,
-        'install the one of your torch, or: pip uninstall torchvision')
+        'torchvision',
+        f'{version} ({error})',
+        needed,
+        WRONG,
+        'install the one of your torch, or: pip uninstall torchvision',
+    )
 
 
 def check_hardware() -> Iterator[Finding]:
     """CUDA and a compiler, for information."""
     if import_error('torch') is None:
         import torch
-        devices = [
-            torch.cuda.get_device_name(i)
-            for i in range(torch.cuda.device_count())
-        ]
-        yield Finding('CUDA', ', '.join(devices) or 'no GPU: CPU only',
-                      'optional', OK if devices else NOTE)
+
+        devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        yield Finding(
+            'CUDA', ', '.join(devices) or 'no GPU: CPU only', 'optional', OK if devices else NOTE
+        )
     compiler = next(filter(None, map(shutil.which, ('g++', 'clang++'))), None)
     yield Finding(
-        'C++ compiler', compiler or 'missing', 'optional',
+        'C++ compiler',
+        compiler or 'missing',
+        'optional',
         OK if compiler else NOTE,
-        '' if compiler else 'not without: the compiled renderer on a CPU '
-        '(torch renders more slowly), building mmcv')
+        ''
+        if compiler
+        else 'not without: the compiled renderer on a CPU '
+        '(torch renders more slowly), building mmcv',
+    )
 
 
 def check_all() -> List[Finding]:
     """Every check, in the order of the report."""
-    declared = {r.package: r for r in requirements()
-                if r.extra not in DEVELOPMENT}
+    declared = {r.package: r for r in requirements() if r.extra not in DEVELOPMENT}
     mmcv = declared.pop('mmcv')
     declared.pop('mmcv-lite')  # in the same versions
     return [

@@ -1,4 +1,5 @@
 """Students as ONNX files."""
+
 import warnings
 from typing import Sequence
 
@@ -6,11 +7,9 @@ import torch
 from torch import Tensor, nn
 
 
-def export_onnx(model: nn.Module,
-                imgs: Tensor,
-                data_samples: Sequence,
-                path: str,
-                opset: int = 18) -> None:
+def export_onnx(
+    model: nn.Module, imgs: Tensor, data_samples: Sequence, path: str, opset: int = 18
+) -> None:
     """Writes a student that takes images alone, for one rig, as ONNX.
 
     The calibration becomes part of the graph: the file serves images of the
@@ -40,13 +39,18 @@ def export_onnx(model: nn.Module,
         # torch >= 2.9 takes its other exporter unless told
         options = {} if torch.__version__ < '2.5' else dict(dynamo=False)
         torch.onnx.export(
-            wrapper, (imgs, ), path, input_names=['imgs'],
-            output_names=['logits'], opset_version=opset, **options)
+            wrapper,
+            (imgs,),
+            path,
+            input_names=['imgs'],
+            output_names=['logits'],
+            opset_version=opset,
+            **options,
+        )
     model.train(was_training)
 
 
 class _Images(nn.Module):
-
     def __init__(self, model: nn.Module, data_samples: Sequence) -> None:
         super().__init__()
         self.model = model

@@ -1,4 +1,5 @@
 """Files from any storage, sensor files, paths; complete files or none."""
+
 import hashlib
 import io
 import os
@@ -10,8 +11,7 @@ from mmengine import fileio
 from PIL import Image
 
 
-def read_bytes(path: Union[str, Path],
-               backend_args: Optional[dict] = None) -> bytes:
+def read_bytes(path: Union[str, Path], backend_args: Optional[dict] = None) -> bytes:
     """The content of a file on disk or in a storage that MMEngine knows.
 
     Args:
@@ -33,8 +33,7 @@ def expand_path(path: str) -> str:
     """
     expanded = os.path.expandvars(os.path.expanduser(path))
     if '$' in expanded:
-        raise ValueError(f'path {path!r} names an environment variable that '
-                         f'is not set: {expanded}')
+        raise ValueError(f'path {path!r} names an environment variable that is not set: {expanded}')
     return expanded
 
 
@@ -52,10 +51,9 @@ def sha256(path: Union[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: Union[str, Path],
-                     data: Union[bytes, str],
-                     *,
-                     durable: bool = False) -> None:
+def write_atomically(
+    path: Union[str, Path], data: Union[bytes, str], *, durable: bool = False
+) -> None:
     """Writes a file so that no reader ever sees half of it.
 
     Parent folders are made. An interrupted write leaves the old file, or
@@ -78,9 +76,9 @@ def write_atomically(path: Union[str, Path],
             temporary.unlink()
 
 
-def read_image(path: Union[str, Path],
-               backend_args: Optional[dict] = None,
-               width: Optional[int] = None) -> Image.Image:
+def read_image(
+    path: Union[str, Path], backend_args: Optional[dict] = None, width: Optional[int] = None
+) -> Image.Image:
     """An image file as RGB: its pixels as they are stored.
 
     The one reader of camera images. Calibrations, published pipelines and
@@ -105,18 +103,17 @@ def read_image(path: Union[str, Path],
                 values = np.asarray(image)
                 low, high = values.min(), values.max()
                 if image.mode == 'F' or low < 0 or high >= 1 << 16:
-                    raise ValueError('it takes 8 or 16 bits a channel, got '
-                                     f'mode {image.mode} with {low} to {high}')
+                    raise ValueError(
+                        'it takes 8 or 16 bits a channel, got '
+                        f'mode {image.mode} with {low} to {high}'
+                    )
                 image = Image.fromarray((values // 256).astype(np.uint8))
             return image.convert('RGB')
     except Exception as error:  # a storage raises almost anything
-        raise ValueError(
-            f'{path}: image is missing or unreadable ({error})') from error
+        raise ValueError(f'{path}: image is missing or unreadable ({error})') from error
 
 
-def read_lidar_file(path: str,
-                    columns: int = 5,
-                    backend_args: Optional[dict] = None) -> np.ndarray:
+def read_lidar_file(path: str, columns: int = 5, backend_args: Optional[dict] = None) -> np.ndarray:
     """Points of a nuScenes ``.pcd.bin`` file, or of one without rings.
 
     The number of columns is ``columns`` if that makes sense of the file, else
@@ -141,10 +138,9 @@ def read_lidar_file(path: str,
         data = read_bytes(path, backend_args)
     except Exception as error:  # a storage raises almost anything
         raise ValueError(f'cannot read LiDAR file {path}: {error}') from error
-    values = np.frombuffer(data[:len(data) // 4 * 4], np.float32)
+    values = np.frombuffer(data[: len(data) // 4 * 4], np.float32)
     for count in (columns, 5, 4):
-        if (count >= 4 and len(data) == values.nbytes and values.size
-                and values.size % count == 0):
+        if count >= 4 and len(data) == values.nbytes and values.size and values.size % count == 0:
             points = values.reshape(-1, count)
             if (points[:, 3] >= 0).all():
                 break
@@ -152,7 +148,8 @@ def read_lidar_file(path: str,
         raise ValueError(
             f'LiDAR file {path} takes {columns} float32 a point, of which the '
             f'fourth, the intensity, is not negative; got {values.size} '
-            'values that are no such points, nor any of 5 or 4 columns')
+            'values that are no such points, nor any of 5 or 4 columns'
+        )
     if count == 4:
         return np.pad(points, ((0, 0), (0, 1)), constant_values=-1)
     return points[:, :5]

@@ -1,4 +1,5 @@
 """Label spaces: what a voxel can be, and where the voxels lie."""
+
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Optional, Sequence, Tuple
 
@@ -35,6 +36,7 @@ class LabelSpace:
     Raises:
         ValueError: If a field does not fit; names it.
     """
+
     label_space: str
     classes: Tuple[str, ...]
     palette: Tuple[Tuple[int, int, int], ...]
@@ -53,26 +55,26 @@ class LabelSpace:
         put('palette', tuple(tuple(color) for color in self.palette))
         put('masks', tuple(self.masks))
         put('point_cloud_range', tuple(map(float, self.point_cloud_range)))
-        put('file_range',
-            tuple(map(float, self.file_range or self.point_cloud_range)))
+        put('file_range', tuple(map(float, self.file_range or self.point_cloud_range)))
         if len(set(self.classes)) < max(2, len(self.classes)):
-            raise ValueError('classes takes two names or more, each once, '
-                             f'free space last, got {self.classes}')
+            raise ValueError(
+                f'classes takes two names or more, each once, free space last, got {self.classes}'
+            )
         if len(self.palette) != len(self.classes):
-            raise ValueError(f'palette takes {len(self.classes)} colours, one '
-                             f'a class, got {len(self.palette)}')
+            raise ValueError(
+                f'palette takes {len(self.classes)} colours, one a class, got {len(self.palette)}'
+            )
         if not set(self.masks) <= set(MASKS):
             raise ValueError(f'masks takes names of {MASKS}, got {self.masks}')
         if self.frame not in FRAMES:
-            raise ValueError(f'frame takes one of {FRAMES}, got '
-                             f'{self.frame!r}')
-        put('grid', VoxelGrid.from_voxel_size(self.point_cloud_range,
-                                              self.voxel_size))
+            raise ValueError(f'frame takes one of {FRAMES}, got {self.frame!r}')
+        put('grid', VoxelGrid.from_voxel_size(self.point_cloud_range, self.voxel_size))
         self.file_slices()  # checks that the voxels of the part are whole
 
     @classmethod
-    def from_metainfo(cls, metainfo: Optional[Dict[str, Any]],
-                      owner: str = 'the dataset') -> 'LabelSpace':
+    def from_metainfo(
+        cls, metainfo: Optional[Dict[str, Any]], owner: str = 'the dataset'
+    ) -> 'LabelSpace':
         """The label space that a dataset's metainfo describes.
 
         Args:
@@ -83,14 +85,14 @@ class LabelSpace:
             ValueError: If a field is missing or does not fit.
         """
         metainfo = metainfo or {}
-        needed = ('label_space', 'classes', 'palette', 'point_cloud_range',
-                  'voxel_size')
+        needed = ('label_space', 'classes', 'palette', 'point_cloud_range', 'voxel_size')
         missing = [name for name in needed if name not in metainfo]
         if missing:
             raise ValueError(
                 f'the metainfo of {owner} describes no label space: it lacks '
                 f'{", ".join(missing)} (see radocc_plugin.label_space.'
-                'LabelSpace)')
+                'LabelSpace)'
+            )
         names = (*needed, 'masks', 'frame', 'file_range')
         return cls(**{n: metainfo[n] for n in names if n in metainfo})
 
@@ -104,7 +106,8 @@ class LabelSpace:
             voxel_size=self.voxel_size,
             masks=self.masks,
             frame=self.frame,
-            file_range=self.file_range)
+            file_range=self.file_range,
+        )
 
     @property
     def num_classes(self) -> int:
@@ -124,8 +127,7 @@ class LabelSpace:
     @property
     def file_shape(self) -> Tuple[int, int, int]:
         """Voxels (X, Y, Z) of a label file."""
-        return VoxelGrid.from_voxel_size(self.file_range,
-                                         self.voxel_size).shape
+        return VoxelGrid.from_voxel_size(self.file_range, self.voxel_size).shape
 
     def file_slices(self) -> Tuple[slice, slice, slice]:
         """Where the voxels lie in the volume of a label file.
@@ -135,20 +137,18 @@ class LabelSpace:
         """
         slices = []
         for axis, count in enumerate(self.shape):
-            offset = (self.point_cloud_range[axis]
-                      - self.file_range[axis]) / self.voxel_size
+            offset = (self.point_cloud_range[axis] - self.file_range[axis]) / self.voxel_size
             start = round(offset)
-            if (abs(offset - start) > 1e-3 or start < 0
-                    or start + count > self.file_shape[axis]):
+            if abs(offset - start) > 1e-3 or start < 0 or start + count > self.file_shape[axis]:
                 raise ValueError(
                     'point_cloud_range takes a box of whole voxels of '
                     f'{self.voxel_size} m in {self.file_range}, got '
-                    f'{self.point_cloud_range}')
+                    f'{self.point_cloud_range}'
+                )
             slices.append(slice(start, start + count))
         return tuple(slices)
 
-    def cropped(self, point_cloud_range: Optional[Sequence[float]]
-                ) -> 'LabelSpace':
+    def cropped(self, point_cloud_range: Optional[Sequence[float]]) -> 'LabelSpace':
         """The part of the space in a box of whole voxels; all for None.
 
         Raises:
@@ -177,8 +177,8 @@ class LabelSpace:
             known = (*self.masks, 'both', 'none')
         if name not in known:
             raise ValueError(
-                f'{owner} takes mask one of {known} on '
-                f'{self.label_space}, got {name!r}')
+                f'{owner} takes mask one of {known} on {self.label_space}, got {name!r}'
+            )
         return name
 
     def difference(self, other: 'LabelSpace') -> str:
@@ -186,8 +186,9 @@ class LabelSpace:
         for name in ('classes', 'voxel_size', 'frame', 'point_cloud_range'):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                return (f'{name} of {self.label_space} is {mine}, that of '
-                        f'{other.label_space} {theirs}')
+                return (
+                    f'{name} of {self.label_space} is {mine}, that of {other.label_space} {theirs}'
+                )
         return ''
 
 
@@ -202,5 +203,6 @@ def label_space_of(results: Dict[str, Any], owner: str) -> LabelSpace:
         raise ValueError(
             f'{owner} takes samples with label_space (a LabelSpace), which '
             'the dataset must give; sample '
-            f'{results.get("token", "?")} has {space!r}')
+            f'{results.get("token", "?")} has {space!r}'
+        )
     return space

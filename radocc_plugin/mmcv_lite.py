@@ -4,19 +4,21 @@
 compiled module ``mmcv._ext``, which mmcv-lite lacks. Here is one whose every
 op raises when it is called; a compiled one, where it exists, comes first.
 """
+
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 NAME = 'mmcv._ext'
-MEND = ('install mmcv with its ops in place of mmcv-lite: pip uninstall '
-        'mmcv-lite, then mim install "mmcv>=2.0.0rc4,<2.2.0"; in a clone: '
-        'make setup MMCV=compiled')
+MEND = (
+    'install mmcv with its ops in place of mmcv-lite: pip uninstall '
+    'mmcv-lite, then mim install "mmcv>=2.0.0rc4,<2.2.0"; in a clone: '
+    'make setup MMCV=compiled'
+)
 
 
 class _StandIn(Loader):
-
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return ModuleType(spec.name, 'Ops that raise, for mmcv-lite.')
 
@@ -25,7 +27,6 @@ class _StandIn(Loader):
 
 
 class _Finder(MetaPathFinder):
-
     def find_spec(self, name, path=None, target=None):
         return ModuleSpec(NAME, _StandIn()) if name == NAME else None
 
@@ -35,8 +36,7 @@ def _missing_op(name: str):
         raise AttributeError(name)
 
     def missing(*args, **kwargs):
-        raise RuntimeError(f'the op {name!r} of mmcv is not compiled in this '
-                           f'environment; {MEND}')
+        raise RuntimeError(f'the op {name!r} of mmcv is not compiled in this environment; {MEND}')
 
     return missing
 

@@ -1,4 +1,5 @@
 """Weights load whole, whatever wraps them, or not at all."""
+
 import importlib.util
 from types import SimpleNamespace
 
@@ -16,8 +17,7 @@ class Net(nn.Sequential):
     """A convolution, a norm and a linear layer."""
 
     def __init__(self):
-        super().__init__(
-            nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Linear(3, 2))
+        super().__init__(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Linear(3, 2))
 
 
 def save(path, state, whole=True):
@@ -30,19 +30,22 @@ def assert_loaded(model, state):
         assert torch.equal(value, state[key]), key
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda key: key,
-    lambda key: f'module.{key}',
-    lambda key: f'model.{key}',
-    lambda key: f'ema_{key}',
-    lambda key: f'module.model.{key}',
-    lambda key: f'model.module.{key}',
-], ids=['plain', 'ddp', 'lightning', 'ema', 'ddp of a model', 'model of ddp'])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda key: key,
+        lambda key: f'module.{key}',
+        lambda key: f'model.{key}',
+        lambda key: f'ema_{key}',
+        lambda key: f'module.model.{key}',
+        lambda key: f'model.module.{key}',
+    ],
+    ids=['plain', 'ddp', 'lightning', 'ema', 'ddp of a model', 'model of ddp'],
+)
 @pytest.mark.parametrize('whole', [True, False])
 def test_weights_load_behind_any_wrapper(tmp_path, wrap, whole):
     source = Net().state_dict()
-    path = save(tmp_path / 'file.pth',
-                {wrap(key): value for key, value in source.items()}, whole)
+    path = save(tmp_path / 'file.pth', {wrap(key): value for key, value in source.items()}, whole)
     model = Net()
     load_weights(model, path)
     assert_loaded(model, source)
@@ -56,8 +59,7 @@ def test_averages_load_as_models(tmp_path):
     assert_loaded(model, source.state_dict())
     # mmcv 1 keeps the other weights beside the average
     state = source.state_dict()
-    both = {**state, **{f'ema_{key.replace(".", "_")}': torch.zeros(1)
-                        for key in state}}
+    both = {**state, **{f'ema_{key.replace(".", "_")}': torch.zeros(1) for key in state}}
     model = Net()
     load_weights(model, save(tmp_path / 'mmcv.pth', both))
     assert_loaded(model, state)
@@ -66,8 +68,7 @@ def test_averages_load_as_models(tmp_path):
 def test_a_wrappers_name_that_the_model_has_itself_stays():
     own = {'model.weight': 0, 'steps': 1}
     assert plain_keys(dict(own), own) == own
-    assert plain_keys({f'module.{key}': value for key, value in own.items()},
-                      own) == own
+    assert plain_keys({f'module.{key}': value for key, value in own.items()}, own) == own
 
 
 def broken():
@@ -84,8 +85,13 @@ def test_one_message_has_all_names(tmp_path):
     with pytest.raises(ValueError) as error:
         load_weights(Net(), path)
     message = str(error.value)
-    for text in ('other.pth does not fit Net', '0.bias', 'extra.weight',
-                 '2.weight', '--allow-partial'):
+    for text in (
+        'other.pth does not fit Net',
+        '0.bias',
+        'extra.weight',
+        '2.weight',
+        '--allow-partial',
+    ):
         assert text in message
 
 
@@ -93,8 +99,7 @@ def test_what_fits_is_loaded_on_request(tmp_path):
     state = broken()
     model = Net()
     kept = model[2].weight.clone()
-    load_weights(model, save(tmp_path / 'other.pth', state),
-                 allow_partial=True)
+    load_weights(model, save(tmp_path / 'other.pth', state), allow_partial=True)
     assert torch.equal(model[0].weight, state['0.weight'])
     assert torch.equal(model[2].weight, kept)
 
@@ -114,8 +119,7 @@ def test_the_test_command_refuses_what_does_not_fit(tmp_path):
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     hooks = []
-    runner = SimpleNamespace(
-        model=Net(), call_hook=lambda name, **kwargs: hooks.append(name))
+    runner = SimpleNamespace(model=Net(), call_hook=lambda name, **kwargs: hooks.append(name))
     file = save(tmp_path / 'other.pth', broken())
     with pytest.raises(ValueError, match='other.pth does not fit Net'):
         load_strictly(runner, file)

@@ -1,4 +1,5 @@
 """The command ``radocc``."""
+
 import sys
 from pathlib import Path
 
@@ -14,16 +15,17 @@ def test_help_has_a_line_for_every_tool(capsys):
     assert cli.main(['--help']) == cli.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     for path in TOOLS.glob('*.py'):
-        line, = {line for line in lines if line.split()[:1] == [path.stem]}
+        (line,) = {line for line in lines if line.split()[:1] == [path.stem]}
         assert len(line.split()) > 3, f'{path} has no docstring'
 
 
-def test_a_tool_gets_the_arguments_and_runs_as_main(
-        tmp_path, monkeypatch, capsys):
+def test_a_tool_gets_the_arguments_and_runs_as_main(tmp_path, monkeypatch, capsys):
     tool = tmp_path / 'greet.py'
-    tool.write_text('"""Greets."""\nimport sys\n'
-                    'if __name__ == "__main__":\n'
-                    '    print(sys.argv[1:])\n    sys.exit(3)\n')
+    tool.write_text(
+        '"""Greets."""\nimport sys\n'
+        'if __name__ == "__main__":\n'
+        '    print(sys.argv[1:])\n    sys.exit(3)\n'
+    )
     monkeypatch.setattr(cli, 'find_tools', lambda: dict(greet=tool))
     monkeypatch.setattr(sys, 'argv', ['radocc', 'greet', '--loud', 'you'])
     with pytest.raises(SystemExit) as left:

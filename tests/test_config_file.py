@@ -1,4 +1,5 @@
 """Configs from before the models moved say what to change."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,7 @@ def test_an_import_of_a_moved_module_names_the_new_one(tmp_path, old, form):
 
 def test_other_imports_are_done(tmp_path, monkeypatch):
     (tmp_path / 'my_students.py').write_text('LOADED = True\n')
-    (tmp_path / 'mine.py').write_text(
-        "custom_imports = dict(imports=['my_students'])\n")
+    (tmp_path / 'mine.py').write_text("custom_imports = dict(imports=['my_students'])\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert 'my_students' not in sys.modules
     load_config(str(tmp_path / 'mine.py'))
@@ -31,10 +31,12 @@ def test_other_imports_are_done(tmp_path, monkeypatch):
 
 def test_training_an_old_work_dir_names_the_new_module(tmp_path):
     path = tmp_path / 'old.py'
-    path.write_text(
-        "custom_imports = dict(imports=['projects.FBOcc.fb_occ'])\n")
+    path.write_text("custom_imports = dict(imports=['projects.FBOcc.fb_occ'])\n")
     result = subprocess.run(
-        [sys.executable, 'tools/train.py', str(path), '--work-dir',
-         str(tmp_path / 'work')], cwd=ROOT, capture_output=True, text=True)
+        [sys.executable, 'tools/train.py', str(path), '--work-dir', str(tmp_path / 'work')],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode
     assert "take 'radocc_plugin.models'" in result.stderr

@@ -1,4 +1,5 @@
 """Configs as the commands take them."""
+
 import os
 import subprocess
 import sys
@@ -13,8 +14,7 @@ STUDENT = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
 
 
 def roots_of(config):
-    return {config[f'{name}_dataloader'].dataset.data_root
-            for name in ('train', 'val', 'test')}
+    return {config[f'{name}_dataloader'].dataset.data_root for name in ('train', 'val', 'test')}
 
 
 def test_package_configs_are_found_from_any_folder(tmp_path, monkeypatch):
@@ -41,8 +41,9 @@ def test_an_option_that_changes_nothing_is_refused(name):
 def test_home_and_variables_are_replaced(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', '/home/me')
     monkeypatch.setenv('RUNS', '/runs')
-    config = load_config(STUDENT, options=dict(
-        data_root='~/nuscenes', work_dir='$RUNS/x', load_from='${RUNS}/y'))
+    config = load_config(
+        STUDENT, options=dict(data_root='~/nuscenes', work_dir='$RUNS/x', load_from='${RUNS}/y')
+    )
     assert roots_of(config) == {'/home/me/nuscenes'}
     assert (config.work_dir, config.load_from) == ('/runs/x', '/runs/y')
     with pytest.raises(ValueError, match='not set: .NOWHERE'):
@@ -51,14 +52,17 @@ def test_home_and_variables_are_replaced(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('workers', (0, 2))
 def test_no_workers_are_not_persistent(workers):
-    loader = load_config(STUDENT, options={
-        'train_dataloader.num_workers': workers,
-        'train_dataloader.persistent_workers': True
-    }).train_dataloader
+    loader = load_config(
+        STUDENT,
+        options={
+            'train_dataloader.num_workers': workers,
+            'train_dataloader.persistent_workers': True,
+        },
+    ).train_dataloader
     assert loader.persistent_workers is (workers > 0)
 
 
-TRAIN = '''
+TRAIN = """
 from torch.utils.data import Dataset
 from tests.test_distillation import toy_distillation as toy
 from radocc_plugin.registry import DATASETS
@@ -68,14 +72,14 @@ spec = importlib.util.spec_from_file_location('train', 'tools/train.py')
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)
 tool.main(sys.argv[1:])
-'''
+"""
 
 
 @pytest.mark.slow
 def test_torchrun_trains_on_the_cpu(tmp_path):
     """Two processes that exchange their gradients by gloo."""
     (tmp_path / 'script.py').write_text(TRAIN)
-    (tmp_path / 'toy.py').write_text('''
+    (tmp_path / 'toy.py').write_text("""
 model = dict(type='radocc_plugin.ToyOccStudent')
 train_dataloader = dict(
     batch_size=3, num_workers=0,
@@ -85,13 +89,26 @@ train_dataloader = dict(
 train_cfg = dict(by_epoch=True, max_epochs=1)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
 default_scope = 'mmengine'
-''')
+""")
     environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    done = subprocess.run([
-        sys.executable, '-m', 'torch.distributed.run', '--standalone',
-        '--nproc_per_node=2', str(tmp_path / 'script.py'),
-        str(tmp_path / 'toy.py'), '--work-dir', str(tmp_path / 'work'),
-        '--launcher', 'pytorch'
-    ], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node=2',
+            str(tmp_path / 'script.py'),
+            str(tmp_path / 'toy.py'),
+            '--work-dir',
+            str(tmp_path / 'work'),
+            '--launcher',
+            'pytorch',
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / 'work/epoch_1.pth').is_file()

@@ -1,4 +1,5 @@
 """The pages: their commands have the options and files that they name."""
+
 import re
 import shlex
 from pathlib import Path
@@ -8,9 +9,12 @@ import pytest
 from radocc_plugin import cli, doctor
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')),
-         *sorted((ROOT / 'projects').glob('*/README.md')),
-         *sorted((ROOT / 'configs').glob('*/README.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+    *sorted((ROOT / 'projects').glob('*/README.md')),
+    *sorted((ROOT / 'configs').glob('*/README.md')),
+]
 TOOLS = cli.find_tools()
 # Options of torchrun, mim and srun stand before the tool or are passed on.
 OTHERS = {'--gpus', '--help'}
@@ -19,22 +23,22 @@ OTHERS = {'--gpus', '--help'}
 def commands(page: Path) -> list:
     """Lines of the page's shell blocks that run a tool: (tool, words)."""
     found = []
-    for block in re.findall(r'^```(?:bash|shell|sh)\n(.*?)^```',
-                            page.read_text('utf-8'), re.DOTALL | re.MULTILINE):
+    for block in re.findall(
+        r'^```(?:bash|shell|sh)\n(.*?)^```', page.read_text('utf-8'), re.DOTALL | re.MULTILINE
+    ):
         for line in block.replace('\\\n', ' ').splitlines():
             words = shlex.split(line, comments=True)
             for place, word in enumerate(words):
                 path = re.search(r'(?:^|/)tools/((?:\w+/)?\w+)\.py$', word)
                 name = path and path[1]
-                if word == 'radocc' or words[place - 1:place + 1] == [
-                        '-m', 'radocc_plugin']:
+                if word == 'radocc' or words[place - 1 : place + 1] == ['-m', 'radocc_plugin']:
                     name = words[place + 1]
-                elif words[place - 1:place + 1] == ['train', 'radocc_plugin']:
+                elif words[place - 1 : place + 1] == ['train', 'radocc_plugin']:
                     name = 'train'
-                elif words[place - 1:place + 1] == ['run', 'radocc_plugin']:
+                elif words[place - 1 : place + 1] == ['run', 'radocc_plugin']:
                     name = words[place + 1]
                 if name:
-                    found.append((name, words[place + 1:]))
+                    found.append((name, words[place + 1 :]))
                     break
     return found
 
@@ -50,8 +54,7 @@ def test_commands_of_a_page_exist_with_their_options_and_configs(page):
         for word in words:
             option = word.split('=')[0]
             if option.startswith('--') and option not in OTHERS:
-                assert (f"'{option}'" in source
-                        ), f'{page.name}: {name} takes no {option}'
+                assert f"'{option}'" in source, f'{page.name}: {name} takes no {option}'
             if re.fullmatch(r'(configs|projects|tests)/[^\s$]+', word):
                 assert (ROOT / word).exists(), f'{page.name}: no {word}'
 
@@ -60,14 +63,14 @@ def test_there_are_commands_to_check():
     found = {name for page in PAGES for name, _ in commands(page)}
     assert {'train', 'test', 'create_data', 'visualize'} <= found
     assert found - {'doctor', '--help'} <= {
-        *TOOLS, *(f'{p.parent.name}/{p.stem}'
-                  for p in (ROOT / 'tools').glob('*/*.py'))}
+        *TOOLS,
+        *(f'{p.parent.name}/{p.stem}' for p in (ROOT / 'tools').glob('*/*.py')),
+    }
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_of_a_page_lead_to_files(page):
-    text = re.sub(r'^```.*?^```', '', page.read_text('utf-8'),
-                  flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r'^```.*?^```', '', page.read_text('utf-8'), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r'\]\(([^)\s]+)\)', text):
         if not re.match(r'(https?:|#|mailto:)', target):
             path = page.parent / target.split('#')[0]
@@ -77,6 +80,5 @@ def test_links_of_a_page_lead_to_files(page):
 def test_extras_that_pages_name_exist():
     extras = {r.extra for r in doctor.requirements()}
     for page in PAGES:
-        for names in re.findall(r"pip install '?\.\[([\w,-]+)\]",
-                                page.read_text('utf-8')):
+        for names in re.findall(r"pip install '?\.\[([\w,-]+)\]", page.read_text('utf-8')):
             assert set(names.split(',')) <= extras, f'{page.name}: {names}'

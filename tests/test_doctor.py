@@ -8,18 +8,21 @@ import pytest
 from radocc_plugin import doctor, mmcv_lite
 
 
-@pytest.mark.parametrize('version,needed,fits', [
-    ('2.13.0+cpu', '>=2.1', True),
-    ('2.0.1', '>=2.1', False),
-    ('2.1.0', '>=2.0.0rc4,<2.2.0', True),
-    ('2.0.0rc4', '>=2.0.0rc4,<2.2.0', True),
-    ('2.0.0rc3', '>=2.0.0rc4,<2.2.0', False),
-    ('2.0.0rc10', '>=2.0.0rc4', True),
-    ('2.2.0', '>=2.0.0rc4,<2.2.0', False),
-    ('0.10.7', '>=0.8,<1', True),
-    ('82.0.0.post1', '<82', False),
-    ('1.0', '', True),
-])
+@pytest.mark.parametrize(
+    'version,needed,fits',
+    [
+        ('2.13.0+cpu', '>=2.1', True),
+        ('2.0.1', '>=2.1', False),
+        ('2.1.0', '>=2.0.0rc4,<2.2.0', True),
+        ('2.0.0rc4', '>=2.0.0rc4,<2.2.0', True),
+        ('2.0.0rc3', '>=2.0.0rc4,<2.2.0', False),
+        ('2.0.0rc10', '>=2.0.0rc4', True),
+        ('2.2.0', '>=2.0.0rc4,<2.2.0', False),
+        ('0.10.7', '>=0.8,<1', True),
+        ('82.0.0.post1', '<82', False),
+        ('1.0', '', True),
+    ],
+)
 def test_versions_are_compared_as_pip_does(version, needed, fits):
     assert doctor.satisfies(version, needed) is fits
 
@@ -56,7 +59,7 @@ def test_package_of_an_extra_may_be_missing_but_not_too_old(versions):
 
 @pytest.mark.parametrize('package', ['numba', 'filelock', 'pillow'])
 def test_missing_core_package_says_what_it_costs(versions, package):
-    requirement, = [r for r in doctor.requirements() if r.package == package]
+    (requirement,) = [r for r in doctor.requirements() if r.package == package]
     finding = doctor.check_package(requirement)
     assert finding.verdict == doctor.WRONG
     assert doctor.COSTS[package] in finding.mend
@@ -73,8 +76,7 @@ def test_a_fork_takes_the_place_of_the_original_not_its_folder(versions):
 
 
 def test_every_requirement_says_what_its_absence_costs():
-    packages = {r.package for r in doctor.requirements()
-                if r.extra not in doctor.DEVELOPMENT}
+    packages = {r.package for r in doctor.requirements() if r.extra not in doctor.DEVELOPMENT}
     assert packages == set(doctor.COSTS)
 
 
@@ -92,7 +94,7 @@ def test_mmcv_lite_serves_but_has_no_ops(versions):
 
 def test_mmcv_and_mmcv_lite_are_one_too_many(versions):
     versions['mmcv-lite'] = versions['mmcv'] = '2.1.0'
-    finding, = doctor.check_mmcv(MMCV)
+    (finding,) = doctor.check_mmcv(MMCV)
     assert finding.verdict == doctor.WRONG
     assert 'pip uninstall -y mmcv mmcv-lite' in finding.mend
 
@@ -129,17 +131,14 @@ def test_opencv_packages_must_agree(versions):
 def test_torchvision_may_be_absent_but_not_broken(versions, monkeypatch):
     assert doctor.check_torchvision().verdict == doctor.OK
     versions['torchvision'] = '0.28.0'
-    monkeypatch.setattr(doctor, 'import_error',
-                        lambda module: 'RuntimeError: no torchvision::nms')
+    monkeypatch.setattr(doctor, 'import_error', lambda module: 'RuntimeError: no torchvision::nms')
     finding = doctor.check_torchvision()
     assert finding.verdict == doctor.WRONG
     assert 'torchvision::nms' in finding.found
 
 
-@pytest.mark.parametrize('verdict,code', [('ok', 0), ('note', 0),
-                                          ('WRONG', 1)])
-def test_exit_code_tells_whether_something_required_is_wrong(
-        monkeypatch, capsys, verdict, code):
+@pytest.mark.parametrize('verdict,code', [('ok', 0), ('note', 0), ('WRONG', 1)])
+def test_exit_code_tells_whether_something_required_is_wrong(monkeypatch, capsys, verdict, code):
     finding = doctor.Finding('thing', '1 [x]', '2', verdict, 'mend it')
     monkeypatch.setattr(doctor, 'check_all', lambda: [finding])
     assert doctor.main() == code
@@ -161,10 +160,13 @@ def test_report_is_plain_text_without_rich(monkeypatch, capsys):
 
 def test_doctor_runs_without_any_package():
     # -S leaves the installed packages out of the path
-    code = ('import sys; sys.path.insert(0, sys.argv[1]); '
-            'from radocc_plugin.doctor import main; sys.exit(main())')
+    code = (
+        'import sys; sys.path.insert(0, sys.argv[1]); '
+        'from radocc_plugin.doctor import main; sys.exit(main())'
+    )
     root = doctor.__file__.rsplit('/radocc_plugin/', 1)[0]
-    run = subprocess.run([sys.executable, '-S', '-c', code, root],
-                         capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, '-S', '-c', code, root], capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 1, run.stderr
     assert 'torch' in run.stdout.split('wrong:')[-1]

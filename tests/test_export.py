@@ -1,4 +1,5 @@
 """A student as an ONNX file, run by onnxruntime."""
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,7 @@ def test_the_exported_student_gives_the_same_logits(tmp_path):
     imgs = inputs['imgs'].flip(-1) * 0.5
     with torch.no_grad():
         expected = model(dict(imgs=imgs), samples).numpy()
-    got, = session.run(None, dict(imgs=imgs.numpy()))
+    (got,) = session.run(None, dict(imgs=imgs.numpy()))
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=1e-4)
 
 

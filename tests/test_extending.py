@@ -1,4 +1,5 @@
 """The fifth student of docs/extending.md, as its readers would type it."""
+
 import re
 from pathlib import Path
 
@@ -13,8 +14,7 @@ PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'extending.md'
 @pytest.fixture(scope='module')
 def page():
     """The names that the page's Python blocks leave behind."""
-    blocks = re.findall(r'^```python\n(.*?)^```', PAGE.read_text(),
-                        re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r'^```python\n(.*?)^```', PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) == 3
     names = {}
     try:
@@ -29,17 +29,17 @@ def test_gradients_of_radocc_reach_the_first_layer(page):
     assert page['losses'].keys() >= {'loss_occ', 'loss_rdc'}
     assert all(loss.isfinite() for loss in page['losses'].values())
     assert page['gradient'].isfinite().all() and page['gradient'].norm() > 0
-    assert not any(p.requires_grad and p.grad is not None
-                   for n, p in page['distiller'].named_parameters()
-                   if n.startswith('teacher'))
+    assert not any(
+        p.requires_grad and p.grad is not None
+        for n, p in page['distiller'].named_parameters()
+        if n.startswith('teacher')
+    )
 
 
 def test_one_training_step_changes_the_student(page):
     distiller = page['distiller']
     before = {k: v.clone() for k, v in distiller.state_dict().items()}
-    data = dict(
-        inputs=page['batch'],
-        data_samples=[page['made_up_sample']() for _ in range(2)])
+    data = dict(inputs=page['batch'], data_samples=[page['made_up_sample']() for _ in range(2)])
     optimizer = OptimWrapper(torch.optim.SGD(distiller.parameters(), lr=0.1))
     log = distiller.train_step(data, optimizer)
     assert torch.isfinite(log['loss'])
@@ -52,8 +52,7 @@ def test_one_training_step_changes_the_student(page):
 def test_the_tap_gives_our_axes_and_classes(page):
     """By the model's own mode 'tensor': b c z y x, free first."""
     distiller = page['distiller'].eval()
-    with torch.no_grad(), distiller.student_tap.record(
-            distiller.student) as outputs:
+    with torch.no_grad(), distiller.student_tap.record(distiller.student) as outputs:
         own = distiller.student(page['batch'])
     tapped = distiller.student_tap.read(outputs)
     shape = tuple(page[name] for name in ('X', 'Y', 'Z', 'CLASSES'))

@@ -1,4 +1,5 @@
 """Who imports whom, read from the source: arrows point down only."""
+
 import ast
 from pathlib import Path
 
@@ -38,14 +39,14 @@ def rooms_imported(room):
 
 @pytest.mark.parametrize('room', FLOORS[1:])
 def test_no_floor_imports_one_above(room):
-    above = FLOORS[:FLOORS.index(room)]
-    wrong = {name: str(path) for name, path in rooms_imported(room).items()
-             if name in above}
+    above = FLOORS[: FLOORS.index(room)]
+    wrong = {name: str(path) for name, path in rooms_imported(room).items() if name in above}
     assert not wrong
 
 
-@pytest.mark.parametrize('room', ['evaluation', 'structures', 'segments',
-                                  'visualization', 'datasets', 'engine'])
+@pytest.mark.parametrize(
+    'room', ['evaluation', 'structures', 'segments', 'visualization', 'datasets', 'engine']
+)
 def test_models_are_imported_by_nothing_below(room):
     assert 'models' not in rooms_imported(room)
 
@@ -58,11 +59,13 @@ def test_what_reads_real_data_imports_no_synthetic_world():
 def test_nothing_imports_projects():
     """That name belongs to every OpenMMLab plugin."""
     files = SOURCES + [
-        path for folder in ('tools', 'tests', 'projects', 'configs')
+        path
+        for folder in ('tools', 'tests', 'projects', 'configs')
         for path in (ROOT / folder).rglob('*.py')
     ]
     wrong = [
-        str(path.relative_to(ROOT)) for path in files
+        str(path.relative_to(ROOT))
+        for path in files
         if any(name.split('.')[0] == 'projects' for name in imported(path))
         or "imports=['projects" in path.read_text()
         and 'test' not in path.name
@@ -70,13 +73,17 @@ def test_nothing_imports_projects():
     assert not wrong
 
 
-@pytest.mark.parametrize('room', ['rendering', 'losses', 'distillation',
-                                  'evaluation', 'geometry', 'structures'])
+@pytest.mark.parametrize(
+    'room', ['rendering', 'losses', 'distillation', 'evaluation', 'geometry', 'structures']
+)
 def test_core_rooms_need_no_openmmlab_models(room):
     for path in SOURCES:
         if path.relative_to(PACKAGE).parts[0] != room:
             continue
         heavy = {name.split('.')[0] for name in imported(path)} & {
-            'mmcv', 'mmdet', 'mmdet3d', 'nuscenes'
+            'mmcv',
+            'mmdet',
+            'mmdet3d',
+            'nuscenes',
         }
         assert not heavy, path

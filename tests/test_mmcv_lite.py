@@ -1,4 +1,5 @@
 """The stand-in for mmcv's compiled ops, in processes of their own."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -21,17 +22,22 @@ def run(tmp_path):
         if compiled:
             (package / '_ext.py').write_text('nms = "compiled"')
         return subprocess.run(
-            [sys.executable, '-c',
-             f'import sys; sys.path[:0] = {[str(tmp_path), str(ROOT)]}\n'
-             f'import radocc_plugin, mmcv\n{code}'],
-            capture_output=True, text=True, timeout=60)
+            [
+                sys.executable,
+                '-c',
+                f'import sys; sys.path[:0] = {[str(tmp_path), str(ROOT)]}\n'
+                f'import radocc_plugin, mmcv\n{code}',
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     return run
 
 
 def test_an_op_that_is_not_compiled_says_how_to_get_it(run):
-    result = run('from mmcv._ext import nms; nms(1, threshold=2)',
-                 compiled=False)
+    result = run('from mmcv._ext import nms; nms(1, threshold=2)', compiled=False)
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("RuntimeError: the op 'nms' of mmcv is not")
@@ -56,7 +62,10 @@ def test_it_stands_in_once():
 
 def test_mmdet_imports_with_the_mmcv_that_is_here():
     result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c',
-         'import radocc_plugin, mmcv.ops, mmdet.models'],
-        cwd=ROOT, capture_output=True, text=True, timeout=300)
+        [sys.executable, '-W', 'ignore', '-c', 'import radocc_plugin, mmcv.ops, mmdet.models'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert result.returncode == 0, result.stderr

@@ -6,6 +6,7 @@ New names, and new arguments with a default, may be missing from the list;
 with the next writing they are promised, too. What is listed goes or changes
 only by way of a deprecation, see CONTRIBUTING.md.
 """
+
 import importlib
 import inspect
 import json
@@ -14,8 +15,18 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ('datasets', 'distillation', 'engine', 'evaluation', 'geometry',
-            'losses', 'rendering', 'segments', 'structures', 'visualization')
+PACKAGES = (
+    'datasets',
+    'distillation',
+    'engine',
+    'evaluation',
+    'geometry',
+    'losses',
+    'rendering',
+    'segments',
+    'structures',
+    'visualization',
+)
 LIST = Path(__file__).with_name('public_api.json')
 
 
@@ -23,8 +34,7 @@ def signature(member) -> list:
     """Parameters with their defaults, without types, which say them anew."""
     parameters = inspect.signature(member).parameters.values()
     # A function as default has another address in every process.
-    return [re.sub(' at 0x[0-9a-f]+', '', str(p.replace(annotation=p.empty)))
-            for p in parameters]
+    return [re.sub(' at 0x[0-9a-f]+', '', str(p.replace(annotation=p.empty))) for p in parameters]
 
 
 def still_holds(listed: list, found: list) -> bool:
@@ -59,21 +69,26 @@ def test_what_is_listed_stays(package):
     found = public_api(package)
     gone = sorted(set(listed) - set(found))
     assert not gone, f'gone from radocc_plugin.{package}; see {LIST.name}'
-    changed = {name: (parameters, found[name])
-               for name, parameters in listed.items()
-               if not still_holds(parameters, found[name])}
+    changed = {
+        name: (parameters, found[name])
+        for name, parameters in listed.items()
+        if not still_holds(parameters, found[name])
+    }
     assert not changed, f'(listed, found) in radocc_plugin.{package}'
 
 
-@pytest.mark.parametrize('found,holds', [
-    (['a', 'b=1'], True),
-    (['a', 'b=1', 'c=2'], True),
-    (['a', 'c=2', 'b=1', '**kwargs'], True),
-    (['a', 'b=2'], False),
-    (['a', 'b=1', 'c'], False),
-    (['b=1', 'a'], False),
-    (['a'], False),
-])
+@pytest.mark.parametrize(
+    'found,holds',
+    [
+        (['a', 'b=1'], True),
+        (['a', 'b=1', 'c=2'], True),
+        (['a', 'c=2', 'b=1', '**kwargs'], True),
+        (['a', 'b=2'], False),
+        (['a', 'b=1', 'c'], False),
+        (['b=1', 'a'], False),
+        (['a'], False),
+    ],
+)
 def test_only_arguments_with_a_default_may_come(found, holds):
     assert still_holds(['a', 'b=1'], found) is holds
 
@@ -88,9 +103,18 @@ def test_every_listed_package_says_what_is_public():
 if __name__ == '__main__':
     api = {package: public_api(package) for package in PACKAGES}
     # a line a name
-    LIST.write_text('{{\n{}\n}}\n'.format(',\n'.join(
-        ' {}: {{\n{}\n }}'.format(json.dumps(package), ',\n'.join(
-            f'  {json.dumps(name)}: {json.dumps(parameters)}'
-            for name, parameters in names.items()))
-        for package, names in api.items())))
+    LIST.write_text(
+        '{{\n{}\n}}\n'.format(
+            ',\n'.join(
+                ' {}: {{\n{}\n }}'.format(
+                    json.dumps(package),
+                    ',\n'.join(
+                        f'  {json.dumps(name)}: {json.dumps(parameters)}'
+                        for name, parameters in names.items()
+                    ),
+                )
+                for package, names in api.items()
+            )
+        )
+    )
     print(f'{sum(map(len, api.values()))} names in {LIST}')

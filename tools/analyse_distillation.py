@@ -21,6 +21,7 @@ A last line says what to change. A gradient a hundredth of the student's own
 changes nothing; one with a cosine near 1 repeats the labels; a teacher that
 is not ahead has nothing to tell.
 """
+
 import argparse
 import os
 import sys
@@ -59,14 +60,13 @@ NO_HIT = 'no hit'
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add('config', help='config of a distilled student')
     add('--student', help='its checkpoint; random weights without')
     add('--teacher', help="the teacher's checkpoint, if not the config's")
-    add('--samples', type=int, default=12,
-        help='training samples, evenly spaced')
+    add('--samples', type=int, default=12, help='training samples, evenly spaced')
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     add('--out', type=Path, help='Markdown file of the tables')
     add('--cfg-options', nargs='+', action=DictAction, default={})
@@ -79,10 +79,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 def logits_gradient(loss: Tensor, recorded: list, tap: OccTap) -> Tensor:
     """Gradient of a loss at the tapped logits, (B, X, Y, Z, C)."""
     output = recorded[tap.call_index]
-    tensor = (output if tap.output_index is None else
-              output[tap.output_index])
-    gradient, = torch.autograd.grad(
-        loss, tensor, retain_graph=True, allow_unused=True)
+    tensor = output if tap.output_index is None else output[tap.output_index]
+    (gradient,) = torch.autograd.grad(loss, tensor, retain_graph=True, allow_unused=True)
     if gradient is None:
         gradient = torch.zeros_like(tensor)
     if tap.output_index is not None:
@@ -95,8 +93,9 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     inputs, samples = data['inputs'], data['data_samples']
     with model.student_tap.record(model.student) as recorded:
         losses = model(inputs, samples, mode='loss')
-    losses = {name: value for name, value in losses.items()
-              if 'loss' in name and value.requires_grad}
+    losses = {
+        name: value for name, value in losses.items() if 'loss' in name and value.requires_grad
+    }
     logits = model.student_tap.read(recorded).detach()
     device = logits.device
     labels = torch.stack([s.gt_occ.semantics for s in samples]).to(device)
@@ -104,56 +103,72 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     if all('mask_camera' in s.gt_occ for s in samples):
         mask = torch.stack([s.gt_occ.mask_camera for s in samples])
         mask = mask.to(device).bool()
-    gradients = {name: logits_gradient(value, recorded, model.student_tap)
-                 for name, value in losses.items()}
-    reference = sum((gradient for name, gradient in gradients.items()
-                     if name not in model.returned), torch.zeros_like(logits))
+    gradients = {
+        name: logits_gradient(value, recorded, model.student_tap) for name, value in losses.items()
+    }
+    reference = sum(
+        (gradient for name, gradient in gradients.items() if name not in model.returned),
+        torch.zeros_like(logits),
+    )
     cameras = Cameras.from_data_samples(samples, device)
     bins = torch.bucketize(
-        camera_distances(cameras, model.renderer.point_cloud_range,
-                         logits.shape[1:4]),
-        logits.new_tensor(PULL_DISTANCES[1:]), right=True)
+        camera_distances(cameras, model.renderer.point_cloud_range, logits.shape[1:4]),
+        logits.new_tensor(PULL_DISTANCES[1:]),
+        right=True,
+    )
     rows = {}
     for name, gradient in gradients.items():
         norm = gradient.norm()
         if norm == 0:  # a loss of something else than the logits
             continue
-        rows[name] = dict(value=losses[name].item(), norm=norm.item(),
-                          visible=(gradient[mask].norm() / norm).item()**2,
-                          pull=pull_shares(gradient, bins))
+        rows[name] = dict(
+            value=losses[name].item(),
+            norm=norm.item(),
+            visible=(gradient[mask].norm() / norm).item() ** 2,
+            pull=pull_shares(gradient, bins),
+        )
         if reference.norm() > 0:
             rows[name]['ratio'] = (norm / reference.norm()).item()
             rows[name]['cosine'] = torch.cosine_similarity(
-                gradient.flatten(), reference.flatten(), dim=0).item()
+                gradient.flatten(), reference.flatten(), dim=0
+            ).item()
     with torch.no_grad():
         outputs = dict(
             teacher=model.teacher.outputs(inputs, samples, device),
-            student=ModelOutputs(
-                logits, class_weight=model.student_tap.class_weight))
+            student=ModelOutputs(logits, class_weight=model.student_tap.class_weight),
+        )
         confusions = {
             name: confusion_matrix(
-                labels,
-                output.occ_logits.argmax(-1),
-                mask,
-                num_classes=logits.shape[-1])
+                labels, output.occ_logits.argmax(-1), mask, num_classes=logits.shape[-1]
+            )
             for name, output in outputs.items()
         }
         generator = torch.Generator().manual_seed(0)
         draws_segments = model.renderer.ray_sampler == 'segments'
         batch = DistillBatch.from_data_samples(
-            samples, model.losses.values(), device, generator,
-            needs=('segments', ) if draws_segments else ())
+            samples,
+            model.losses.values(),
+            device,
+            generator,
+            needs=('segments',) if draws_segments else (),
+        )
         geometry = model.renderer.trace(
-            cameras, logits.shape[1:4], generator,
-            points=inputs.get('points'), segments=batch.segments)
+            cameras,
+            logits.shape[1:4],
+            generator,
+            points=inputs.get('points'),
+            segments=batch.segments,
+        )
         theirs, ours = model.renderer.render_pair(
-            *(model.rendered_volumes(output, name)
-              for name, output in outputs.items()), geometry)
-        rays = dict(kl=ours.ray_kl(theirs), end=theirs.depth_given_hit,
-                    error=(ours.depth - theirs.depth).abs(),
-                    no_hit=theirs.no_hit)
-        volumes, density = model.rendered_volumes(outputs['teacher'],
-                                                  'teacher')
+            *(model.rendered_volumes(output, name) for name, output in outputs.items()), geometry
+        )
+        rays = dict(
+            kl=ours.ray_kl(theirs),
+            end=theirs.depth_given_hit,
+            error=(ours.depth - theirs.depth).abs(),
+            no_hit=theirs.no_hit,
+        )
+        volumes, density = model.rendered_volumes(outputs['teacher'], 'teacher')
         light = model.renderer.light(volumes, geometry, density).entered
     hidden = None
     if bool(mask.any()):
@@ -161,34 +176,30 @@ def study(model: RadOccDistiller, data: dict) -> dict:
     return dict(losses=rows, confusions=confusions, rays=rays, hidden=hidden)
 
 
-def camera_distances(cameras: Cameras, point_cloud_range: Sequence[float],
-                     shape: Sequence[int]) -> Tensor:
+def camera_distances(
+    cameras: Cameras, point_cloud_range: Sequence[float], shape: Sequence[int]
+) -> Tensor:
     """Metres from each voxel to the nearest camera, (B, X, Y, Z)."""
     grid = VoxelGrid(tuple(point_cloud_range), tuple(shape))
     centres = grid.centres(cameras.cam2ego.device).flatten(0, 2)
     cam2ego = cameras.bda_mat[:, None].double() @ cameras.cam2ego.double()
     positions = cam2ego[..., :3, 3].float()
-    return torch.stack([
-        torch.cdist(centres, own).amin(1).view(*shape) for own in positions
-    ])
+    return torch.stack([torch.cdist(centres, own).amin(1).view(*shape) for own in positions])
 
 
 def pull_shares(gradient: Tensor, bins: Tensor) -> List[float]:
     """Share of the squares of a gradient (B, X, Y, Z, C) in each bin."""
     squares = gradient.square().sum(-1).flatten().double()
-    sums = torch.zeros(
-        len(PULL_DISTANCES), dtype=torch.double, device=squares.device)
+    sums = torch.zeros(len(PULL_DISTANCES), dtype=torch.double, device=squares.device)
     sums = sums.index_add(0, bins.flatten(), squares)
     return (sums / sums.sum()).tolist()
 
 
-def lead_rows(studies: List[dict],
-              classes: Sequence[str]) -> List[List[str]]:
+def lead_rows(studies: List[dict], classes: Sequence[str]) -> List[List[str]]:
     """Masked mIoU and IoU of both models."""
     rows = []
     for name in ('teacher', 'student'):
-        result = scores(
-            sum(s['confusions'][name] for s in studies), classes)
+        result = scores(sum(s['confusions'][name] for s in studies), classes)
         rows.append([name, f'{result["mIoU"]:.2f}', f'{result["IoU"]:.2f}'])
     return rows
 
@@ -202,12 +213,19 @@ def gradient_rows(studies: List[dict]) -> List[List[str]]:
                 values[loss][key].append(value)
 
     def mean(row, key, form):
-        return format(sum(row[key]) / len(row[key]),
-                      form) if row[key] else '-'
+        return format(sum(row[key]) / len(row[key]), form) if row[key] else '-'
 
-    return [[loss, mean(row, 'value', '.3f'), mean(row, 'norm', '.2e'),
-             mean(row, 'ratio', '.3f'), mean(row, 'cosine', '+.2f'),
-             mean(row, 'visible', '.0%')] for loss, row in values.items()]
+    return [
+        [
+            loss,
+            mean(row, 'value', '.3f'),
+            mean(row, 'norm', '.2e'),
+            mean(row, 'ratio', '.3f'),
+            mean(row, 'cosine', '+.2f'),
+            mean(row, 'visible', '.0%'),
+        ]
+        for loss, row in values.items()
+    ]
 
 
 def pull_rows(studies: List[dict]) -> List[List[str]]:
@@ -216,8 +234,9 @@ def pull_rows(studies: List[dict]) -> List[List[str]]:
     for item in studies:
         for loss, row in item['losses'].items():
             pulls[loss].append(row['pull'])
-    return [[loss, *(f'{sum(x) / len(x):.1%}' for x in zip(*shares))]
-            for loss, shares in pulls.items()]
+    return [
+        [loss, *(f'{sum(x) / len(x):.1%}' for x in zip(*shares))] for loss, shares in pulls.items()
+    ]
 
 
 def advice(studies: List[dict], own: Sequence[str]) -> str:
@@ -237,44 +256,52 @@ def advice(studies: List[dict], own: Sequence[str]) -> str:
     found = [s['hidden'] for s in studies if s['hidden'] is not None]
     for loss, shares in near.items():
         if sum(shares) / len(shares) > 0.5:
-            return (f'{loss} puts {sum(shares) / len(shares):.0%} of its pull '
-                    'on voxels within 4 m of a camera: take '
-                    'RenderedVoxelConsistency with a cap.')
+            return (
+                f'{loss} puts {sum(shares) / len(shares):.0%} of its pull '
+                'on voxels within 4 m of a camera: take '
+                'RenderedVoxelConsistency with a cap.'
+            )
     for loss, values in cosines.items():
         if sum(values) / len(values) < -0.1:
-            return (f'{loss} pulls against the labels (cosine '
-                    f'{sum(values) / len(values):+.2f}): lower its weight, or '
-                    'its labelled_factor.')
+            return (
+                f'{loss} pulls against the labels (cosine '
+                f'{sum(values) / len(values):+.2f}): lower its weight, or '
+                'its labelled_factor.'
+            )
     if found and sum(found) / len(found) > 0.5:
-        return (f"{sum(found) / len(found):.0%} of the teacher's light lies "
-                'in voxels that no label observed: compare with '
-                "observed='mask_camera'.")
+        return (
+            f"{sum(found) / len(found):.0%} of the teacher's light lies "
+            'in voxels that no label observed: compare with '
+            "observed='mask_camera'."
+        )
     return 'Nothing stands out: the losses pull where labels do.'
 
 
 def ray_rows(studies: List[dict]) -> List[List[str]]:
     """Rays by where the teacher's end: their share, and that of the KL."""
-    rays = {key: torch.cat([s['rays'][key] for s in studies])
-            for key in studies[0]['rays']}
+    rays = {key: torch.cat([s['rays'][key] for s in studies]) for key in studies[0]['rays']}
     misses = rays['no_hit'] > 0.5
     total = rays['kl'].sum()
     bounds = [*DISTANCES, float('inf')]
     groups = {
-        f'{low:g} to {high:g} m': ~misses & (rays['end'] >= low) &
-        (rays['end'] < high)
+        f'{low:g} to {high:g} m': ~misses & (rays['end'] >= low) & (rays['end'] < high)
         for low, high in zip(bounds, bounds[1:])
     }
     groups[NO_HIT] = misses
     rows = []
     for name, group in groups.items():
         count = int(group.sum())
-        rows.append([name, f'{count / len(misses):.0%}',
-                     f'{rays["kl"][group].sum() / total:.0%}',
-                     f'{rays["kl"][group].mean():.2f}' if count else '-',
-                     f'{rays["error"][group].median():.2f}' if count else '-'])
+        rows.append(
+            [
+                name,
+                f'{count / len(misses):.0%}',
+                f'{rays["kl"][group].sum() / total:.0%}',
+                f'{rays["kl"][group].mean():.2f}' if count else '-',
+                f'{rays["error"][group].median():.2f}' if count else '-',
+            ]
+        )
     top = rays['kl'].topk(max(1, len(misses) // 10)).values
-    rows.append(['tenth of most KL', '10%', f'{top.sum() / total:.0%}',
-                 f'{top.mean():.2f}', '-'])
+    rows.append(['tenth of most KL', '10%', f'{top.sum() / total:.0%}', f'{top.mean():.2f}', '-'])
     return rows
 
 
@@ -290,8 +317,10 @@ def load_model(config: Config, args: argparse.Namespace) -> RadOccDistiller:
         ValueError: If the config is not a distilled student's.
     """
     if 'teacher' not in config.model:
-        raise ValueError(f'{args.config}: takes the config of a distilled '
-                         f'student, got model.type={config.model.type!r}')
+        raise ValueError(
+            f'{args.config}: takes the config of a distilled '
+            f'student, got model.type={config.model.type!r}'
+        )
     if args.teacher:
         config.model.teacher.checkpoint = args.teacher
     model = MODELS.build(config.model)
@@ -317,25 +346,45 @@ def main(argv=None) -> None:
         data = model.data_preprocessor(pseudo_collate([sample]), True)
         studies.append(study(model, data))
     tables = [
-        show_table(console, f'On {count} training samples, camera mask if any',
-                   ['model', 'mIoU', 'IoU'],
-                   lead_rows(studies, dataset.metainfo['classes'])),
-        show_table(console, "Gradients at the student's logits",
-                   ['loss', 'value', 'norm', 'ratio to own losses', 'cosine',
-                    'on visible voxels'], gradient_rows(studies)),
-        show_table(console, "Rays by where the teacher's end",
-                   ['distance', 'rays', 'share of KL', 'KL (nats)',
-                    'median depth error (m)'], ray_rows(studies)),
-        show_table(console, 'Pull by the distance to the nearest camera', [
-            'loss', *(f'{low:g} to {high:g} m' for low, high in zip(
-                PULL_DISTANCES, [*PULL_DISTANCES[1:], float('inf')]))
-        ], pull_rows(studies)),
+        show_table(
+            console,
+            f'On {count} training samples, camera mask if any',
+            ['model', 'mIoU', 'IoU'],
+            lead_rows(studies, dataset.metainfo['classes']),
+        ),
+        show_table(
+            console,
+            "Gradients at the student's logits",
+            ['loss', 'value', 'norm', 'ratio to own losses', 'cosine', 'on visible voxels'],
+            gradient_rows(studies),
+        ),
+        show_table(
+            console,
+            "Rays by where the teacher's end",
+            ['distance', 'rays', 'share of KL', 'KL (nats)', 'median depth error (m)'],
+            ray_rows(studies),
+        ),
+        show_table(
+            console,
+            'Pull by the distance to the nearest camera',
+            [
+                'loss',
+                *(
+                    f'{low:g} to {high:g} m'
+                    for low, high in zip(PULL_DISTANCES, [*PULL_DISTANCES[1:], float('inf')])
+                ),
+            ],
+            pull_rows(studies),
+        ),
     ]
     hidden = [s['hidden'] for s in studies if s['hidden'] is not None]
     lines = [advice(studies, own_losses(studies, model.returned))]
     if hidden:
-        lines.insert(0, f'{sum(hidden) / len(hidden):.0%} of the light of the '
-                     "teacher's rays lies outside the camera mask.")
+        lines.insert(
+            0,
+            f'{sum(hidden) / len(hidden):.0%} of the light of the '
+            "teacher's rays lies outside the camera mask.",
+        )
     for line in lines:
         console.print(line, highlight=False)
     tables += [f'{line}\n' for line in lines]

@@ -10,6 +10,7 @@ kernel. The published evaluation is a pass of its own over all frames, which
 reads each ``labels.npz`` again; ours counts labels that the data loader has
 already read, so mIoU is compared with that pass and with its counting alone.
 """
+
 import argparse
 import math
 import platform
@@ -26,8 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from radocc_plugin import occ3d
-from radocc_plugin.evaluation import (confusion_matrix, count_rays,
-                                      lidar_directions)
+from radocc_plugin.evaluation import confusion_matrix, count_rays, lidar_directions
 from radocc_plugin.geometry import VoxelGrid
 
 GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
@@ -35,16 +35,15 @@ GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--data-root', help='takes frames of its gts/ instead of made-up ones')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--data-root', help='takes frames of its gts/ instead of made-up ones')
     parser.add_argument('--frames', type=int, default=4)
     parser.add_argument('--repetitions', type=int, default=15)
     parser.add_argument('--origins', type=int, default=8)
     parser.add_argument(
-        '--rays', type=int, default=200,
-        help='rays of the plain walk, whose time is scaled to all')
+        '--rays', type=int, default=200, help='rays of the plain walk, whose time is scaled to all'
+    )
     return parser.parse_args(argv)
 
 
@@ -54,7 +53,7 @@ def load_frames(root: str, count: int) -> list:
     if not paths:
         raise ValueError(f'--data-root {root} has no gts/*/*/labels.npz')
     frames = []
-    for path in paths[::max(1, len(paths) // count)][:count]:
+    for path in paths[:: max(1, len(paths) // count)][:count]:
         with np.load(path) as file:
             frames.append((file['semantics'], file['mask_camera']))
     return frames
@@ -74,8 +73,9 @@ def make_frames(count: int) -> list:
             a, b = rng.integers(0, 190, 2)
             size = rng.integers(2, 10, 2)
             if abs(a - 97) > 12 or abs(b - 97) > 12:  # not around the sensor
-                labels[a:a + size[0], b:b + size[1],
-                       2:2 + rng.integers(3, 8)] = rng.integers(0, 17)
+                labels[a : a + size[0], b : b + size[1], 2 : 2 + rng.integers(3, 8)] = rng.integers(
+                    0, 17
+                )
         bearing = np.arctan2(y - 99.5, x - 99.5) + rng.uniform(0, 1)
         radius = np.hypot(x - 99.5, y - 99.5)
         reach = 50 + 35 * np.sin(5 * bearing)
@@ -92,8 +92,8 @@ def published_histogram(prediction, target, mask_camera) -> np.ndarray:
     valid = (target >= 0) & (target < classes)
     np.sum(valid), np.sum(prediction[valid] == target[valid])
     return np.bincount(
-        classes * target[valid].astype(int) + prediction[valid].astype(int),
-        minlength=classes**2).reshape(classes, classes)
+        classes * target[valid].astype(int) + prediction[valid].astype(int), minlength=classes**2
+    ).reshape(classes, classes)
 
 
 def published_walk(labels, origin, direction) -> tuple:
@@ -141,35 +141,26 @@ def compare_miou(frames, folder, repetitions) -> tuple:
     paths = []
     for number, (truth, _, mask) in enumerate(frames):
         paths.append(Path(folder) / f'{number}.npz')
-        np.savez_compressed(
-            paths[-1], semantics=truth, mask_lidar=mask, mask_camera=mask)
+        np.savez_compressed(paths[-1], semantics=truth, mask_lidar=mask, mask_camera=mask)
     loaded = [
         tuple(map(torch.from_numpy, (truth, predicted, mask.astype(bool))))
         for truth, predicted, mask in frames
     ]
 
     def ours():
-        return [
-            confusion_matrix(*frame, num_classes=occ3d.NUM_CLASSES)
-            for frame in loaded
-        ]
+        return [confusion_matrix(*frame, num_classes=occ3d.NUM_CLASSES) for frame in loaded]
 
     def counting():
-        return [
-            published_histogram(predicted, truth, mask)
-            for truth, predicted, mask in frames
-        ]
+        return [published_histogram(predicted, truth, mask) for truth, predicted, mask in frames]
 
     def whole_pass():
-        return [
-            published_pass(path, predicted)
-            for path, (_, predicted, _) in zip(paths, frames)
-        ]
+        return [published_pass(path, predicted) for path, (_, predicted, _) in zip(paths, frames)]
 
     for mine, *published in zip(ours(), counting(), whole_pass()):
         assert all((mine.numpy() == other).all() for other in published)
-    times = np.array([(seconds(ours), seconds(counting), seconds(whole_pass))
-                      for _ in range(repetitions)])
+    times = np.array(
+        [(seconds(ours), seconds(counting), seconds(whole_pass)) for _ in range(repetitions)]
+    )
     milliseconds = 1000 * np.median(times, 0) / len(frames)
     return *milliseconds, *np.median(times[:, 1:] / times[:, :1], 0)
 
@@ -181,8 +172,7 @@ def compare_rays(frame, origins, num_rays, repetitions) -> tuple:
     directions = lidar_directions()
     last = len(directions) - 1
     chosen = directions[torch.linspace(0, last, num_rays).long()]
-    start = [(o - m) / occ3d.VOXEL_SIZE
-             for o, m in zip(origins[0].tolist(), GRID.minimum)]
+    start = [(o - m) / occ3d.VOXEL_SIZE for o, m in zip(origins[0].tolist(), GRID.minimum)]
 
     def theirs():
         for volume in (truth, predicted):
@@ -190,11 +180,15 @@ def compare_rays(frame, origins, num_rays, repetitions) -> tuple:
                 published_walk(volume, start, direction)
 
     scale = len(origins) * len(directions) / num_rays
-    times = np.array([
-        (seconds(lambda: count_rays(
-            *volumes, origins, GRID, free=occ3d.FREE)),
-         scale * seconds(theirs)) for _ in range(repetitions)
-    ])
+    times = np.array(
+        [
+            (
+                seconds(lambda: count_rays(*volumes, origins, GRID, free=occ3d.FREE)),
+                scale * seconds(theirs),
+            )
+            for _ in range(repetitions)
+        ]
+    )
     mine, published = np.median(times, 0)
     return mine, published, np.median(times[:, 1] / times[:, 0])
 
@@ -202,11 +196,11 @@ def compare_rays(frame, origins, num_rays, repetitions) -> tuple:
 def main(argv=None) -> None:
     args = parse_args(argv)
     torch.set_num_threads(1)
-    frames = (load_frames(args.data_root, args.frames)
-              if args.data_root else make_frames(args.frames))
+    frames = (
+        load_frames(args.data_root, args.frames) if args.data_root else make_frames(args.frames)
+    )
     # a prediction that is off by a voxel
-    frames = [(truth, np.roll(truth, 1, 0), np.ascontiguousarray(mask))
-              for truth, mask in frames]
+    frames = [(truth, np.roll(truth, 1, 0), np.ascontiguousarray(mask)) for truth, mask in frames]
     share = np.mean([mask.mean() for *_, mask in frames])
     occupied = np.mean([(truth != occ3d.FREE).mean() for truth, *_ in frames])
     origins = torch.zeros(args.origins, 3)
@@ -217,22 +211,30 @@ def main(argv=None) -> None:
     for header in ('ours', 'published loop', 'ratio'):
         table.add_column(header, justify='right')
     with tempfile.TemporaryDirectory() as folder:
-        mine, count, whole, *ratios = compare_miou(frames, folder,
-                                                   args.repetitions)
-    for name, published, ratio in (('whole pass', whole, ratios[1]),
-                                   ('counting alone', count, ratios[0])):
-        table.add_row(f'mIoU, ms a frame, {name}', f'{mine:.2f}',
-                      f'{published:.2f}', f'{ratio:.1f}')
+        mine, count, whole, *ratios = compare_miou(frames, folder, args.repetitions)
+    for name, published, ratio in (
+        ('whole pass', whole, ratios[1]),
+        ('counting alone', count, ratios[0]),
+    ):
+        table.add_row(
+            f'mIoU, ms a frame, {name}', f'{mine:.2f}', f'{published:.2f}', f'{ratio:.1f}'
+        )
     mine, published, ratio = compare_rays(frames[0], origins, args.rays, 5)
-    table.add_row(f'RayIoU, s a frame, {args.origins} origins', f'{mine:.2f}',
-                  f'{published:.0f} (scaled)', f'{ratio:.0f}')
+    table.add_row(
+        f'RayIoU, s a frame, {args.origins} origins',
+        f'{mine:.2f}',
+        f'{published:.0f} (scaled)',
+        f'{ratio:.0f}',
+    )
     console = Console()
     console.print(table)
     console.print(
         f'{len(frames)} frames, {100 * share:.0f} % of the voxels seen, '
         f'{100 * occupied:.1f} % occupied; one thread, {args.repetitions} '
         f'turns (RayIoU 5); torch {torch.__version__}, numpy '
-        f'{np.__version__}, {platform.machine()}', highlight=False)
+        f'{np.__version__}, {platform.machine()}',
+        highlight=False,
+    )
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ A stage does not count the stages inside it. CPU seconds are those of all
 threads, little moved by what else runs. On a CPU the peak is that of the whole
 process, with everything that is kept for the backward pass.
 """
+
 import argparse
 import json
 import os
@@ -42,8 +43,7 @@ from rich.console import Console
 
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import load_config
-from radocc_plugin.engine import (OperatorCounter, Stage, StageMeter,
-                                  find_stages)
+from radocc_plugin.engine import OperatorCounter, Stage, StageMeter, find_stages
 from radocc_plugin.engine.stages import peak_bytes, reset_peak
 from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
@@ -56,13 +56,14 @@ SQUARE = 20  # pixels; some 240 segments in a map of 225 x 400
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add('config', help='config file')
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument('--train', action='store_true',
-                      help='losses, backward and optimizer (the default)')
+    mode.add_argument(
+        '--train', action='store_true', help='losses, backward and optimizer (the default)'
+    )
     mode.add_argument('--test', action='store_true', help='prediction only')
     add('--batch', type=int, default=1, help='copies of the sample')
     add('--repeat', type=int, default=3, help='the median of so many runs')
@@ -73,14 +74,15 @@ def parse_args(argv=None) -> argparse.Namespace:
     data.add_argument('--data-root', help='folder with radocc_infos_val.pkl')
     add('--checkpoint', help='weights; random ones without')
     add('--teacher', help="checkpoint of a distiller's teacher")
-    add('--json', type=Path,
-        help='JSON file of whole steps, in place of the stages')
-    add('--profile', action='store_true',
-        help='add the operators that take most time')
-    add('--operators', action='store_true',
+    add('--json', type=Path, help='JSON file of whole steps, in place of the stages')
+    add('--profile', action='store_true', help='add the operators that take most time')
+    add(
+        '--operators',
+        action='store_true',
         help='add the operators that each stage dispatches, which start '
         'kernels on a GPU; on a CPU, where the cost volume goes plane by '
-        'plane, it is counted as a GPU takes it')
+        'plane, it is counted as a GPU takes it',
+    )
     add('--out', type=Path, help='Markdown file of the tables')
     add('--cfg-options', nargs='+', action=DictAction, default={})
     args = parser.parse_args(argv)
@@ -94,8 +96,16 @@ def synthetic_root() -> str:
     """One short scene of the synthetic world with ten sweeps a keyframe."""
     from radocc_plugin.datasets.info_converter import convert_nuscenes
     from radocc_plugin.synthetic import generate
-    generate(SYNTHETIC, scenes_train=0, scenes_val=1, frames=3, sweeps=9,
-             image_size=(400, 225), workers=1)
+
+    generate(
+        SYNTHETIC,
+        scenes_train=0,
+        scenes_val=1,
+        frames=3,
+        sweeps=9,
+        image_size=(400, 225),
+        workers=1,
+    )
     if not (SYNTHETIC / 'radocc_infos_val.pkl').is_file():
         convert_nuscenes(str(SYNTHETIC), 'v1.0-synthetic')
     return str(SYNTHETIC)
@@ -103,26 +113,34 @@ def synthetic_root() -> str:
 
 def load_sample(config: Config, data_root: str, train: bool) -> dict:
     """The last sample of a data root, as the config's pipeline makes it."""
+
     def innermost(loader: dict) -> dict:
         dataset = loader.dataset
         while 'dataset' in dataset:  # a wrapper that repeats or balances
             dataset = dataset.dataset
         return dataset
 
-    dataset = innermost(
-        config.train_dataloader if train else config.test_dataloader)
+    dataset = innermost(config.train_dataloader if train else config.test_dataloader)
     test = innermost(config.test_dataloader).pipeline
     # The training pipeline's loads with the test's images.
-    pipeline = [t for t in dataset.pipeline
-                if t.type.split('.')[-1] not in (
-                    'AugmentMultiViewImages', 'AugmentBEV', 'LoadSegments')]
+    pipeline = [
+        t
+        for t in dataset.pipeline
+        if t.type.split('.')[-1] not in ('AugmentMultiViewImages', 'AugmentBEV', 'LoadSegments')
+    ]
     augment = [t for t in test if 'AugmentMultiView' in t.type]
     # A teacher's own inputs are made of raw images.
     raw = 1 + sum('TeacherPipeline' in t.type for t in pipeline)
     pipeline = pipeline[:raw] + augment + pipeline[raw:]
     samples = DATASETS.build(
-        dict(dataset, data_root=data_root, test_mode=True,
-             ann_file='radocc_infos_val.pkl', pipeline=pipeline))
+        dict(
+            dataset,
+            data_root=data_root,
+            test_mode=True,
+            ann_file='radocc_infos_val.pkl',
+            pipeline=pipeline,
+        )
+    )
     sample = samples[len(samples) - 1]
     for transform in dataset.pipeline:
         if 'LoadSegments' in transform.type:
@@ -156,8 +174,9 @@ def drop_init_cfg(config: dict) -> None:
             drop_init_cfg(value)
 
 
-def measure(model, batch: dict, step: Callable, device, *, repeat: int,
-            warm_up: int) -> Dict[str, Stage]:
+def measure(
+    model, batch: dict, step: Callable, device, *, repeat: int, warm_up: int
+) -> Dict[str, Stage]:
     """Runs a step again and again and returns its stages."""
     meter = StageMeter(device)
     for name, stage in find_stages(model, device).items():
@@ -199,22 +218,29 @@ def make_train_step(model, optim_wrapper: dict) -> Callable:
     return step
 
 
-def stage_rows(stages: Dict[str, Stage],
-               loaded: Optional[int]) -> List[List[str]]:
+def stage_rows(stages: Dict[str, Stage], loaded: Optional[int]) -> List[List[str]]:
     """Rows of the table: stage, calls, seconds, CPU seconds, share, peak."""
     total = sum(stage.seconds for stage in stages.values())
     cpu_total = sum(stage.cpu_seconds for stage in stages.values())
     peaks = [stage.peak for stage in stages.values() if stage.peak]
 
     def row(name, stage):
-        return [name, str(stage.calls), f'{stage.seconds:.3f}',
-                f'{stage.cpu_seconds:.3f}',
-                f'{100 * stage.seconds / total:.1f} %', gibibytes(stage.peak)]
+        return [
+            name,
+            str(stage.calls),
+            f'{stage.seconds:.3f}',
+            f'{stage.cpu_seconds:.3f}',
+            f'{100 * stage.seconds / total:.1f} %',
+            gibibytes(stage.peak),
+        ]
 
     loaded_row = ['model and batch loaded', *'----', gibibytes(loaded)]
     everything = Stage(total, cpu_total, max(peaks, default=None), 1)
-    return [loaded_row, *(row(name, stage) for name, stage in stages.items()),
-            row('all', everything)]
+    return [
+        loaded_row,
+        *(row(name, stage) for name, stage in stages.items()),
+        row('all', everything),
+    ]
 
 
 def gibibytes(number: Optional[int]) -> str:
@@ -233,29 +259,23 @@ def remember_teacher(distiller) -> None:
     distiller.teacher.outputs = outputs
 
 
-def whole_steps(model, batch: dict, optim_wrapper: dict, device,
-                args) -> List[dict]:
+def whole_steps(model, batch: dict, optim_wrapper: dict, device, args) -> List[dict]:
     """Of a model, and of a distiller's student alone and with a teacher that
     costs nothing: config, part, batch, and ``whole_step``."""
     parts = [('all', model)]
     if hasattr(model, 'teacher'):
-        parts = [('student', model.student), *parts,
-                 ('cached teacher', model)]
+        parts = [('student', model.student), *parts, ('cached teacher', model)]
     results = []
     for part, module in parts:
         if part == 'cached teacher':
             remember_teacher(model)
-        step = test_step if args.test else make_train_step(
-            module, optim_wrapper)
-        result = whole_step(module, batch, step, device, repeat=args.repeat,
-                            warm_up=args.warm_up)
-        results.append(dict(config=Path(args.config).stem, part=part,
-                            batch=args.batch, **result))
+        step = test_step if args.test else make_train_step(module, optim_wrapper)
+        result = whole_step(module, batch, step, device, repeat=args.repeat, warm_up=args.warm_up)
+        results.append(dict(config=Path(args.config).stem, part=part, batch=args.batch, **result))
     return results
 
 
-def whole_step(model, batch: dict, step: Callable, device, *, repeat: int,
-               warm_up: int) -> dict:
+def whole_step(model, batch: dict, step: Callable, device, *, repeat: int, warm_up: int) -> dict:
     """Median seconds of a step that is not taken apart, its peak in bytes
     and, on CUDA, the kernels that it starts."""
     meter = StageMeter(device)
@@ -275,20 +295,20 @@ def whole_step(model, batch: dict, step: Callable, device, *, repeat: int,
     result = dict(seconds=statistics.median(seconds), peak=peak_bytes(device))
     if device.type == 'cuda':
         from torch.profiler import ProfilerActivity, profile
-        with profile(activities=[ProfilerActivity.CPU,
-                                 ProfilerActivity.CUDA]) as profiler:
+
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
             with meter.repetition():
                 step(model, batch, meter)
-        result['kernels'] = sum(event.count
-                                for event in profiler.key_averages()
-                                if 'LaunchKernel' in event.key)
+        result['kernels'] = sum(
+            event.count for event in profiler.key_averages() if 'LaunchKernel' in event.key
+        )
     return result
 
 
-def operator_rows(step: Callable, model, batch: dict, device,
-                  limit: int = 12) -> List[List[str]]:
+def operator_rows(step: Callable, model, batch: dict, device, limit: int = 12) -> List[List[str]]:
     """The operators that take most time by themselves: name, calls, s, %."""
     from torch.profiler import ProfilerActivity, profile
+
     activities = [ProfilerActivity.CPU]
     if device.type == 'cuda':
         activities.append(ProfilerActivity.CUDA)
@@ -300,18 +320,22 @@ def operator_rows(step: Callable, model, batch: dict, device,
         if device.type != 'cuda':
             return event.self_cpu_time_total
         # renamed in torch 2.4
-        return getattr(event, 'self_device_time_total',
-                       getattr(event, 'self_cuda_time_total', 0.))
+        return getattr(event, 'self_device_time_total', getattr(event, 'self_cuda_time_total', 0.0))
 
     events = sorted(profiler.key_averages(), key=microseconds, reverse=True)
-    total = sum(map(microseconds, events)) or 1.
-    return [[event.key, str(event.count), f'{microseconds(event) / 1e6:.3f}',
-             f'{100 * microseconds(event) / total:.1f} %']
-            for event in events[:limit]]
+    total = sum(map(microseconds, events)) or 1.0
+    return [
+        [
+            event.key,
+            str(event.count),
+            f'{microseconds(event) / 1e6:.3f}',
+            f'{100 * microseconds(event) / total:.1f} %',
+        ]
+        for event in events[:limit]
+    ]
 
 
-def count_operators(step: Callable, model, batch: dict,
-                    device) -> List[List[str]]:
+def count_operators(step: Callable, model, batch: dict, device) -> List[List[str]]:
     """Operators that a step dispatches: stage, operators, share."""
     meter = StageMeter(device)
     for name, stage in find_stages(model, device).items():
@@ -325,8 +349,10 @@ def count_operators(step: Callable, model, batch: dict,
     finally:
         cost_volume.costs_by_planes = by_planes
         meter.release()
-    rows = [[name, str(number), f'{100 * number / counter.total:.1f} %']
-            for name, number in counter.counts.most_common()]
+    rows = [
+        [name, str(number), f'{100 * number / counter.total:.1f} %']
+        for name, number in counter.counts.most_common()
+    ]
     return [*rows, ['all', str(counter.total), '100.0 %']]
 
 
@@ -341,10 +367,10 @@ def main(argv=None) -> None:
         data_root = args.data_root
         if args.keyframe:
             from radocc_plugin.datasets.keyframe import convert_keyframe
+
             convert_keyframe(args.keyframe, folder)
             data_root = folder
-        sample = load_sample(config, data_root or synthetic_root(),
-                             not args.test)
+        sample = load_sample(config, data_root or synthetic_root(), not args.test)
     batch = pseudo_collate([sample] * args.batch)
     model = build(config.model, args.teacher)
     if args.checkpoint:
@@ -356,32 +382,41 @@ def main(argv=None) -> None:
         parts = whole_steps(model, batch, config.optim_wrapper, device, args)
         write_atomically(args.json, json.dumps(parts) + '\n')
         return
-    step = test_step if args.test else make_train_step(
-        model, config.optim_wrapper)
+    step = test_step if args.test else make_train_step(model, config.optim_wrapper)
     reset_peak(device)
     loaded = peak_bytes(device)
-    stages = measure(model, batch, step, device, repeat=args.repeat,
-                     warm_up=args.warm_up)
+    stages = measure(model, batch, step, device, repeat=args.repeat, warm_up=args.warm_up)
 
     name = Path(args.config).stem
-    place = (torch.cuda.get_device_name(device) if device.type == 'cuda' else
-             f'CPU, {torch.get_num_threads()} threads')
-    title = (f'{name}, {"test" if args.test else "training"}, batch '
-             f'{args.batch}, {place}, median of {args.repeat}')
+    place = (
+        torch.cuda.get_device_name(device)
+        if device.type == 'cuda'
+        else f'CPU, {torch.get_num_threads()} threads'
+    )
+    title = (
+        f'{name}, {"test" if args.test else "training"}, batch '
+        f'{args.batch}, {place}, median of {args.repeat}'
+    )
     text = show_table(
-        console, title,
+        console,
+        title,
         ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
-        stage_rows(stages, loaded))
+        stage_rows(stages, loaded),
+    )
     if args.profile:
         text += '\n' + show_table(
-            console, f'{name}, operators by their own time',
+            console,
+            f'{name}, operators by their own time',
             ['operator', 'calls', 'seconds', 'share'],
-            operator_rows(step, model, batch, device))
+            operator_rows(step, model, batch, device),
+        )
     if args.operators:
         text += '\n' + show_table(
-            console, f'{name}, operators dispatched in one step',
+            console,
+            f'{name}, operators dispatched in one step',
             ['stage', 'operators', 'share'],
-            count_operators(step, model, batch, device))
+            count_operators(step, model, batch, device),
+        )
     if args.out:
         write_atomically(args.out, text)
         console.print(f'Markdown: {args.out}', highlight=False)

@@ -11,6 +11,7 @@ The baseline is a plain renderer written from the formulas of the author's
 development code: 287 samples a ray, trilinear interpolation of density and 17
 logits, dense [rays, samples, classes] arrays, autograd.
 """
+
 import argparse
 import ctypes
 import gc
@@ -52,6 +53,7 @@ NUM_CLASSES = len(occ3d.CLASSES)
 
 class Draw(NamedTuple):
     """Render size, cap of the rays, samples of the batch."""
+
     size: Tuple[int, int]
     cap: Optional[int] = None
     batch: int = 1
@@ -68,10 +70,7 @@ RAYS = {
 }
 # p(occupied) in free space.
 SCENES = {'foggy': 0.01, 'sharp': 0.0002}
-KINDS = {
-    'train': 'forward + backward', 'test': 'no grad', 'step': 'whole step',
-    'light': 'light'
-}
+KINDS = {'train': 'forward + backward', 'test': 'no grad', 'step': 'whole step', 'light': 'light'}
 
 
 def main() -> None:
@@ -93,16 +92,14 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        '--rays', nargs='+', choices=RAYS, default=list(RAYS)[1:4])
-    parser.add_argument(
-        '--scenes', nargs='+', choices=SCENES, default=list(SCENES))
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('--rays', nargs='+', choices=RAYS, default=list(RAYS)[1:4])
+    parser.add_argument('--scenes', nargs='+', choices=SCENES, default=list(SCENES))
     parser.add_argument('--reps', type=int, default=5)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--device', default='cpu')
-    parser.add_argument(
-        '--only', nargs='+', help='variants whose name has one of these words')
+    parser.add_argument('--only', nargs='+', help='variants whose name has one of these words')
     parser.add_argument('--out', type=Path, help='Markdown file')
     parser.add_argument('--json', type=Path, help='JSON file')
     return parser.parse_args()
@@ -111,14 +108,14 @@ def parse_args() -> argparse.Namespace:
 class Author:
     """Author-style renderer; like the original it finds its samples anew in
     each render."""
+
     light = None
 
     def __init__(self, geometry: RenderGeometry) -> None:
         self.geometry = geometry
 
     def __call__(self, logits: Tensor):
-        return render_like_author(-logits[:, -1], logits[:, :-1],
-                                  self.geometry)
+        return render_like_author(-logits[:, -1], logits[:, :-1], self.geometry)
 
     def step(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Teacher, student and the KL of their weights."""
@@ -126,16 +123,15 @@ class Author:
             target = self(teacher)
         own = self(student)
         p, q = (
-            torch.cat((x.weights, x.no_hit[:, None]), dim=1).clamp_min(1e-8)
-            for x in (target, own))
+            torch.cat((x.weights, x.no_hit[:, None]), dim=1).clamp_min(1e-8) for x in (target, own)
+        )
         return objective(own) + (p * (p / q).log()).sum(1).mean()
 
 
 class Ours:
     """One backend of the exact renderer."""
 
-    def __init__(self, geometry: RenderGeometry, backend: str,
-                 **kwargs) -> None:
+    def __init__(self, geometry: RenderGeometry, backend: str, **kwargs) -> None:
         self.geometry = geometry
         self.options = dict(backend=backend, **kwargs)
 
@@ -143,8 +139,7 @@ class Ours:
         return render_logits(logits, self.geometry, **self.options)[1:]
 
     def step(self, teacher: Tensor, student: Tensor) -> Tensor:
-        _, own, kl = render_logits_pair(teacher, student, self.geometry,
-                                        **self.options)
+        _, own, kl = render_logits_pair(teacher, student, self.geometry, **self.options)
         return objective(own[1:]) + kl.mean()
 
     def light(self, teacher: Tensor) -> None:
@@ -178,12 +173,14 @@ class Bench:
         self.generator = torch.Generator().manual_seed(0)
         self.geometry = self.trace()
         self.logits, self.teacher = (
-            make_logits(SCENES[scene], seed).repeat(self.draw.batch, 1).to(
-                device) for seed in (0, 1))
+            make_logits(SCENES[scene], seed).repeat(self.draw.batch, 1).to(device)
+            for seed in (0, 1)
+        )
 
     def trace(self) -> RenderGeometry:
-        rays = draw_rays(self.cameras, self.draw.size,
-                         max_rays=self.draw.cap, generator=self.generator)
+        rays = draw_rays(
+            self.cameras, self.draw.size, max_rays=self.draw.cap, generator=self.generator
+        )
         return RenderGeometry(rays, GRID, self.draw.batch)
 
     def variants(self) -> Dict[str, object]:
@@ -195,7 +192,8 @@ class Bench:
             'torch, walk included': Walked(geometry, 'torch', **softplus),
             compiled: Ours(geometry, compiled, **softplus),
             f'{compiled}, every crossing': Ours(
-                geometry, compiled, min_transmittance=0., **softplus),
+                geometry, compiled, min_transmittance=0.0, **softplus
+            ),
             f'{compiled}, density -log p(free)': Ours(geometry, compiled),
         }
         if self.draw.batch > 1:
@@ -205,21 +203,24 @@ class Bench:
     def measure(self, args: argparse.Namespace) -> dict:
         variants = {
             k: v
-            for k, v in self.variants().items() if args.only is None
-            or k.startswith('author') or any(w in k for w in args.only)
+            for k, v in self.variants().items()
+            if args.only is None or k.startswith('author') or any(w in k for w in args.only)
         }
         crossings = len(self.geometry.crossings.voxel)  # walks, once
-        jobs = [(name, kind) for name, v in variants.items() for kind in KINDS
-                if kind != 'light' or v.light]
+        jobs = [
+            (name, kind)
+            for name, v in variants.items()
+            for kind in KINDS
+            if kind != 'light' or v.light
+        ]
         seconds = {job: [] for job in jobs}
         memory = {}
         for name, kind in jobs:
             self.run(variants[name], kind)  # what is made once
-            memory[name, kind] = peak_memory(
-                lambda: self.run(variants[name], kind), self.device)
+            memory[name, kind] = peak_memory(lambda: self.run(variants[name], kind), self.device)
         for _, (name, kind) in track_iter_progress(
-            [(r, job) for r in range(args.reps) for job in jobs],
-                file=sys.stderr):
+            [(r, job) for r in range(args.reps) for job in jobs], file=sys.stderr
+        ):
             begin = clock(self.device)
             self.run(variants[name], kind)
             seconds[name, kind].append(clock(self.device) - begin)
@@ -231,10 +232,13 @@ class Bench:
                     kind: dict(
                         ms=1e3 * statistics.median(seconds[name, kind]),
                         least_ms=1e3 * min(seconds[name, kind]),
-                        extra_mb=memory[name, kind] -
-                        (gradient if kind in ('train', 'step') else 0))
-                    for kind in KINDS if (name, kind) in seconds
-                })
+                        extra_mb=memory[name, kind]
+                        - (gradient if kind in ('train', 'step') else 0),
+                    )
+                    for kind in KINDS
+                    if (name, kind) in seconds
+                },
+            )
             for name, variant in variants.items()
         }
         result = dict(
@@ -244,7 +248,8 @@ class Bench:
             rays=len(self.geometry.rays),
             crossings=crossings,
             logits_mb=gradient,
-            rows=rows)
+            rows=rows,
+        )
         if self.device.type == 'cuda':
             result.update(self.on_cuda(variants))
         return result
@@ -257,8 +262,7 @@ class Bench:
             if not isinstance(variant, Author):
                 fresh = type(variant)(self.trace(), **variant.options)
                 cost[name] = {
-                    kind: launches(lambda: self.run(fresh, kind))
-                    for kind in ('step', 'light')
+                    kind: launches(lambda: self.run(fresh, kind)) for kind in ('step', 'light')
                 }
         cost['draw'] = dict(step=launches(self.trace))
         source = torch.empty(2**28, device=self.device)
@@ -268,8 +272,7 @@ class Bench:
             begin = clock(self.device)
             target.copy_(source)
             times.append(clock(self.device) - begin)
-        return dict(
-            launches=cost, copy_gb_s=2 * source.numel() * 4 / min(times) / 1e9)
+        return dict(launches=cost, copy_gb_s=2 * source.numel() * 4 / min(times) / 1e9)
 
     def run(self, variant, kind: str) -> None:
         if kind in ('test', 'light'):
@@ -278,8 +281,8 @@ class Bench:
             return
         student = self.logits.requires_grad_()
         loss = (
-            variant.step(self.teacher, student)
-            if kind == 'step' else objective(variant(student)))
+            variant.step(self.teacher, student) if kind == 'step' else objective(variant(student))
+        )
         loss.backward()
         student.grad = None
         student.requires_grad_(False)
@@ -298,14 +301,13 @@ class Bench:
 def launches(run: Callable[[], None]) -> dict:
     """Kernels that a call starts and the times that it waits for the GPU."""
     from torch.profiler import ProfilerActivity, profile
+
     run()
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CPU,
-                             ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize()
-    kernels = sum(event.count for event in profiler.key_averages()
-                  if 'LaunchKernel' in event.key)
+    kernels = sum(event.count for event in profiler.key_averages() if 'LaunchKernel' in event.key)
     torch.cuda.set_sync_debug_mode('warn')
     try:
         with warnings.catch_warnings(record=True) as waits:
@@ -313,18 +315,17 @@ def launches(run: Callable[[], None]) -> dict:
             run()
     finally:
         torch.cuda.set_sync_debug_mode('default')
-    return dict(kernels=kernels, waits=sum(
-        'synchroniz' in str(wait.message) for wait in waits))
+    return dict(kernels=kernels, waits=sum('synchroniz' in str(wait.message) for wait in waits))
 
 
 def format_table(result: dict) -> str:
     """Markdown of one result."""
     lines = [
-        f'### {result["name"]}: {result["rays"]:,} rays, '
-        f'{result["crossings"]:,} crossings',
+        f'### {result["name"]}: {result["rays"]:,} rays, {result["crossings"]:,} crossings',
         f'{result["device"]}, {result["reps"]} repetitions in turns, median '
         '(minimum) ms. Memory is the peak beyond leaf and gradient '
-        f'({result["logits_mb"]:.0f} MB).', ''
+        f'({result["logits_mb"]:.0f} MB).',
+        '',
     ]
     columns = ['variant']
     for title in KINDS.values():
@@ -344,42 +345,53 @@ def format_table(result: dict) -> str:
         cells: List[str] = [name]
         for kind in KINDS:
             if kind in row:
-                cells += [f'{row[kind]["ms"]:.3g} '
-                          f'({row[kind]["least_ms"]:.3g})',
-                          ratio(row, kind, 'ms')]
+                cells += [
+                    f'{row[kind]["ms"]:.3g} ({row[kind]["least_ms"]:.3g})',
+                    ratio(row, kind, 'ms'),
+                ]
             else:
                 cells += ['-', '-']
-        cells += [f'{row["train"]["extra_mb"]:.0f}',
-                  ratio(row, 'train', 'extra_mb'),
-                  f'{row["step"]["extra_mb"]:.0f}',
-                  f'{row["depth_error"]:.1e}']
+        cells += [
+            f'{row["train"]["extra_mb"]:.0f}',
+            ratio(row, 'train', 'extra_mb'),
+            f'{row["step"]["extra_mb"]:.0f}',
+            f'{row["depth_error"]:.1e}',
+        ]
         if 'launches' in result:
             seconds = row['step']['ms'] / 1e3
             # two volumes read, a gradient written
             moved = 3 * result['logits_mb'] * 2**20 / 1e9
             count = result['launches'].get(name, {}).get('step', {})
-            cells += [f'{result["rays"] / seconds / 1e6:.1f}',
-                      f'{result["crossings"] / seconds / 1e9:.2f}',
-                      f'{moved / seconds / result["copy_gb_s"]:.0%}',
-                      str(count.get('kernels', '-')),
-                      str(count.get('waits', '-'))]
+            cells += [
+                f'{result["rays"] / seconds / 1e6:.1f}',
+                f'{result["crossings"] / seconds / 1e9:.2f}',
+                f'{moved / seconds / result["copy_gb_s"]:.0%}',
+                str(count.get('kernels', '-')),
+                str(count.get('waits', '-')),
+            ]
         lines.append('| ' + ' | '.join(cells) + ' |')
     if 'launches' in result:
         draw = result['launches']['draw']['step']
-        lines += ['', f'Drawing the rays: {draw["kernels"]} kernels, '
-                  f'{draw["waits"]} waits; a copy moves '
-                  f'{result["copy_gb_s"]:,.0f} GB/s.']
+        lines += [
+            '',
+            f'Drawing the rays: {draw["kernels"]} kernels, '
+            f'{draw["waits"]} waits; a copy moves '
+            f'{result["copy_gb_s"]:,.0f} GB/s.',
+        ]
     return '\n'.join(lines)
 
 
 def make_cameras(batch: int, device: torch.device) -> Cameras:
     rig = make_rig(np.random.default_rng(0), (1600, 900))
-    matrices = (torch.as_tensor(
-        np.stack([getattr(c, name) for c in rig.cameras.values()]),
-        dtype=torch.float32, device=device).repeat(batch, 1, 1, 1)
-        for name in ('cam2img', 'cam2ego'))
-    return Cameras(*matrices, torch.eye(4, device=device).repeat(batch, 1, 1),
-                   (900, 1600))
+    matrices = (
+        torch.as_tensor(
+            np.stack([getattr(c, name) for c in rig.cameras.values()]),
+            dtype=torch.float32,
+            device=device,
+        ).repeat(batch, 1, 1, 1)
+        for name in ('cam2img', 'cam2ego')
+    )
+    return Cameras(*matrices, torch.eye(4, device=device).repeat(batch, 1, 1), (900, 1600))
 
 
 def make_logits(fog: float, seed: int) -> Tensor:
@@ -393,16 +405,18 @@ def make_logits(fog: float, seed: int) -> Tensor:
             continue
         sx, sy = rng.integers(1, 14, 2)
         top = int(rng.integers(5, 16))
-        labels[x:x + sx, y:y + sy, 3:top] = rng.integers(0, 17)
+        labels[x : x + sx, y : y + sy, 3:top] = rng.integers(0, 17)
     noise = np.random.default_rng(seed)
     logits = noise.normal(0, 0.3, (*GRID.shape, NUM_CLASSES))
     logits[..., :-1] -= np.log(NUM_CLASSES - 1)
     free = labels == occ3d.FREE
     logits[..., -1] += np.where(free, np.log(1 / fog - 1), -3)
     np.put_along_axis(
-        logits, labels[..., None],
-        np.take_along_axis(logits, labels[..., None], -1) + ~free[..., None] *
-        4., -1)
+        logits,
+        labels[..., None],
+        np.take_along_axis(logits, labels[..., None], -1) + ~free[..., None] * 4.0,
+        -1,
+    )
     return torch.as_tensor(logits, dtype=torch.float32).flatten(0, 2)
 
 

@@ -13,6 +13,7 @@ config, without augmentation. Finished samples are skipped, so an interrupted
 run goes on where it stopped; --shard I/N takes every N-th sample, for N jobs
 that fill one folder.
 """
+
 import argparse
 import os
 import sys
@@ -43,20 +44,18 @@ from radocc_plugin.registry import DATASETS, TRANSFORMS
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config with a RadOccDistiller')
     parser.add_argument('--out', required=True, help='folder of the cache')
     parser.add_argument(
         '--top-k',
         type=int,
-        help='keep this many logits of a voxel besides the free class; '
-        'default all, in float16')
-    parser.add_argument(
-        '--shard', default='0/1', help='I/N: every N-th sample from the I-th')
+        help='keep this many logits of a voxel besides the free class; default all, in float16',
+    )
+    parser.add_argument('--shard', default='0/1', help='I/N: every N-th sample from the I-th')
     parser.add_argument('--workers', type=int, default=2)
-    parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     return parser.parse_args(argv)
 
@@ -84,12 +83,13 @@ def make_dataset(config: Config, teacher_config: Config):
     dataset = teacher_config.test_dataloader.dataset.copy()
     train, *others = dataset_configs(config.train_dataloader.dataset)
     if others:
-        raise ValueError('a cache takes one training dataset, '
-                         f'{config.filename} has {1 + len(others)}')
+        raise ValueError(
+            f'a cache takes one training dataset, {config.filename} has {1 + len(others)}'
+        )
     names = ['data_root', 'ann_file', 'sweeps_per_keyframe', 'backend_args']
     own_inputs = any(
-        is_type(step, TeacherPipeline, TRANSFORMS)
-        for step in train.get('pipeline', ()))
+        is_type(step, TeacherPipeline, TRANSFORMS) for step in train.get('pipeline', ())
+    )
     if not own_inputs:
         for name in ('cams', 'key_ego'):
             dataset.pop(name, None)  # without, the student has the default
@@ -104,52 +104,53 @@ def main(argv=None) -> None:
     args = parse_args(argv)
     shard, shards = parse_shard(args.shard)
     config = load_config(args.config, options=args.cfg_options)
-    options = {
-        name: config.model.teacher.get(name)
-        for name in ('model', 'checkpoint', 'tap')
-    }
+    options = {name: config.model.teacher.get(name) for name in ('model', 'checkpoint', 'tap')}
     if not isinstance(options['model'], str):
-        raise ValueError(f'model.teacher.model of {args.config} takes the '
-                         'path of a config file, whose test pipeline loads '
-                         'the samples')
+        raise ValueError(
+            f'model.teacher.model of {args.config} takes the '
+            'path of a config file, whose test pipeline loads '
+            'the samples'
+        )
     teacher = FrozenTeacher(
-        **options,
-        allow_partial=config.model.teacher.get('allow_partial', False))
+        **options, allow_partial=config.model.teacher.get('allow_partial', False)
+    )
     dataset, key_ego = make_dataset(config, load_config(options['model']))
     model = teacher.model(torch.device(args.device))
     if is_streaming(model):
-        raise ValueError(f'{type(model).__name__} carries its past from frame '
-                         'to frame; a cache takes a teacher of single frames')
+        raise ValueError(
+            f'{type(model).__name__} carries its past from frame '
+            'to frame; a cache takes a teacher of single frames'
+        )
     cache = TeacherCache(expand_path(args.out))
     cache.begin(
         teacher_hash(options['model'], options['tap']),
         options['checkpoint'] and file_hash(options['checkpoint']),
-        config.model.renderer.point_cloud_range, args.top_k,
+        config.model.renderer.point_cloud_range,
+        args.top_k,
         build_tap(options['tap'], model, 'teacher.tap').class_weight,
         space=getattr(dataset, 'label_space', None),
-        key_ego=key_ego)
+        key_ego=key_ego,
+    )
     tokens = [dataset.get_data_info(i)['token'] for i in range(len(dataset))]
-    todo = [
-        i for i in range(shard, len(tokens), shards)
-        if not cache.file(tokens[i]).is_file()
-    ]
+    todo = [i for i in range(shard, len(tokens), shards) if not cache.file(tokens[i]).is_file()]
     print(f'{len(todo)} samples to do, {len(tokens)} in all')
-    loader = DataLoader(
-        Subset(dataset, todo),
-        num_workers=args.workers,
-        collate_fn=pseudo_collate)
+    loader = DataLoader(Subset(dataset, todo), num_workers=args.workers, collate_fn=pseudo_collate)
     for batch in track_iter_progress((loader, len(loader))):
         batch = model.data_preprocessor(batch, False)
-        sample, = batch['data_samples']
-        if not np.allclose(sample.metainfo.get('bda_mat', np.eye(4)),
-                           np.eye(4)):
-            raise ValueError(f'the test pipeline of {options["model"]} '
-                             'augments the ego frame; a cache takes it as '
-                             'it is')
-        logits = teacher.outputs(batch['inputs'], [sample],
-                                 torch.device(args.device)).occ_logits
-        cache.write(sample.metainfo['token'], logits[0], args.top_k,
-                    config.model.renderer.get('free_index', -1))
+        (sample,) = batch['data_samples']
+        if not np.allclose(sample.metainfo.get('bda_mat', np.eye(4)), np.eye(4)):
+            raise ValueError(
+                f'the test pipeline of {options["model"]} '
+                'augments the ego frame; a cache takes it as '
+                'it is'
+            )
+        logits = teacher.outputs(batch['inputs'], [sample], torch.device(args.device)).occ_logits
+        cache.write(
+            sample.metainfo['token'],
+            logits[0],
+            args.top_k,
+            config.model.renderer.get('free_index', -1),
+        )
     print(f'In {args.out}')
 
 

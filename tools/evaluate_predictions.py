@@ -6,6 +6,7 @@
 A dump holds ``SCENE/TOKEN/labels.npz`` with ``semantics`` (X, Y, Z), as
 ``tools/test.py --dump`` writes it.
 """
+
 import argparse
 import json
 import os
@@ -32,8 +33,8 @@ NAMES = ('miou', 'rayiou', 'lidarseg')
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('dump', type=Path, help='folder of the predictions')
     parser.add_argument('--data-root', required=True)
     parser.add_argument('--ann-file', default='radocc_infos_val.pkl')
@@ -41,32 +42,38 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--benchmark',
         choices=BENCHMARKS,
         default='occ3d-nuscenes',
-        help='whose labels the predictions are measured with')
+        help='whose labels the predictions are measured with',
+    )
     parser.add_argument(
         '--key-ego',
         default='lidar',
         help='key_ego of the dataset that the model was tested with, lidar or '
         'a camera; places the points of lidarseg in the predicted volume '
-        '(default: lidar)')
+        '(default: lidar)',
+    )
     parser.add_argument(
-        '--range', nargs=6, type=float,
+        '--range',
+        nargs=6,
+        type=float,
         metavar=('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1'),
         help='point_cloud_range of the dataset that the model was tested '
-        'with, metres (default: that of the benchmark)')
+        'with, metres (default: that of the benchmark)',
+    )
+    parser.add_argument('--metrics', nargs='+', choices=NAMES, default=['miou'])
     parser.add_argument(
-        '--metrics', nargs='+', choices=NAMES, default=['miou'])
+        '--mask',
+        choices=MASKS,
+        help='voxels that mIoU counts (default: camera where the labels have that mask)',
+    )
     parser.add_argument(
-        '--mask', choices=MASKS,
-        help='voxels that mIoU counts (default: camera where the labels have '
-        'that mask)')
-    parser.add_argument(
-        '--ring', nargs=2, type=float, metavar=('FROM', 'TO'),
-        help='horizontal distances that mIoU counts, metres')
-    parser.add_argument(
-        '--device', default='cpu', help='where RayIoU casts its rays')
-    parser.add_argument(
-        '--workers', type=int, default=os.cpu_count(),
-        help='processes, on the CPU')
+        '--ring',
+        nargs=2,
+        type=float,
+        metavar=('FROM', 'TO'),
+        help='horizontal distances that mIoU counts, metres',
+    )
+    parser.add_argument('--device', default='cpu', help='where RayIoU casts its rays')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes, on the CPU')
     parser.add_argument('--out', help='writes the scores as JSON')
     return parser.parse_args(argv)
 
@@ -74,12 +81,11 @@ def parse_args(argv=None) -> argparse.Namespace:
 def build_metrics(args) -> list:
     """The metrics of the command line."""
     configs = dict(
-        miou=dict(
-            type='radocc_plugin.OccMetric', mask=args.mask, ring=args.ring),
+        miou=dict(type='radocc_plugin.OccMetric', mask=args.mask, ring=args.ring),
         rayiou=dict(type='radocc_plugin.RayIoU'),
         # a dump has no second choice for voxels that it calls free
-        lidarseg=dict(
-            type='radocc_plugin.LidarSegMetric', free_voxels='miss'))
+        lidarseg=dict(type='radocc_plugin.LidarSegMetric', free_voxels='miss'),
+    )
     return [METRICS.build(configs[name]) for name in args.metrics]
 
 
@@ -90,8 +96,10 @@ def count_sample(info: dict, dump: Path, metrics: list, device: str) -> list:
         gt_occ={k: torch.as_tensor(v) for k, v in info['gt_occ'].items()},
         pred_occ=dict(
             semantics=read_prediction(
-                prediction_path(dump, info['scene_name'], info['token']),
-                info['label_space']).to(device)))
+                prediction_path(dump, info['scene_name'], info['token']), info['label_space']
+            ).to(device)
+        ),
+    )
     for metric in metrics:
         metric.results = []
         metric.process(None, [sample])
@@ -114,12 +122,14 @@ def check_complete(dataset, dump: Path) -> None:
     """Raises one ValueError that counts the missing predictions."""
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     missing = [
-        path for path in (prediction_path(dump, i['scene_name'], i['token'])
-                          for i in infos) if not path.is_file()
+        path
+        for path in (prediction_path(dump, i['scene_name'], i['token']) for i in infos)
+        if not path.is_file()
     ]
     if missing:
-        raise ValueError(f'{len(missing)} of {len(dataset)} predictions are '
-                         f'missing, e.g. {missing[0]}')
+        raise ValueError(
+            f'{len(missing)} of {len(dataset)} predictions are missing, e.g. {missing[0]}'
+        )
 
 
 def main(argv=None) -> dict:
@@ -131,7 +141,8 @@ def main(argv=None) -> dict:
         pipeline=[dict(type=kind.LABEL_LOADER)],
         point_cloud_range=args.range,
         key_ego=args.key_ego,
-        test_mode=True)
+        test_mode=True,
+    )
     check_complete(dataset, args.dump)
     metrics = build_metrics(args)
     for metric in metrics:
@@ -147,9 +158,9 @@ def main(argv=None) -> dict:
         progress = stack.enter_context(Progress())
         counts = list(
             progress.track(
-                count(count_index, range(len(dataset))),
-                total=len(dataset),
-                description='samples'))
+                count(count_index, range(len(dataset))), total=len(dataset), description='samples'
+            )
+        )
 
     scores = {}
     for metric, results in zip(metrics, zip(*counts)):
@@ -164,10 +175,9 @@ def main(argv=None) -> dict:
             range=args.range,
             num_samples=len(dataset),
             mask=dataset.label_space.mask(args.mask, '--mask'),
-            ring=args.ring)
-        write_atomically(
-            args.out,
-            json.dumps(dict(conditions, scores=scores), indent=2))
+            ring=args.ring,
+        )
+        write_atomically(args.out, json.dumps(dict(conditions, scores=scores), indent=2))
     return scores
 
 

@@ -4,6 +4,7 @@
 
 The file is compared with the model where onnxruntime is installed.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -24,8 +25,8 @@ from radocc_plugin.registry import DATASETS, MODELS
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config of a plain student')
     parser.add_argument('checkpoint', help='its weights')
     parser.add_argument('--out', required=True, help='the .onnx file')
@@ -53,11 +54,12 @@ def main(argv=None) -> None:
         return
     with torch.no_grad():
         expected = model(dict(imgs=imgs), samples).numpy()
-    got, = onnxruntime.InferenceSession(args.out).run(
-        None, dict(imgs=imgs.numpy()))
+    (got,) = onnxruntime.InferenceSession(args.out).run(None, dict(imgs=imgs.numpy()))
     same = (got.argmax(-1) == expected.argmax(-1)).mean()
-    print(f'against the model: logits differ by {np.abs(got - expected).max()}'
-          f' at most, {same:.4%} of the labels are the same')
+    print(
+        f'against the model: logits differ by {np.abs(got - expected).max()}'
+        f' at most, {same:.4%} of the labels are the same'
+    )
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ A folder holds maps of one setting (see its manifest.json). Several GPUs or
 CPUs: torchrun --nproc_per_node 8 tools/generate_segments.py ... --launcher
 pytorch; on SLURM: srun ... --launcher slurm.
 """
+
 import argparse
 import os
 import sys
@@ -31,37 +32,31 @@ CONFIGS = ROOT / 'configs' / 'segments'
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         'config',
         nargs='?',
         default='segments_felzenszwalb',
-        help='file, or name in configs/segments')
-    parser.add_argument(
-        '--ann-file', nargs='+', required=True, help='info pickles')
-    parser.add_argument(
-        '--data-root', required=True, help='folder the image paths start in')
+        help='file, or name in configs/segments',
+    )
+    parser.add_argument('--ann-file', nargs='+', required=True, help='info pickles')
+    parser.add_argument('--data-root', required=True, help='folder the image paths start in')
     parser.add_argument('--out', required=True, help='folder of the maps')
     parser.add_argument('--checkpoint', help='weights of the segmenter')
     parser.add_argument(
-        '--amp',
-        action='store_true',
-        help='mixed precision; same as model.segmenter.dtype=float16')
-    parser.add_argument(
-        '--batch-size', type=int, help='images at a time of each process')
-    parser.add_argument(
-        '--workers', type=int, help='threads of a segmenter without a GPU')
+        '--amp', action='store_true', help='mixed precision; same as model.segmenter.dtype=float16'
+    )
+    parser.add_argument('--batch-size', type=int, help='images at a time of each process')
+    parser.add_argument('--workers', type=int, help='threads of a segmenter without a GPU')
     parser.add_argument('--work-dir', help='where logs go; default OUT/logs')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override settings, e.g. model.segmenter.min_area=200')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none')
+        help='override settings, e.g. model.segmenter.min_area=200',
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -85,22 +80,20 @@ def make_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says."""
     config = Config.fromfile(find_config(args.config))
     config.launcher = args.launcher
-    paths = dict(
-        ann_file=args.ann_file,
-        data_root=args.data_root,
-        segments_root=args.out)
+    paths = dict(ann_file=args.ann_file, data_root=args.data_root, segments_root=args.out)
     config.update(paths)
     config.test_dataloader.dataset.update(paths)
     config.model.segments_root = args.out
     segmenter = config.model.segmenter
     if 'data_root' in segmenter:
         segmenter.data_root = args.data_root
-    for option, name, value in (('checkpoint', 'checkpoint', args.checkpoint),
-                                ('amp', 'dtype', args.amp and 'float16')):
+    for option, name, value in (
+        ('checkpoint', 'checkpoint', args.checkpoint),
+        ('amp', 'dtype', args.amp and 'float16'),
+    ):
         if value:
             if name not in segmenter:
-                raise ValueError(f'--{option}: {segmenter.type} of '
-                                 f'{args.config} takes no {name}')
+                raise ValueError(f'--{option}: {segmenter.type} of {args.config} takes no {name}')
             segmenter[name] = value
     if args.batch_size is not None:
         config.test_dataloader.batch_size = args.batch_size
@@ -124,10 +117,12 @@ def main(argv=None) -> None:
     if not metrics['segments/images']:
         print(f'Nothing to do: every image has its map in {args.out}')
         return
-    print('{segments/images} maps: {segments/count:.0f} segments an image '
-          '({segments/count_min}..{segments/count_max}), '
-          '{segments/covered:.0%} covered, {segments/kib:.0f} KiB a map, '
-          '{segments/seconds:.2f} s an image and process'.format_map(metrics))
+    print(
+        '{segments/images} maps: {segments/count:.0f} segments an image '
+        '({segments/count_min}..{segments/count_max}), '
+        '{segments/covered:.0%} covered, {segments/kib:.0f} KiB a map, '
+        '{segments/seconds:.2f} s an image and process'.format_map(metrics)
+    )
     print(f'In {args.out}')
 
 

@@ -9,6 +9,7 @@ Prints how the maps were made and a table of each camera; writes
 statistics.csv with a line for each map and, for --pictures of the images,
 the image beside its segments.
 """
+
 import argparse
 import csv
 import io
@@ -26,27 +27,31 @@ from rich.progress import track
 from rich.table import Table
 
 from radocc_plugin.fileio import read_image, write_atomically
-from radocc_plugin.segments import (is_complete, map_statistics, overlay,
-                                    read_label_map, read_manifest,
-                                    segment_path)
+from radocc_plugin.segments import (
+    is_complete,
+    map_statistics,
+    overlay,
+    read_label_map,
+    read_manifest,
+    segment_path,
+)
 from radocc_plugin.segments.camera_images import image_paths
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--segments', required=True, help='folder of the maps')
-    parser.add_argument(
-        '--data-root', required=True, help='folder the image paths start in')
-    parser.add_argument(
-        '--ann-file', nargs='+', required=True, help='info pickles')
+    parser.add_argument('--data-root', required=True, help='folder the image paths start in')
+    parser.add_argument('--ann-file', nargs='+', required=True, help='info pickles')
     parser.add_argument('--out-dir', required=True)
     parser.add_argument(
         '--pictures',
         type=int,
         default=24,
-        help='draw so many, evenly over the images; -1 draws all')
+        help='draw so many, evenly over the images; -1 draws all',
+    )
     return parser.parse_args(argv)
 
 
@@ -62,7 +67,8 @@ def statistics(paths: dict, segments_root: str) -> list:
                 map_statistics(labels),
                 height=labels.shape[0],
                 width=labels.shape[1],
-                bytes=target.stat().st_size)
+                bytes=target.stat().st_size,
+            )
         rows.append(row)
     return rows
 
@@ -70,15 +76,20 @@ def statistics(paths: dict, segments_root: str) -> list:
 def summary(rows: list) -> Table:
     """The table of the cameras."""
     table = Table(
-        box=SIMPLE,
-        padding=0,
-        caption='covered: pixels with a segment; median: area of a segment')
-    for name in ('camera', 'images', 'missing', 'segments', 'min', 'max',
-                 'covered', 'median', 'KiB'):
-        table.add_column(
-            name,
-            justify='left' if name == 'camera' else 'right',
-            no_wrap=True)
+        box=SIMPLE, padding=0, caption='covered: pixels with a segment; median: area of a segment'
+    )
+    for name in (
+        'camera',
+        'images',
+        'missing',
+        'segments',
+        'min',
+        'max',
+        'covered',
+        'median',
+        'KiB',
+    ):
+        table.add_column(name, justify='left' if name == 'camera' else 'right', no_wrap=True)
     cameras = sorted({row['camera'] for row in rows})
     for camera in [*cameras, 'all']:
         mine = [r for r in rows if camera in (r['camera'], 'all')]
@@ -91,9 +102,12 @@ def summary(rows: list) -> Table:
             }
             counts = [r['count'] for r in made]
             cells += [
-                f'{mean["count"]:.0f}', str(min(counts)), str(max(counts)),
-                f'{mean["covered"]:.1%}', f'{mean["median"]:.2%}',
-                f'{mean["bytes"] / 1024:.0f}'
+                f'{mean["count"]:.0f}',
+                str(min(counts)),
+                str(max(counts)),
+                f'{mean["covered"]:.1%}',
+                f'{mean["median"]:.2%}',
+                f'{mean["bytes"] / 1024:.0f}',
             ]
         if camera == 'all':
             table.add_section()
@@ -115,8 +129,11 @@ def main(argv=None) -> None:
     paths = image_paths(args.ann_file)
     manifest = read_manifest(args.segments)
     console = Console()
-    console.print(f'{args.segments}: hash {manifest["hash"]}, '
-                  f'{manifest["settings"]}', highlight=False, markup=False)
+    console.print(
+        f'{args.segments}: hash {manifest["hash"]}, {manifest["settings"]}',
+        highlight=False,
+        markup=False,
+    )
     rows = statistics(paths, args.segments)
     console.print(summary(rows))
 
@@ -135,10 +152,10 @@ def main(argv=None) -> None:
     for path in track(made, 'Drawing'):
         picture = draw(
             np.asarray(read_image(Path(args.data_root) / path)),
-            read_label_map(segment_path(args.segments, path)))
+            read_label_map(segment_path(args.segments, path)),
+        )
         write_atomically((out / path).with_suffix('.png'), picture)
-    console.print(f'{len(made)} pictures and statistics.csv in {out}',
-                  highlight=False)
+    console.print(f'{len(made)} pictures and statistics.csv in {out}', highlight=False)
 
 
 if __name__ == '__main__':

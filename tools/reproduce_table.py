@@ -9,6 +9,7 @@ A suite (configs/suites/*.yml) names its rows. With ``--seeds N`` every row
 without a record is trained and tested; an interrupted suite goes on where it
 stopped. Without it, the table shows what is there.
 """
+
 import argparse
 import glob
 import os
@@ -23,13 +24,18 @@ from rich.console import Console
 
 from radocc_plugin.evaluation.published import read_quoted
 from radocc_plugin.evaluation.records import read_records
-from radocc_plugin.evaluation.suites import (Run, Suite, check_settings,
-                                             finished_records, plan_runs,
-                                             read_suite, test_arguments,
-                                             train_arguments)
+from radocc_plugin.evaluation.suites import (
+    Run,
+    Suite,
+    check_settings,
+    finished_records,
+    plan_runs,
+    read_suite,
+    test_arguments,
+    train_arguments,
+)
 from radocc_plugin.evaluation.table import build_tables
-from radocc_plugin.evaluation.table_formats import (to_csv, to_html,
-                                                    to_markdown, to_terminal)
+from radocc_plugin.evaluation.table_formats import to_csv, to_html, to_markdown, to_terminal
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.occ3d import CLASSES
 
@@ -40,49 +46,47 @@ START, END = '<!-- results:start -->', '<!-- results:end -->'
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     suites = ', '.join(sorted(path.stem for path in SUITES.glob('*.yml')))
     parser.add_argument(
         'sources',
         nargs='*',
         help=f'one suite ({suites}, or a .yml file); or record files, globs, '
-        'folders to search for *record*.json')
+        'folders to search for *record*.json',
+    )
     parser.add_argument('--suite', help='the same as naming it as the source')
     parser.add_argument(
         '--seeds',
         type=int,
         metavar='N',
-        help='trains and tests what has no record yet, with seeds 0 ... N-1')
+        help='trains and tests what has no record yet, with seeds 0 ... N-1',
+    )
+    parser.add_argument('--work-dir', type=Path, help='runs of the suite; default what it says')
     parser.add_argument(
-        '--work-dir',
-        type=Path,
-        help='runs of the suite; default what it says')
-    parser.add_argument(
-        '--gpus',
-        type=int,
-        default=1,
-        help='processes of a training (torchrun) if more than 1')
+        '--gpus', type=int, default=1, help='processes of a training (torchrun) if more than 1'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='settings of every training and test of the suite')
-    parser.add_argument(
-        '--out', help='writes table.md, .html and .csv into this folder')
+        help='settings of every training and test of the suite',
+    )
+    parser.add_argument('--out', help='writes table.md, .html and .csv into this folder')
     parser.add_argument(
         '--quoted',
         nargs='?',
         const=str(QUOTED),
         metavar='YAML',
-        help='adds published rows (default: configs/published_results.yaml); '
-        'a suite has its own')
+        help='adds published rows (default: configs/published_results.yaml); a suite has its own',
+    )
     parser.add_argument(
         '--update',
         metavar='MARKDOWN',
         help=f'rewrites the table between {START}, with the name of the suite '
-        f'behind start if the file has several, and {END} of this file')
+        f'behind start if the file has several, and {END} of this file',
+    )
     args = parser.parse_args(argv)
     args.sources += [args.suite] if args.suite else []
     if not args.sources:
@@ -99,7 +103,8 @@ def find_suite(sources):
         ValueError: If a suite is not the only source.
     """
     paths = [
-        path for source in sources
+        path
+        for source in sources
         for path in (SUITES / f'{source}.yml', Path(source))
         if path.suffix == '.yml' and path.is_file()
     ]
@@ -143,10 +148,8 @@ def update_between_markers(path, markdown, suite=None):
     before, found, rest = text.partition(start)
     _, end, after = rest.partition(END)
     if not found or not end:
-        raise ValueError(f'{path}: takes a line {START} and, below it, a line '
-                         f'{END}')
-    write_atomically(path,
-                     f'{before}{start}\n\n{markdown}\n{END}{after}')
+        raise ValueError(f'{path}: takes a line {START} and, below it, a line {END}')
+    write_atomically(path, f'{before}{start}\n\n{markdown}\n{END}{after}')
 
 
 def run_suite(suite: Suite, args, console: Console) -> None:
@@ -164,27 +167,25 @@ def run_suite(suite: Suite, args, console: Console) -> None:
             continue
         console.rule(head.replace('[', r'\['), align='left')
         if run.row.checkpoint is None:
-            _call('tools/train.py', train_arguments(run, args.cfg_options),
-                  run, args.gpus)
-        _call('tools/test.py',
-              test_arguments(run, suite.metrics, args.cfg_options), run, 1)
+            _call('tools/train.py', train_arguments(run, args.cfg_options), run, args.gpus)
+        _call('tools/test.py', test_arguments(run, suite.metrics, args.cfg_options), run, 1)
 
 
 def _call(tool: str, arguments, run: Run, gpus: int) -> None:
     command = [sys.executable, str(ROOT / tool), *arguments]
     if gpus > 1:
-        command[1:1] = [
-            '-m', 'torch.distributed.run', f'--nproc_per_node={gpus}'
-        ]
+        command[1:1] = ['-m', 'torch.distributed.run', f'--nproc_per_node={gpus}']
         # --cfg-options takes all that follows it, so this goes first
         tool_at = command.index(str(ROOT / tool))
-        command[tool_at + 1:tool_at + 1] = ['--launcher', 'pytorch']
+        command[tool_at + 1 : tool_at + 1] = ['--launcher', 'pytorch']
     environment = dict(os.environ)
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     if subprocess.run(command, env=environment).returncode:
-        raise SystemExit(f'{tool} of {run.row.name!r}, seed {run.seed}, '
-                         'failed. The same command goes on from here once '
-                         'the cause is mended.')
+        raise SystemExit(
+            f'{tool} of {run.row.name!r}, seed {run.seed}, '
+            'failed. The same command goes on from here once '
+            'the cause is mended.'
+        )
 
 
 def suite_tables(suite: Suite, args):
@@ -195,13 +196,15 @@ def suite_tables(suite: Suite, args):
     """
     paths = finished_records(suite)
     if not paths:
-        raise ValueError(f'suite {suite.name} has no records in '
-                         f'{suite.work_dir}; --seeds N makes them')
+        raise ValueError(
+            f'suite {suite.name} has no records in {suite.work_dir}; --seeds N makes them'
+        )
     tables = build_tables(read_records(paths), suite.names)
     for table in tables:
         if table.space.classes == CLASSES:  # what is quoted is Occ3D-nuScenes
             table.quoted = [
-                row for benchmark in suite.quoted
+                row
+                for benchmark in suite.quoted
                 for row in read_quoted(args.quoted or QUOTED, benchmark)
             ]
     return tables
@@ -230,9 +233,11 @@ def main(argv=None):
 
     markdown = '\n'.join(to_markdown(table) for table in tables)
     if args.out:
-        for name, text in (('table.md', markdown), ('table.html',
-                                                    to_html(tables)),
-                           ('table.csv', to_csv(tables))):
+        for name, text in (
+            ('table.md', markdown),
+            ('table.html', to_html(tables)),
+            ('table.csv', to_csv(tables)),
+        ):
             write_atomically(Path(args.out) / name, text)
         console.print(f'{Path(args.out) / "table.md"}, .html and .csv written')
     if args.update:

@@ -12,6 +12,7 @@ nothing. The geometry is proved independently of any model: the sweep,
 voxelised in the ego frame and rendered into the cameras, is compared with
 its points projected by the published LiDAR-to-camera matrices.
 """
+
 import argparse
 import json
 import sys
@@ -50,8 +51,8 @@ from radocc_plugin.visualization import (
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config of a distilled student')
     parser.add_argument('--data-root', required=True)
     parser.add_argument('--out-dir', type=Path, required=True)
@@ -77,8 +78,7 @@ def projected_sweep(info: dict, points: torch.Tensor):
     """Pixels (N, P, 2) and depths (N, P) of ego-frame points by the published
     ``lidar2cam`` matrices, past our own camera code."""
     ego2lidar = np.linalg.inv(np.asarray(info['lidar_points']['lidar2ego']))
-    homogeneous = np.concatenate(
-        (points.numpy().astype(np.float64), np.ones((len(points), 1))), 1)
+    homogeneous = np.concatenate((points.numpy().astype(np.float64), np.ones((len(points), 1))), 1)
     in_lidar = homogeneous @ ego2lidar.T
     pixels, depths = [], []
     for camera in occ3d.CAMERAS:
@@ -87,8 +87,10 @@ def projected_sweep(info: dict, points: torch.Tensor):
         on_image = in_camera @ np.asarray(image['cam2img'])[:3, :3].T
         pixels.append(on_image[:, :2] / on_image[:, 2:])
         depths.append(in_camera[:, 2])
-    return (torch.as_tensor(np.stack(pixels), dtype=torch.float32),
-            torch.as_tensor(np.stack(depths), dtype=torch.float32))
+    return (
+        torch.as_tensor(np.stack(pixels), dtype=torch.float32),
+        torch.as_tensor(np.stack(depths), dtype=torch.float32),
+    )
 
 
 def sweep_in_ego_frame(sample) -> torch.Tensor:
@@ -121,10 +123,10 @@ def main() -> None:
     init_default_scope(config.get('default_scope', 'mmengine'))
     dataset = config.train_dataloader.dataset
     # No random augmentation: the training pipeline's loads, the test's images.
-    loads = [t for t in dataset.pipeline if 'AugmentMulti' not in t.type
-             and 'AugmentBEV' not in t.type]
-    augment = [t for t in config.test_dataloader.dataset.pipeline
-               if 'AugmentMulti' in t.type]
+    loads = [
+        t for t in dataset.pipeline if 'AugmentMulti' not in t.type and 'AugmentBEV' not in t.type
+    ]
+    augment = [t for t in config.test_dataloader.dataset.pipeline if 'AugmentMulti' in t.type]
     # A teacher's own inputs are made of raw images.
     raw = 1 + sum('TeacherPipeline' in t.type for t in loads)
     dataset = dict(
@@ -132,7 +134,8 @@ def main() -> None:
         data_root=args.data_root,
         ann_file='radocc_infos_val.pkl',
         pipeline=loads[:raw] + augment + loads[raw:],
-        test_mode=True)
+        test_mode=True,
+    )
     model_config = config.model
     model_config.teacher.checkpoint = args.teacher
 
@@ -153,8 +156,7 @@ def main() -> None:
         with stages('student forward'):
             student_logits = model(**data, mode='tensor')
         with stages('teacher forward'):
-            teacher_logits = model.teacher.outputs(
-                **data, device=device).occ_logits
+            teacher_logits = model.teacher.outputs(**data, device=device).occ_logits
     sample = data['data_samples'][0]
     truth = sample.gt_occ.semantics
     cameras = Cameras.from_data_samples([sample])
@@ -163,60 +165,61 @@ def main() -> None:
     with torch.no_grad(), stages('render three volumes, 86,400 rays'):
         geometry = renderer.trace_all(cameras, truth.shape)
         renders = {
-            'Ground truth': renderer.render_labels(truth[None], geometry,
-                                                   space.num_classes),
+            'Ground truth': renderer.render_labels(truth[None], geometry, space.num_classes),
             'Teacher': renderer(teacher_logits, geometry),
-            'RadOcc student': renderer(student_logits, geometry)
+            'RadOcc student': renderer(student_logits, geometry),
         }
     with stages('one RadOcc training step'):
         losses = train_step(model, batch)
 
-    info = load_infos(
-        str(Path(args.data_root) / 'radocc_infos_val.pkl'))['data_list'][0]
+    info = load_infos(str(Path(args.data_root) / 'radocc_infos_val.pkl'))['data_list'][0]
     points = sweep_in_ego_frame(sample)
     with stages('geometry check'):
         difference = sweep_depth_difference(
-            points, *projected_sweep(info, points), cameras,
-            space.grid).abs()
+            points, *projected_sweep(info, points), cameras, space.grid
+        ).abs()
 
     maps = {title: rendered_maps(r) for title, r in renders.items()}
     images = read_images(sample.metainfo['img_path'])
     volumes = {
         'Ground truth (one sweep and boxes)': truth,
         'Teacher': teacher_logits[0].argmax(-1),
-        'RadOcc student': student_logits[0].argmax(-1)
+        'RadOcc student': student_logits[0].argmax(-1),
     }
     trained = ' and '.join(
-        name for name, file in [('teacher', args.teacher),
-                                ('student', args.student)] if file)
-    origin = f'{trained} trained on the synthetic world' if trained else (
-        'random weights')
+        name for name, file in [('teacher', args.teacher), ('student', args.student)] if file
+    )
+    origin = f'{trained} trained on the synthetic world' if trained else ('random weights')
     title = f'Real nuScenes keyframe; {origin}'
     save_picture(
         args.out_dir / 'occupancy.png',
-        frame_page(images, {t: v.numpy()
-                            for t, v in volumes.items()},
-                   space,
-                   cameras=sample.cam_names,
-                   title=title))
+        frame_page(
+            images,
+            {t: v.numpy() for t, v in volumes.items()},
+            space,
+            cameras=sample.cam_names,
+            title=title,
+        ),
+    )
     save_picture(
         args.out_dir / 'rendering.png',
         rendering_page(
-            images, {t: depth
-                     for t, (depth, _) in maps.items()},
-            {t: classes
-             for t, (_, classes) in maps.items()},
+            images,
+            {t: depth for t, (depth, _) in maps.items()},
+            {t: classes for t, (_, classes) in maps.items()},
             space,
             cameras=sample.cam_names,
-            title=title))
+            title=title,
+        ),
+    )
     report = dict(
         median_depth_difference=float(difference.median()),
         mean_depth_difference=float(difference.mean()),
         pixels=len(difference),
         losses=losses,
-        seconds=stages.seconds)
-    write_atomically(args.out_dir / 'report.json',
-                     json.dumps(report, indent=2))
+        seconds=stages.seconds,
+    )
+    write_atomically(args.out_dir / 'report.json', json.dumps(report, indent=2))
 
     table = Table(title='The real keyframe')
     table.add_column('stage')
@@ -227,11 +230,12 @@ def main() -> None:
     for name, value in losses.items():
         table.add_row(name, f'{value:.4f}')
     table.add_section()
-    table.add_row(f'median |rendered - LiDAR depth|, {len(difference)} pixels',
-                  f'{report["median_depth_difference"]:.3f} m')
+    table.add_row(
+        f'median |rendered - LiDAR depth|, {len(difference)} pixels',
+        f'{report["median_depth_difference"]:.3f} m',
+    )
     console.print(table)
-    console.print(f'Pictures and report.json: {args.out_dir}',
-                  highlight=False)
+    console.print(f'Pictures and report.json: {args.out_dir}', highlight=False)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@
 
 A config of RadOcc evaluates its student: teacher and renderer are not built.
 """
+
 import argparse
 import copy
 import os
@@ -38,30 +39,27 @@ from radocc_plugin.fileio import expand_path
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a checkpoint')
-    parser.add_argument(
-        'config', help='config file, from here or of the package')
+    parser.add_argument('config', help='config file, from here or of the package')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='where logs go')
-    parser.add_argument(
-        '--record', help='result record; default WORK_DIR/record.json')
+    parser.add_argument('--record', help='result record; default WORK_DIR/record.json')
     parser.add_argument('--name', help='label of the row; default the config')
     parser.add_argument(
         '--role',
         choices=['teacher', 'baseline', 'radocc'],
-        help='role in the table; default radocc for a distiller, else '
-        'baseline')
+        help='role in the table; default radocc for a distiller, else baseline',
+    )
     parser.add_argument(
-        '--family',
-        help='rows to compare with each other; default the config of the '
-        'student')
-    parser.add_argument(
-        '--train-dir', help='work dir of the training, for its step time')
+        '--family', help='rows to compare with each other; default the config of the student'
+    )
+    parser.add_argument('--train-dir', help='work dir of the training, for its step time')
     parser.add_argument(
         '--metrics',
         nargs='+',
         choices=[*sorted(testing.NAMED_METRICS), 'none'],
         help='replaces the test_evaluator of the config; "none" only writes '
-        'the dump and reads no labels: for the test split')
+        'the dump and reads no labels: for the test split',
+    )
     parser.add_argument(
         '--tta',
         nargs='*',
@@ -71,25 +69,23 @@ def parse_args(argv=None) -> argparse.Namespace:
         f'make together; default {" ".join(testing.FLIPS)}; "identity" runs '
         'the plain view through the same model. A config with tta_model and '
         'tta_pipeline '
-        'brings its own')
+        'brings its own',
+    )
     parser.add_argument(
-        '--dump',
-        metavar='DIR',
-        help='writes predictions to DIR/SCENE/TOKEN/labels.npz')
+        '--dump', metavar='DIR', help='writes predictions to DIR/SCENE/TOKEN/labels.npz'
+    )
+    parser.add_argument('--show-dir', metavar='DIR', help='draws sheets: DIR/SCENE/TOKEN.png')
     parser.add_argument(
-        '--show-dir', metavar='DIR', help='draws sheets: DIR/SCENE/TOKEN.png')
+        '--show-interval', type=int, default=1, help='draws one of so many samples (of each GPU)'
+    )
     parser.add_argument(
-        '--show-interval', type=int, default=1,
-        help='draws one of so many samples (of each GPU)')
-    parser.add_argument(
-        '--allow-partial', action='store_true',
+        '--allow-partial',
+        action='store_true',
         help='tests a checkpoint whose keys or shapes differ from the '
-        "model's; without, that is an error")
+        "model's; without, that is an error",
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(argv)
     if 'none' in (args.metrics or ()):
@@ -114,9 +110,7 @@ def main(argv=None) -> None:
     plain_config = copy.deepcopy(config)
     init_default_scope(config.get('default_scope', 'mmengine'))
     if args.metrics is not None:
-        config.test_evaluator = [
-            testing.NAMED_METRICS[name] for name in args.metrics
-        ]
+        config.test_evaluator = [testing.NAMED_METRICS[name] for name in args.metrics]
         if not args.metrics:
             testing.leave_labels_out(config)
     evaluators = testing.evaluators_of(config)
@@ -124,8 +118,7 @@ def main(argv=None) -> None:
     masks = testing.record_masks(evaluators)
     if args.dump is not None:
         config.test_evaluator = evaluators + [
-            dict(type='radocc_plugin.DumpPredictions',
-                 out_dir=expand_path(args.dump))
+            dict(type='radocc_plugin.DumpPredictions', out_dir=expand_path(args.dump))
         ]
     if args.show_dir is not None:
         config.custom_hooks = [
@@ -133,7 +126,8 @@ def main(argv=None) -> None:
             dict(
                 type='radocc_plugin.OccVisualizationHook',
                 out_dir=expand_path(args.show_dir),
-                interval=args.show_interval)
+                interval=args.show_interval,
+            ),
         ]
     tta_model = None
     if args.tta is not None:
@@ -142,8 +136,7 @@ def main(argv=None) -> None:
     runner = Runner.from_cfg(config)
     if tta_model is not None:
         runner.register_hook(PrepareTTAHook(tta_cfg=dict(tta_model)))
-    checkpoint = testing.load_strictly(
-        runner, expand_path(args.checkpoint), args.allow_partial)
+    checkpoint = testing.load_strictly(runner, expand_path(args.checkpoint), args.allow_partial)
     loader = runner.test_loop.dataloader
     check_order(runner.model, loader)
     tta = () if args.tta is None else args.tta or testing.FLIPS
@@ -155,17 +148,21 @@ def main(argv=None) -> None:
         config_file=args.config,
         tta=[view for view in tta if view != 'identity'],
         **testing.describe_data(loader.dataset),
-        **testing.describe_training(args.checkpoint, checkpoint, plain_config,
-                                    args.train_dir or config.work_dir,
-                                    runner.seed))
+        **testing.describe_training(
+            args.checkpoint,
+            checkpoint,
+            plain_config,
+            args.train_dir or config.work_dir,
+            runner.seed,
+        ),
+    )
     record = args.record or os.path.join(config.work_dir, 'record.json')
     testing.write_records(record, masks, None, description)
 
     metrics = runner.test()
     if not is_main_process():
         return
-    testing.save_metrics(
-        os.path.join(config.work_dir, 'metrics.json'), metrics)
+    testing.save_metrics(os.path.join(config.work_dir, 'metrics.json'), metrics)
     for path in testing.write_records(record, masks, metrics, description):
         print(f'Result record: {path}')
 

@@ -1,7 +1,8 @@
 """Trains a model from a config: student, teacher or RadOcc distillation.
 
-    python tools/train.py CONFIG [--work-dir DIR] [--resume]
+python tools/train.py CONFIG [--work-dir DIR] [--resume]
 """
+
 import argparse
 import os
 import sys
@@ -26,33 +27,32 @@ from radocc_plugin.fileio import expand_path
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
-    parser.add_argument(
-        'config', help='config file, from here or of the package')
+    parser.add_argument('config', help='config file, from here or of the package')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
-        '--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with the batch size')
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         help='resume from the latest checkpoint of the work dir, where there '
-        'is one, or from the file given')
-    parser.add_argument(
-        '--seed', type=int, help='seed; overrides randomness.seed')
+        'is one, or from the file given',
+    )
+    parser.add_argument('--seed', type=int, help='seed; overrides randomness.seed')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override settings, e.g. optim_wrapper.optimizer.lr=1e-4')
+        help='override settings, e.g. optim_wrapper.optimizer.lr=1e-4',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher')
+        help='job launcher',
+    )
     # torch.distributed.launch passes one of the two spellings.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(argv)
@@ -75,8 +75,9 @@ def main(argv=None) -> None:
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
-            raise ValueError(f'{args.config} has no auto_scale_lr.'
-                             'base_batch_size, which --auto-scale-lr needs')
+            raise ValueError(
+                f'{args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs'
+            )
         config.auto_scale_lr.enable = True
     set_start(config, args.resume)
     runner = Runner.from_cfg(config)

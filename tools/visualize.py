@@ -20,6 +20,7 @@ semantics that each volume renders to). Frames come from the test set of the
 first model's config, so name a teacher first where there is one: its pipeline
 loads the LiDAR.
 """
+
 import argparse
 import copy
 import os
@@ -71,8 +72,8 @@ from radocc_plugin.visualization.sheet import default_renderer
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -80,35 +81,47 @@ def parse_args(argv=None) -> argparse.Namespace:
         nargs=3,
         action='append',
         metavar=('TITLE', 'CONFIG', 'CHECKPOINT'),
-        help='give it several times to compare models')
-    source.add_argument(
-        '--dump', help='folder of predictions, of tools/test.py --dump')
+        help='give it several times to compare models',
+    )
+    source.add_argument('--dump', help='folder of predictions, of tools/test.py --dump')
     add('--data-root', help='data of the dump')
-    add('--benchmark', choices=BENCHMARKS, default='occ3d-nuscenes',
-        help='labels of the dump')
+    add('--benchmark', choices=BENCHMARKS, default='occ3d-nuscenes', help='labels of the dump')
     add('--ann-file', default='radocc_infos_val.pkl', help='infos of the dump')
-    add('--range', nargs=6, type=float,
+    add(
+        '--range',
+        nargs=6,
+        type=float,
         metavar=('X0', 'Y0', 'Z0', 'X1', 'Y1', 'Z1'),
-        help='point_cloud_range of the dataset of the dump, metres')
+        help='point_cloud_range of the dataset of the dump, metres',
+    )
     add('--frames', nargs='+', type=int, help='indices; default 0')
     add('--scene', help='all frames of a scene, by its name or token')
     add('--out-dir', type=Path, help='folder of pictures')
     add('--out', type=Path, help='one file: .gif, .mp4 or .rrd')
     add('--format', choices=('png', 'jpg'), default='png', help='of sheets')
-    add('--mask', choices=MASKS,
+    add(
+        '--mask',
+        choices=MASKS,
         help='voxels that are judged; the others are pale (default: camera '
-        'where the labels have that mask)')
+        'where the labels have that mask)',
+    )
     add('--fps', type=float, default=2.0, help='frames a second of a movie')
     add('--width', type=int, default=1280, help='pixels of a movie')
-    add('--render-size', nargs=2, type=int, default=(90, 160),
-        help='height and width of rendered maps')
-    add('--workers', type=int, default=os.cpu_count(),
-        help='processes that draw sheets')
+    add(
+        '--render-size',
+        nargs=2,
+        type=int,
+        default=(90, 160),
+        help='height and width of rendered maps',
+    )
+    add('--workers', type=int, default=os.cpu_count(), help='processes that draw sheets')
     add('--device', default='cpu', help='where models run')
-    add('--cfg-options',
+    add(
+        '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override settings of the first config, e.g. its data root')
+        help='override settings of the first config, e.g. its data root',
+    )
     args = parser.parse_args(argv)
     if (args.out is None) == (args.out_dir is None):
         parser.error('give one of --out and --out-dir')
@@ -120,8 +133,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         if args.model and len(args.model) > 1:
             parser.error('--out takes one --model')
         if args.out.suffix not in (*SUFFIXES, '.rrd'):
-            parser.error(f'--out takes {", ".join((*SUFFIXES, ".rrd"))}, got '
-                         f'{args.out}')
+            parser.error(f'--out takes {", ".join((*SUFFIXES, ".rrd"))}, got {args.out}')
     return args
 
 
@@ -144,8 +156,10 @@ def frame_indices(args: argparse.Namespace, dataset) -> list:
     frames = args.frames or [0]
     for frame in frames:
         if not 0 <= frame < len(dataset):
-            raise ValueError(f'--frames takes indices below {len(dataset)}, '
-                             f'the number of test frames, got {frame}')
+            raise ValueError(
+                f'--frames takes indices below {len(dataset)}, '
+                f'the number of test frames, got {frame}'
+            )
     return frames
 
 
@@ -157,17 +171,17 @@ def samples_of_dump(args: argparse.Namespace):
         ann_file=args.ann_file,
         point_cloud_range=args.range,
         pipeline=[dict(type=kind.LABEL_LOADER)],
-        test_mode=True)
+        test_mode=True,
+    )
     if 'occ_path' not in dataset.get_data_info(0):
         dataset.pipeline.transforms.clear()  # the test split has no labels
     frames = frame_indices(args, dataset)
-    return len(frames), (sample_of_frame(dataset[frame], args.dump)
-                         for frame in frames)
+    return len(frames), (sample_of_frame(dataset[frame], args.dump) for frame in frames)
 
 
 def samples_of_model(args: argparse.Namespace):
     """The same of a model, which predicts in this order."""
-    (_, config_file, checkpoint), = args.model
+    ((_, config_file, checkpoint),) = args.model
     config = load_config(config_file, options=args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = load_model(config, checkpoint, args.device)
@@ -180,7 +194,7 @@ def samples_of_model(args: argparse.Namespace):
             order = with_history(dataset, frames)
         for frame, wanted in order:
             with torch.no_grad():
-                sample, = model.test_step(pseudo_collate([dataset[frame]]))
+                (sample,) = model.test_step(pseudo_collate([dataset[frame]]))
             if wanted:
                 yield sample.cpu()
 
@@ -199,10 +213,10 @@ def draw(sample, args: argparse.Namespace):
         options['prediction'] = args.model[0][0]
     sheet = draw_sheet(
         sample,
-        renderer=default_renderer(sample.label_space.point_cloud_range,
-                                  tuple(args.render_size)),
+        renderer=default_renderer(sample.label_space.point_cloud_range, tuple(args.render_size)),
         mask=args.mask,
-        **options)
+        **options,
+    )
     return f'{sample.scene_name}/{sample.token}.{args.format}', sheet
 
 
@@ -210,25 +224,18 @@ def record(args: argparse.Namespace) -> None:
     """A recording of one source."""
     import_rerun()  # before a model is built for nothing
     total, samples = source_of(args)
-    write_recording(
-        args.out, track(samples, 'Recording', total=total), mask=args.mask)
+    write_recording(args.out, track(samples, 'Recording', total=total), mask=args.mask)
 
 
 def draw_sheets(args: argparse.Namespace) -> None:
     """Sheets of one source: pictures or a movie."""
     # Compiled once, before the processes start.
     get_backend('auto', torch.device('cpu'))
-    with Pool(args.workers, torch.set_num_threads, (1, )) as pool:
+    with Pool(args.workers, torch.set_num_threads, (1,)) as pool:
         total, samples = source_of(args)
-        sheets = track(
-            pool.imap(partial(draw, args=args), samples),
-            'Drawing',
-            total=total)
+        sheets = track(pool.imap(partial(draw, args=args), samples), 'Drawing', total=total)
         if args.out is not None:
-            write_movie(
-                args.out, (sheet for _, sheet in sheets),
-                fps=args.fps,
-                width=args.width)
+            write_movie(args.out, (sheet for _, sheet in sheets), fps=args.fps, width=args.width)
             return
         for name, sheet in sheets:
             save_picture(args.out_dir / name, sheet)
@@ -241,8 +248,7 @@ def logits_of(model, batch: dict) -> torch.Tensor:
     return model(**data, mode='tensor')[0].cpu()
 
 
-def without_class_weights(logits: torch.Tensor, model,
-                          title: str) -> torch.Tensor:
+def without_class_weights(logits: torch.Tensor, model, title: str) -> torch.Tensor:
     """What the distiller renders: without the weights of its cross entropy
     a student does not see fog in front of every lens."""
     weight = (getattr(model, 'occ_tap', None) or {}).get('class_weight')
@@ -251,21 +257,21 @@ def without_class_weights(logits: torch.Tensor, model,
     return class_frequency_logits(logits, weight, -1, title)
 
 
-def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry,
-           num_classes: int) -> tuple:
+def render(renderer: VolumeRenderer, volume: torch.Tensor, geometry, num_classes: int) -> tuple:
     """Depth and class maps of logits (X, Y, Z, C) or labels (X, Y, Z)."""
     if volume.dim() == 4:
         return rendered_maps(renderer(volume[None], geometry))
     return rendered_maps(
         renderer.render_labels(
-            volume.masked_fill(volume == UNLABELLED, num_classes - 1)[None],
-            geometry, num_classes))
+            volume.masked_fill(volume == UNLABELLED, num_classes - 1)[None], geometry, num_classes
+        )
+    )
 
 
-def frame_score(labels: torch.Tensor, prediction: torch.Tensor,
-                mask: Optional[torch.Tensor], space: LabelSpace) -> float:
-    counts = confusion_matrix(
-        labels, prediction, mask, num_classes=space.num_classes)
+def frame_score(
+    labels: torch.Tensor, prediction: torch.Tensor, mask: Optional[torch.Tensor], space: LabelSpace
+) -> float:
+    counts = confusion_matrix(labels, prediction, mask, num_classes=space.num_classes)
     return scores(counts, space.classes)['mIoU']
 
 
@@ -284,8 +290,7 @@ def compare(args: argparse.Namespace) -> None:
     dataset = DATASETS.build(configs[0].test_dataloader.dataset)
     space = dataset.label_space
     counted = space.mask(args.mask, '--mask')
-    renderer = default_renderer(space.point_cloud_range,
-                                tuple(args.render_size))
+    renderer = default_renderer(space.point_cloud_range, tuple(args.render_size))
     frames = frame_indices(args, dataset)
     streams = [m for m in models.values() if is_streaming(m)]
     order = ((frame, True) for frame in frames)
@@ -301,8 +306,7 @@ def compare(args: argparse.Namespace) -> None:
         truth = sample.gt_occ.semantics
         mask = mask_of(sample, counted, 'tools/visualize.py')
         volumes = {'Ground truth': truth}
-        volumes.update((title, logits_of(model, batch))
-                       for title, model in models.items())
+        volumes.update((title, logits_of(model, batch)) for title, model in models.items())
         labels = {
             title: volume.argmax(-1) if volume.dim() == 4 else volume
             for title, volume in volumes.items()
@@ -311,31 +315,32 @@ def compare(args: argparse.Namespace) -> None:
         geometry = renderer.trace_all(cameras, truth.shape)
         volumes.update(
             (title, without_class_weights(volumes[title], model, title))
-            for title, model in models.items())
+            for title, model in models.items()
+        )
         renders = {
             title: render(renderer, volume, geometry, space.num_classes)
             for title, volume in volumes.items()
         }
-        images = read_images(
-            sample.img_path, backend_args=sample.get('backend_args'))
+        images = read_images(sample.img_path, backend_args=sample.get('backend_args'))
         name = f'{sample.metainfo["scene_name"]}, test frame {frame}'
         occupancy = frame_page(
-            images, {title: v.numpy() for title, v in labels.items()},
+            images,
+            {title: v.numpy() for title, v in labels.items()},
             space,
             cameras=sample.cam_names,
             title=name,
-            miou={
-                title: frame_score(truth, labels[title], mask, space)
-                for title in models
-            },
-            visible=None if mask is None else mask.numpy())
+            miou={title: frame_score(truth, labels[title], mask, space) for title in models},
+            visible=None if mask is None else mask.numpy(),
+        )
         save_picture(args.out_dir / f'occupancy_{frame}.png', occupancy)
         rendering = rendering_page(
-            images, {title: depth for title, (depth, _) in renders.items()},
+            images,
+            {title: depth for title, (depth, _) in renders.items()},
             {title: classes for title, (_, classes) in renders.items()},
             space,
             cameras=sample.cam_names,
-            title=name)
+            title=name,
+        )
         save_picture(args.out_dir / f'rendering_{frame}.png', rendering)
 
 

@@ -16,7 +16,9 @@ test_dataloader = dict(
         type='radocc_plugin.CameraImages',
         ann_file=ann_file,
         data_root=data_root,
-        segments_root=segments_root))
+        segments_root=segments_root,
+    ),
+)
 test_evaluator = dict(type='radocc_plugin.SegmentStatistics')
 test_cfg = dict()
 

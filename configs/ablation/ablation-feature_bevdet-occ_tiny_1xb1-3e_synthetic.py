@@ -1,5 +1,6 @@
-_base_ = ['../radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py',
-          '../_base_/radocc/alignments.py']
+_base_ = ['../radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py', '../_base_/radocc/alignments.py']
 model = dict(
     losses=dict(_delete_=True, **_base_.alignments.feature),
-    student_features=_base_.voxel_tap, teacher_features=_base_.voxel_tap)
+    student_features=_base_.voxel_tap,
+    teacher_features=_base_.voxel_tap,
+)

@@ -1,5 +1,8 @@
-_base_ = ['../radocc/radocc_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py',
-          '../_base_/radocc/paper.py']
+_base_ = [
+    '../radocc/radocc_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py',
+    '../_base_/radocc/paper.py',
+]
 model = dict(losses=dict(_delete_=True, **_base_.paper.losses))
-train_dataloader = dict(dataset=dict(pipeline=[
-    *_base_.train_pipeline[:-1], _base_.load_segments, _base_.pack]))
+train_dataloader = dict(
+    dataset=dict(pipeline=[*_base_.train_pipeline[:-1], _base_.load_segments, _base_.pack])
+)

@@ -1,8 +1,17 @@
-_base_ = ['../../projects/FlashOcc/configs/'
-          'flashocc_r50-m0-256x704_4xb4-24e_occ3d.py',
-          '../_base_/radocc/daocc_teacher_occ3d.py']
-model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
-             student=_base_.model, **_base_.radocc)
-train_dataloader = dict(dataset=dict(pipeline=[
-    _base_.load_images, _base_.teacher_inputs, *_base_.train_pipeline[1:-1],
-    _base_.pack]))
+_base_ = [
+    '../../projects/FlashOcc/configs/flashocc_r50-m0-256x704_4xb4-24e_occ3d.py',
+    '../_base_/radocc/daocc_teacher_occ3d.py',
+]
+model = dict(
+    _delete_=True, type='radocc_plugin.RadOccDistiller', student=_base_.model, **_base_.radocc
+)
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            _base_.load_images,
+            _base_.teacher_inputs,
+            *_base_.train_pipeline[1:-1],
+            _base_.pack,
+        ]
+    )
+)

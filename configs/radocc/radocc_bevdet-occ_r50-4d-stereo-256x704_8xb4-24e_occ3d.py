@@ -1,6 +1,8 @@
-_base_ = ['../../projects/BEVDetOcc/configs/'
-          'bevdet-occ_r50-4d-stereo-256x704_8xb4-24e_occ3d.py',
-          '../_base_/radocc/fusion_teacher_occ3d.py']
-model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
-             student=_base_.model, **_base_.radocc)
+_base_ = [
+    '../../projects/BEVDetOcc/configs/bevdet-occ_r50-4d-stereo-256x704_8xb4-24e_occ3d.py',
+    '../_base_/radocc/fusion_teacher_occ3d.py',
+]
+model = dict(
+    _delete_=True, type='radocc_plugin.RadOccDistiller', student=_base_.model, **_base_.radocc
+)
 train_dataloader = dict(dataset=dict(pipeline=_base_.radocc_train_pipeline))

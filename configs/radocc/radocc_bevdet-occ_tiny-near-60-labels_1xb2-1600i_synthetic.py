@@ -1,7 +1,9 @@
 # One labelled and one unlabelled frame a step.
-_base_ = ['../../projects/BEVDetOcc/configs/'
-          'bevdet-occ_tiny-near-60-labels_1xb2-1600i_synthetic.py',
-          '../_base_/radocc/fusion_teacher_near.py']
-model = dict(_delete_=True, type='radocc_plugin.RadOccDistiller',
-             student=_base_.model, **_base_.radocc)
+_base_ = [
+    '../../projects/BEVDetOcc/configs/bevdet-occ_tiny-near-60-labels_1xb2-1600i_synthetic.py',
+    '../_base_/radocc/fusion_teacher_near.py',
+]
+model = dict(
+    _delete_=True, type='radocc_plugin.RadOccDistiller', student=_base_.model, **_base_.radocc
+)
 train_dataloader = dict(sampler=dict(unlabelled=1))

@@ -2,7 +2,5 @@
 _base_ = 'segments_sam-vit-h.py'
 
 model = dict(
-    segmenter=dict(
-        package='mobile_sam',
-        model_type='vit_t',
-        checkpoint='checkpoints/mobile_sam.pt'))
+    segmenter=dict(package='mobile_sam', model_type='vit_t', checkpoint='checkpoints/mobile_sam.pt')
+)

@@ -3,6 +3,6 @@ _base_ = '../_base_/segments.py'
 
 model = dict(
     segmenter=dict(
-        type='radocc_plugin.RandomSegments',
-        reference_root='data/synthetic/segments',
-        seed=0))
+        type='radocc_plugin.RandomSegments', reference_root='data/synthetic/segments', seed=0
+    )
+)

@@ -22,6 +22,9 @@ model = dict(
             crop_nms_thresh=0.7,
             crop_overlap_ratio=512 / 1500,
             crop_n_points_downscale_factor=1,
-            min_mask_region_area=0)))
+            min_mask_region_area=0,
+        ),
+    )
+)
 
 test_dataloader = dict(batch_size=2)

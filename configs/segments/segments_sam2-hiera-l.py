@@ -25,6 +25,9 @@ model = dict(
             crop_n_points_downscale_factor=1,
             min_mask_region_area=0,
             use_m2m=False,
-            multimask_output=True)))
+            multimask_output=True,
+        ),
+    )
+)
 
 test_dataloader = dict(batch_size=2)

@@ -3,8 +3,6 @@ _base_ = '../_base_/segments.py'
 
 model = dict(
     segmenter=dict(
-        type='radocc_plugin.Slic',
-        width=400,
-        min_area=60,
-        num_segments=150,
-        compactness=10.0))
+        type='radocc_plugin.Slic', width=400, min_area=60, num_segments=150, compactness=10.0
+    )
+)

@@ -1,11 +1,14 @@
 """Datasets of the benchmarks beside Occ3D-nuScenes."""
+
 from typing import List, Sequence
 
 from radocc_plugin import benchmarks
-from radocc_plugin.datasets.label_paths import (OPENOCC_ROOT,
-                                                SURROUNDOCC_ROOT,
-                                                openocc_path,
-                                                surroundocc_path)
+from radocc_plugin.datasets.label_paths import (
+    OPENOCC_ROOT,
+    SURROUNDOCC_ROOT,
+    openocc_path,
+    surroundocc_path,
+)
 from radocc_plugin.datasets.occ3d_nuscenes import Occ3DNuScenesDataset
 from radocc_plugin.datasets.waymo_infos import CAMERAS as WAYMO_CAMERAS
 from radocc_plugin.registry import DATASETS
@@ -24,6 +27,7 @@ class SurroundOccDataset(Occ3DNuScenesDataset):
         occ_root: Folder of the labels, in the data root.
         **kwargs: Of ``Occ3DNuScenesDataset``.
     """
+
     METAINFO = benchmarks.SURROUNDOCC_NUSCENES.metainfo()
     LABEL_LOADER = 'radocc_plugin.LoadSurroundOcc'
 
@@ -47,6 +51,7 @@ class OpenOccDataset(Occ3DNuScenesDataset):
         occ_root: Folder of the labels, in the data root.
         **kwargs: Of ``Occ3DNuScenesDataset``.
     """
+
     METAINFO = benchmarks.OPENOCC_V2.metainfo()
 
     def __init__(self, occ_root: str = OPENOCC_ROOT, **kwargs) -> None:
@@ -69,12 +74,11 @@ class Occ3DWaymoDataset(Occ3DNuScenesDataset):
         cams: Cameras of a sample and their order.
         **kwargs: Of ``Occ3DNuScenesDataset``.
     """
+
     METAINFO = benchmarks.OCC3D_WAYMO.metainfo()
     LABEL_LOADER = 'radocc_plugin.LoadOcc3DWaymo'
 
-    def __init__(self,
-                 cams: Sequence[str] = WAYMO_CAMERAS,
-                 **kwargs) -> None:
+    def __init__(self, cams: Sequence[str] = WAYMO_CAMERAS, **kwargs) -> None:
         super().__init__(cams=cams, **kwargs)
 
     def _add_lidar_origins(self, data_list: List[dict]) -> None:

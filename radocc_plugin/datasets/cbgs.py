@@ -1,4 +1,5 @@
 """Class-balanced sampling of keyframes."""
+
 from typing import List, Union
 
 import numpy as np
@@ -31,18 +32,20 @@ class CBGSDataset:
     Zhu et al., arXiv 1908.09492.
     """
 
-    def __init__(self, dataset: Union[BaseDataset, dict],
-                 seed: int = 0) -> None:
+    def __init__(self, dataset: Union[BaseDataset, dict], seed: int = 0) -> None:
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dataset)
         if getattr(dataset, 'sweeps_per_keyframe', 0):
-            raise ValueError('CBGSDataset draws frames by their boxes; with '
-                             'it sweeps_per_keyframe takes 0, got '
-                             f'{dataset.sweeps_per_keyframe}')
+            raise ValueError(
+                'CBGSDataset draws frames by their boxes; with '
+                'it sweeps_per_keyframe takes 0, got '
+                f'{dataset.sweeps_per_keyframe}'
+            )
         self.dataset = dataset
         dataset.full_init()
         self.sample_indices = balanced_indices(
-            [dataset.get_cat_ids(i) for i in range(len(dataset))], seed)
+            [dataset.get_cat_ids(i) for i in range(len(dataset))], seed
+        )
 
     @property
     def metainfo(self) -> dict:
@@ -72,16 +75,15 @@ def balanced_indices(labels: List[set], seed: int) -> List[int]:
         labels: Classes in each sample.
         seed: Of the draws.
     """
-    samples = [[
-        index for index, present in enumerate(labels) if label in present
-    ] for label in range(len(DETECTION_CLASSES))]
+    samples = [
+        [index for index, present in enumerate(labels) if label in present]
+        for label in range(len(DETECTION_CLASSES))
+    ]
     total = sum(map(len, samples))
     if not total:
-        raise ValueError('CBGSDataset takes keyframes with boxes, the info '
-                         'file has none')
+        raise ValueError('CBGSDataset takes keyframes with boxes, the info file has none')
     generator = np.random.default_rng(seed)
     draws = total // len(DETECTION_CLASSES)
     return [
-        index for having in samples if having
-        for index in generator.choice(having, draws).tolist()
+        index for having in samples if having for index in generator.choice(having, draws).tolist()
     ]

@@ -1,4 +1,5 @@
 """Random draws of a sample that follow from seed, epoch and sample alone."""
+
 import random
 from contextlib import contextmanager
 from typing import Iterator, Sequence

@@ -1,4 +1,5 @@
 """From nuScenes tables and Occ3D labels to our info files."""
+
 import json
 import logging
 import os
@@ -13,8 +14,7 @@ from nuscenes.utils.splits import create_splits_scenes
 from rich.progress import Progress
 
 from radocc_plugin.datasets.file_check import check_files, missing_files
-from radocc_plugin.datasets.info_file import (INFO_VERSION, load_infos,
-                                              save_infos)
+from radocc_plugin.datasets.info_file import INFO_VERSION, load_infos, save_infos
 from radocc_plugin.datasets.label_paths import LABEL_PATHS
 from radocc_plugin.datasets.nuscenes_infos import can_bus_folder, scene_infos
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
@@ -28,17 +28,19 @@ _OFFICIAL_SPLITS = {
 }
 
 
-def convert_nuscenes(root_path: str,
-                     version: str,
-                     out_dir: Optional[str] = None,
-                     num_sweeps: int = 10,
-                     sweeps_per_keyframe: int = 0,
-                     progress: bool = True,
-                     overwrite: bool = False,
-                     camera_only: bool = False,
-                     skip_incomplete: bool = False,
-                     labels: str = 'occ3d-nuscenes',
-                     only: Optional[Sequence[str]] = None) -> List[str]:
+def convert_nuscenes(
+    root_path: str,
+    version: str,
+    out_dir: Optional[str] = None,
+    num_sweeps: int = 10,
+    sweeps_per_keyframe: int = 0,
+    progress: bool = True,
+    overwrite: bool = False,
+    camera_only: bool = False,
+    skip_incomplete: bool = False,
+    labels: str = 'occ3d-nuscenes',
+    only: Optional[Sequence[str]] = None,
+) -> List[str]:
     """Writes ``radocc_infos_<split>.pkl`` of each split of a version.
 
     Nothing is written unless every file that the infos name exists. Scenes
@@ -77,8 +79,9 @@ def convert_nuscenes(root_path: str,
     root_path = expand_path(root_path)
     out_dir = expand_path(out_dir or root_path)
     if not osp.isdir(osp.join(root_path, version)):
-        raise ValueError(f'--version {version}: no folder '
-                         f'{osp.join(root_path, version)} with tables')
+        raise ValueError(
+            f'--version {version}: no folder {osp.join(root_path, version)} with tables'
+        )
     splits = _load_splits(root_path, version, only)
     can_bus = can_bus_folder(root_path)
     if not overwrite:
@@ -92,21 +95,27 @@ def convert_nuscenes(root_path: str,
             num_sweeps=num_sweeps,
             sweeps_per_keyframe=sweeps_per_keyframe,
             can_bus=can_bus is not None,
-            tables=_last_change(osp.join(root_path, version))))
-    infos = _convert_scenes(root_path, version, splits, partial, progress,
-                            num_sweeps, sweeps_per_keyframe)
+            tables=_last_change(osp.join(root_path, version)),
+        ),
+    )
+    infos = _convert_scenes(
+        root_path, version, splits, partial, progress, num_sweeps, sweeps_per_keyframe
+    )
     if sweeps_per_keyframe and not any(
-            info['sweeps'] for split in infos.values() for info in split):
+        info['sweeps'] for split in infos.values() for info in split
+    ):
         raise ValueError(
             f'--sweeps-per-keyframe {sweeps_per_keyframe}: the tables of '
             f'{version} have no frame with a LiDAR sweep and images of all '
             'cameras between two keyframes; the synthetic world draws them '
-            'with --image-sweeps')
+            'with --image-sweeps'
+        )
     data_list = [info for split in infos.values() for info in split]
     if can_bus is not None and not any(
-            osp.isfile(osp.join(can_bus, f'{name}_pose.json'))
-            for names in _all_splits(root_path, version).values()
-            for name in names):
+        osp.isfile(osp.join(can_bus, f'{name}_pose.json'))
+        for names in _all_splits(root_path, version).values()
+        for name in names
+    ):
         # unknown, not the zeros of single scenes without messages
         can_bus = None
         for info in _frames(data_list):
@@ -117,8 +126,7 @@ def convert_nuscenes(root_path: str,
             info['lidar_sweeps'] = []
             info.pop('lidarseg_path', None)
     if skip_incomplete:
-        infos = _complete_scenes(infos, root_path, progress,
-                                 LABEL_PATHS[labels])
+        infos = _complete_scenes(infos, root_path, progress, LABEL_PATHS[labels])
     else:
         check_files(data_list, root_path, progress, LABEL_PATHS[labels])
 
@@ -126,10 +134,8 @@ def convert_nuscenes(root_path: str,
         dataset='nuscenes',
         version=version,
         info_version=INFO_VERSION,
-        categories={
-            name: i
-            for i, name in enumerate(DETECTION_CLASSES)
-        })
+        categories={name: i for i, name in enumerate(DETECTION_CLASSES)},
+    )
     paths = []
     for split, data_list in infos.items():
         for index, info in enumerate(data_list):
@@ -139,20 +145,24 @@ def convert_nuscenes(root_path: str,
         paths.append(path)
     shutil.rmtree(partial)
     if can_bus is None:
-        print_log('note: no CAN bus expansion of these scenes in '
-                  f'{osp.join(root_path, "can_bus")}: the infos hold poses, '
-                  'but no accelerations and velocities of the ego. Only '
-                  "BEVFormer reads them; without, set can_bus='poses' of the "
-                  'dataset.')
+        print_log(
+            'note: no CAN bus expansion of these scenes in '
+            f'{osp.join(root_path, "can_bus")}: the infos hold poses, '
+            'but no accelerations and velocities of the ego. Only '
+            "BEVFormer reads them; without, set can_bus='poses' of the "
+            'dataset.'
+        )
     return paths
 
 
-def check_nuscenes(root_path: str,
-                   version: str,
-                   out_dir: Optional[str] = None,
-                   progress: bool = True,
-                   labels: str = 'occ3d-nuscenes',
-                   only: Optional[Sequence[str]] = None) -> List[str]:
+def check_nuscenes(
+    root_path: str,
+    version: str,
+    out_dir: Optional[str] = None,
+    progress: bool = True,
+    labels: str = 'occ3d-nuscenes',
+    only: Optional[Sequence[str]] = None,
+) -> List[str]:
     """Checks the info files of a version and every file that they name.
 
     Args:
@@ -182,8 +192,7 @@ def check_nuscenes(root_path: str,
         infos = load_infos(path)
         written = infos.get('metainfo', {}).get('version')
         if written != version:
-            raise ValueError(f'info file {path} belongs to version {written}, '
-                             f'asked for {version}')
+            raise ValueError(f'info file {path} belongs to version {written}, asked for {version}')
         data_list += infos['data_list']
     check_files(data_list, root_path, progress, LABEL_PATHS[labels])
     return paths
@@ -195,23 +204,22 @@ def _frames(data_list: List[dict]) -> Iterator[dict]:
         yield from (info, *info.get('sweeps', ()))
 
 
-def _complete_scenes(infos: Dict[str, List[dict]], root_path: str,
-                     progress: bool,
-                     label_path: Callable) -> Dict[str, List[dict]]:
+def _complete_scenes(
+    infos: Dict[str, List[dict]], root_path: str, progress: bool, label_path: Callable
+) -> Dict[str, List[dict]]:
     """The splits without scenes of which a file is missing."""
     complete = {}
     for split, data_list in infos.items():
         bad = missing_files(data_list, root_path, progress, label_path)
-        complete[split] = [
-            info for info in data_list if info['scene_name'] not in bad
-        ]
+        complete[split] = [info for info in data_list if info['scene_name'] not in bad]
         if not complete[split]:
             check_files(data_list, root_path, False, label_path)
         if bad:
             print_log(
                 f'{split}: {len(bad)} scenes are left out, since files of '
                 f'them are missing: {", ".join(list(bad)[:20])}',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
     return complete
 
 
@@ -231,40 +239,35 @@ def _refuse_other_version(path: str, version: str) -> None:
         raise ValueError(
             f'info file {path} belongs to version {metainfo.get("version")}; '
             f'to put {version} in its place takes --overwrite, to keep both '
-            'another --out-dir')
+            'another --out-dir'
+        )
 
 
-def _load_splits(root_path: str,
-                 version: str,
-                 only: Optional[Sequence[str]] = None
-                 ) -> Dict[str, List[str]]:
+def _load_splits(
+    root_path: str, version: str, only: Optional[Sequence[str]] = None
+) -> Dict[str, List[str]]:
     """Scene names of each split, or of those named."""
     splits = _all_splits(root_path, version)
     unknown = sorted(set(only or ()) - set(splits))
     if unknown:
-        raise ValueError(f'--splits takes some of {list(splits)} of {version},'
-                         f' got {unknown}')
+        raise ValueError(f'--splits takes some of {list(splits)} of {version}, got {unknown}')
     return {split: splits[split] for split in only or splits}
 
 
 def _all_splits(root_path: str, version: str) -> Dict[str, List[str]]:
     if version in _OFFICIAL_SPLITS:
         official = create_splits_scenes()
-        return {
-            split: official[name]
-            for split, name in _OFFICIAL_SPLITS[version].items()
-        }
+        return {split: official[name] for split, name in _OFFICIAL_SPLITS[version].items()}
     path = osp.join(root_path, version, 'splits.json')
     try:
         with open(path) as file:
             splits = json.load(file)
         names = ['train', 'val', *(['test'] if splits.get('test') else [])]
         return {split: list(splits[split]) for split in names}
-    except (OSError, ValueError, KeyError, TypeError,
-            AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{path} takes {{"train": [scene names], "val": [...]}}, got '
-            f'{error!r}') from error
+            f'{path} takes {{"train": [scene names], "val": [...]}}, got {error!r}'
+        ) from error
 
 
 def _last_change(tables: str) -> float:
@@ -285,9 +288,15 @@ def _claim(partial: str, settings: dict) -> None:
     write_atomically(path, content)
 
 
-def _convert_scenes(root_path: str, version: str, splits: Dict[str, List[str]],
-                    partial: str, progress: bool, num_sweeps: int,
-                    sweeps_per_keyframe: int) -> Dict[str, List[dict]]:
+def _convert_scenes(
+    root_path: str,
+    version: str,
+    splits: Dict[str, List[str]],
+    partial: str,
+    progress: bool,
+    num_sweeps: int,
+    sweeps_per_keyframe: int,
+) -> Dict[str, List[dict]]:
     """Infos of each split, from finished scenes where there are any."""
     infos = {split: [] for split in splits}
     nusc = None
@@ -304,23 +313,24 @@ def _convert_scenes(root_path: str, version: str, splits: Dict[str, List[str]],
                         scene,
                         num_sweeps=num_sweeps,
                         sweeps_per_keyframe=sweeps_per_keyframe,
-                        labelled=version != 'v1.0-test')
+                        labelled=version != 'v1.0-test',
+                    )
                     save_infos(dict(data_list=data_list), path)
                 infos[split] += load_infos(path)['data_list']
     return infos
 
 
-def _load_tables(root_path: str, version: str,
-                 splits: Dict[str, List[str]]) -> NuScenes:
+def _load_tables(root_path: str, version: str, splits: Dict[str, List[str]]) -> NuScenes:
     try:
         nusc = NuScenes(version, root_path, verbose=False)
     except (OSError, ValueError, KeyError, AssertionError) as error:
-        raise ValueError(f'cannot read the tables in '
-                         f'{osp.join(root_path, version)}: {error}'
-                         ) from error
-    unknown = sorted(set().union(*splits.values()) -
-                     {scene['name'] for scene in nusc.scene})
+        raise ValueError(
+            f'cannot read the tables in {osp.join(root_path, version)}: {error}'
+        ) from error
+    unknown = sorted(set().union(*splits.values()) - {scene['name'] for scene in nusc.scene})
     if unknown:
-        raise ValueError(f'the splits of {version} name scenes that its tables'
-                         f' lack: {", ".join(unknown[:5])} ({len(unknown)})')
+        raise ValueError(
+            f'the splits of {version} name scenes that its tables'
+            f' lack: {", ".join(unknown[:5])} ({len(unknown)})'
+        )
     return nusc

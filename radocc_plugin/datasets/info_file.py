@@ -2,6 +2,7 @@
 
 The fields of a sample are described in ``nuscenes_infos``.
 """
+
 import io
 import os.path as osp
 import pickle
@@ -13,12 +14,18 @@ from radocc_plugin.fileio import expand_path, read_bytes, write_atomically
 INFO_VERSION = 'radocc-1.0'
 
 # What pickles of containers and numpy values refer to; old and new numpy.
-_ALLOWED = {('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
-            ('collections', 'OrderedDict')}
+_ALLOWED = {
+    ('numpy', 'ndarray'),
+    ('numpy', 'dtype'),
+    ('_codecs', 'encode'),
+    ('collections', 'OrderedDict'),
+}
 for _core in ('numpy.core', 'numpy._core'):
-    _ALLOWED |= {(f'{_core}.multiarray', '_reconstruct'),
-                 (f'{_core}.multiarray', 'scalar'),
-                 (f'{_core}.numeric', '_frombuffer')}
+    _ALLOWED |= {
+        (f'{_core}.multiarray', '_reconstruct'),
+        (f'{_core}.multiarray', 'scalar'),
+        (f'{_core}.numeric', '_frombuffer'),
+    }
 
 
 class PlainUnpickler(pickle.Unpickler):
@@ -27,14 +34,14 @@ class PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(
-                f'it holds {module}.{name}; info files take plain containers '
-                'and numpy values only')
+                f'it holds {module}.{name}; info files take plain containers and numpy values only'
+            )
         return super().find_class(module, name)
 
 
-def load_infos(path: str,
-               backend_args: Optional[dict] = None,
-               data_root: Optional[str] = None) -> dict:
+def load_infos(
+    path: str, backend_args: Optional[dict] = None, data_root: Optional[str] = None
+) -> dict:
     """Reads an info file safely.
 
     Args:
@@ -56,34 +63,33 @@ def load_infos(path: str,
     path = expand_path(str(path))
     roots = [osp.dirname(path)] + ([data_root] if data_root else [])
     try:
-        infos = PlainUnpickler(
-            io.BytesIO(read_bytes(path, backend_args))).load()
+        infos = PlainUnpickler(io.BytesIO(read_bytes(path, backend_args))).load()
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(f'cannot read info file {path}: {error}; '
-                         'tools/create_data.py writes it') from error
+        raise ValueError(
+            f'cannot read info file {path}: {error}; tools/create_data.py writes it'
+        ) from error
     if isinstance(infos, dict) and isinstance(infos.get('infos'), list):
         try:
             return from_old_infos(infos, roots)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             text = str(error) if type(error) is ValueError else repr(error)
-            raise ValueError(f'cannot convert the old info file {path}: '
-                             f'{text}') from error
-    if not isinstance(infos, dict) or not isinstance(
-            infos.get('data_list'), list):
+            raise ValueError(f'cannot convert the old info file {path}: {text}') from error
+    if not isinstance(infos, dict) or not isinstance(infos.get('data_list'), list):
         raise ValueError(
             f'info file {path} takes dict(metainfo=..., data_list=[...]), got '
             f'{sorted(infos) if isinstance(infos, dict) else type(infos)}; '
-            'write it again with tools/create_data.py')
+            'write it again with tools/create_data.py'
+        )
     version = infos.get('metainfo', {}).get('info_version', '')
     if str(version).startswith('radocc-') and version != INFO_VERSION:
         raise ValueError(
             f'info file {path} has version {version}, this code reads '
-            f'{INFO_VERSION}; write it again with tools/create_data.py')
+            f'{INFO_VERSION}; write it again with tools/create_data.py'
+        )
     try:
         complete_v2_infos(infos, roots)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f'cannot complete info file {path} from the tables: '
-                         f'{error!r}') from error
+        raise ValueError(f'cannot complete info file {path} from the tables: {error!r}') from error
     return infos
 
 

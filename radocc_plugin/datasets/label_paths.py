@@ -1,4 +1,5 @@
 """Where the label files of the nuScenes benchmarks lie in a data root."""
+
 import os.path as osp
 
 SURROUNDOCC_ROOT = 'nuscenes_occ/samples'

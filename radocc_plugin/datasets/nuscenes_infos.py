@@ -29,6 +29,7 @@ An info file holds ``dict(metainfo, data_list)``; one sample of the list is::
 
 Matrices are float64 arrays; paths are relative to the data root.
 """
+
 import glob
 import json
 import os.path as osp
@@ -44,18 +45,20 @@ from radocc_plugin.datasets.poses import can_bus_vector, pose_matrix
 from radocc_plugin.datasets.sequences import evenly_spaced
 
 _MICROSECOND = 1e-6
-_NO_MOTION = [0.] * 9
+_NO_MOTION = [0.0] * 9
 # Farthest that an image may be from the LiDAR sweep it goes with. Cameras of
 # nuScenes run at 12 Hz: the nearest image is at most 42 ms away.
 _SAME_TIME = 50_000  # microseconds
 
 
-def scene_infos(nusc: NuScenes,
-                scene: dict,
-                *,
-                num_sweeps: int,
-                sweeps_per_keyframe: int = 0,
-                labelled: bool = True) -> List[dict]:
+def scene_infos(
+    nusc: NuScenes,
+    scene: dict,
+    *,
+    num_sweeps: int,
+    sweeps_per_keyframe: int = 0,
+    labelled: bool = True,
+) -> List[dict]:
     """Infos of a scene's keyframes in the order of time.
 
     Args:
@@ -79,12 +82,10 @@ def scene_infos(nusc: NuScenes,
         if sweeps_per_keyframe:
             info['sweeps'] = [
                 _frame_info(nusc, *frame, num_sweeps, messages)
-                for frame in evenly_spaced(
-                    _frames_between(nusc, sample), sweeps_per_keyframe)
+                for frame in evenly_spaced(_frames_between(nusc, sample), sweeps_per_keyframe)
             ]
         if labelled:
-            info['occ_path'] = (f'gts/{scene["name"]}/{sample["token"]}'
-                                '/labels.npz')
+            info['occ_path'] = f'gts/{scene["name"]}/{sample["token"]}/labels.npz'
         infos.append(info)
     return infos
 
@@ -106,7 +107,8 @@ def can_bus_folder(root_path: str) -> Optional[str]:
         raise ValueError(
             f'{folder} holds no file <scene>_pose.json of the CAN bus '
             'expansion; unpack it so that they lie right in it, or delete '
-            'the folder')
+            'the folder'
+        )
     return None
 
 
@@ -128,13 +130,11 @@ def _pose_messages(root_path: str, scene_name: str) -> Optional[List[dict]]:
                     raise ValueError(f'{name} takes 3 numbers')
             message['utime']
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'cannot read CAN bus file {path}: {error!r}'
-                         ) from error
+        raise ValueError(f'cannot read CAN bus file {path}: {error!r}') from error
     return messages
 
 
-def _motion(messages: Optional[List[dict]],
-            timestamp: int) -> Optional[List[float]]:
+def _motion(messages: Optional[List[dict]], timestamp: int) -> Optional[List[float]]:
     """Motion of the first message after a keyframe, of the last one at the
     end; zeros for a scene without any: CVPR2023-Occ @4781df9."""
     if messages is None:
@@ -154,12 +154,14 @@ def _samples(nusc: NuScenes, scene: dict) -> Iterator[dict]:
         token = sample['next']
 
 
-def _sample_info(nusc: NuScenes, scene: dict, sample: dict, num_sweeps: int,
-                 messages: Optional[List[dict]]) -> dict:
+def _sample_info(
+    nusc: NuScenes, scene: dict, sample: dict, num_sweeps: int, messages: Optional[List[dict]]
+) -> dict:
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
     images = {
         name: nusc.get('sample_data', sample['data'][name])
-        for name in occ3d.CAMERAS if name in sample['data']
+        for name in occ3d.CAMERAS
+        if name in sample['data']
     }
     lidar2ego, ego2global = _sensor_pose(nusc, lidar)
     info = dict(
@@ -170,16 +172,21 @@ def _sample_info(nusc: NuScenes, scene: dict, sample: dict, num_sweeps: int,
         scene_token=scene['token'],
         prev=sample['prev'],
         next=sample['next'],
-        instances=_instances(nusc, sample,
-                             np.linalg.inv(ego2global @ lidar2ego)))
+        instances=_instances(nusc, sample, np.linalg.inv(ego2global @ lidar2ego)),
+    )
     lidarseg_path = _lidarseg_path(nusc, lidar['token'])
     if lidarseg_path is not None:
         info['lidarseg_path'] = lidarseg_path
     return info
 
 
-def _frame_info(nusc: NuScenes, lidar: dict, images: Dict[str, dict],
-                num_sweeps: int, messages: Optional[List[dict]]) -> dict:
+def _frame_info(
+    nusc: NuScenes,
+    lidar: dict,
+    images: Dict[str, dict],
+    num_sweeps: int,
+    messages: Optional[List[dict]],
+) -> dict:
     """What the sensors say of a LiDAR sweep and the images taken with it."""
     lidar2ego, ego2global = _sensor_pose(nusc, lidar)
     ego = nusc.get('ego_pose', lidar['ego_pose_token'])
@@ -187,17 +194,15 @@ def _frame_info(nusc: NuScenes, lidar: dict, images: Dict[str, dict],
         token=lidar['token'],
         timestamp=lidar['timestamp'] * _MICROSECOND,
         ego2global=ego2global,
-        can_bus=can_bus_vector(ego['rotation'], ego['translation'],
-                               _motion(messages, lidar['timestamp'])),
+        can_bus=can_bus_vector(
+            ego['rotation'], ego['translation'], _motion(messages, lidar['timestamp'])
+        ),
         images={
-            name: _image_info(nusc, image, ego2global @ lidar2ego)
-            for name, image in images.items()
+            name: _image_info(nusc, image, ego2global @ lidar2ego) for name, image in images.items()
         },
-        lidar_points=dict(
-            num_pts_feats=5,
-            lidar_path=lidar['filename'],
-            lidar2ego=lidar2ego),
-        lidar_sweeps=_sweeps(nusc, lidar, num_sweeps))
+        lidar_points=dict(num_pts_feats=5, lidar_path=lidar['filename'], lidar2ego=lidar2ego),
+        lidar_sweeps=_sweeps(nusc, lidar, num_sweeps),
+    )
 
 
 def _frames_between(nusc: NuScenes, sample: dict) -> List[tuple]:
@@ -210,7 +215,8 @@ def _frames_between(nusc: NuScenes, sample: dict) -> List[tuple]:
     """
     cameras = {
         name: _until_keyframe(nusc, sample['data'][name])
-        for name in occ3d.CAMERAS if name in sample['data']
+        for name in occ3d.CAMERAS
+        if name in sample['data']
     }
     frames = []
     for lidar in _until_keyframe(nusc, sample['data']['LIDAR_TOP']):
@@ -218,12 +224,10 @@ def _frames_between(nusc: NuScenes, sample: dict) -> List[tuple]:
         def lag(image, time=lidar['timestamp']):
             return abs(image['timestamp'] - time)
 
-        images = {
-            name: min(rows, key=lag)
-            for name, rows in cameras.items() if rows
-        }
+        images = {name: min(rows, key=lag) for name, rows in cameras.items() if rows}
         if len(images) == len(cameras) and all(
-                lag(image) <= _SAME_TIME for image in images.values()):
+            lag(image) <= _SAME_TIME for image in images.values()
+        ):
             frames.append((lidar, images))
     return frames
 
@@ -253,8 +257,7 @@ def _lidarseg_path(nusc: NuScenes, token: str) -> Optional[str]:
 
 def _image_info(nusc: NuScenes, image: dict, lidar2global: np.ndarray) -> dict:
     cam2ego, ego2global = _sensor_pose(nusc, image)
-    calibration = nusc.get('calibrated_sensor',
-                           image['calibrated_sensor_token'])
+    calibration = nusc.get('calibrated_sensor', image['calibrated_sensor_token'])
     return dict(
         img_path=image['filename'],
         cam2img=np.array(calibration['camera_intrinsic']),
@@ -264,7 +267,8 @@ def _image_info(nusc: NuScenes, image: dict, lidar2global: np.ndarray) -> dict:
         timestamp=image['timestamp'] * _MICROSECOND,
         sample_data_token=image['token'],
         height=image['height'],
-        width=image['width'])
+        width=image['width'],
+    )
 
 
 def _sweeps(nusc: NuScenes, lidar: dict, num_sweeps: int) -> List[dict]:
@@ -278,12 +282,13 @@ def _sweeps(nusc: NuScenes, lidar: dict, num_sweeps: int) -> List[dict]:
                 lidar_path=lidar['filename'],
                 lidar2ego=lidar2ego,
                 ego2global=ego2global,
-                timestamp=lidar['timestamp'] * _MICROSECOND))
+                timestamp=lidar['timestamp'] * _MICROSECOND,
+            )
+        )
     return sweeps
 
 
-def _instances(nusc: NuScenes, sample: dict,
-               global2lidar: np.ndarray) -> List[dict]:
+def _instances(nusc: NuScenes, sample: dict, global2lidar: np.ndarray) -> List[dict]:
     instances = []
     for token in sample['anns']:
         box = nusc.get('sample_annotation', token)
@@ -295,23 +300,22 @@ def _instances(nusc: NuScenes, sample: dict,
         label = DETECTION_CLASSES.index(name) if name else -1
         instances.append(
             dict(
-                bbox_3d=[
-                    *box2lidar[:3, 3].tolist(), length, width, height,
-                    float(yaw)
-                ],
+                bbox_3d=[*box2lidar[:3, 3].tolist(), length, width, height, float(yaw)],
                 bbox_label_3d=label,
-                bbox_3d_isvalid=box['num_lidar_pts'] + box['num_radar_pts'] >
-                0,
+                bbox_3d_isvalid=box['num_lidar_pts'] + box['num_radar_pts'] > 0,
                 num_lidar_pts=box['num_lidar_pts'],
-                velocity=velocity[:2].tolist()))
+                velocity=velocity[:2].tolist(),
+            )
+        )
     return instances
 
 
 def _sensor_pose(nusc: NuScenes, sample_data: dict) -> tuple:
     """``sensor2ego`` and ``ego2global`` of a measurement, (4, 4) each."""
-    return (_pose(
-        nusc.get('calibrated_sensor', sample_data['calibrated_sensor_token'])),
-            _pose(nusc.get('ego_pose', sample_data['ego_pose_token'])))
+    return (
+        _pose(nusc.get('calibrated_sensor', sample_data['calibrated_sensor_token'])),
+        _pose(nusc.get('ego_pose', sample_data['ego_pose_token'])),
+    )
 
 
 def _pose(record: dict) -> np.ndarray:

@@ -1,4 +1,5 @@
 """Occ3D-nuScenes keyframes with calibrated cameras in one ego frame."""
+
 import io
 import os.path as osp
 import pickle
@@ -11,11 +12,14 @@ from radocc_plugin import occ3d
 from radocc_plugin.datasets.draws import seeded
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.datasets.label_paths import occ3d_path
-from radocc_plugin.datasets.poses import (MOTION, as_matrix, cam2global,
-                                          lidar2global)
-from radocc_plugin.datasets.sequences import (Keyframe, draw_queue,
-                                              evenly_spaced,
-                                              sequence_groups, starts_of)
+from radocc_plugin.datasets.poses import MOTION, as_matrix, cam2global, lidar2global
+from radocc_plugin.datasets.sequences import (
+    Keyframe,
+    draw_queue,
+    evenly_spaced,
+    sequence_groups,
+    starts_of,
+)
 from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
 from radocc_plugin.fileio import expand_path
 from radocc_plugin.label_space import LabelSpace
@@ -103,49 +107,51 @@ class Occ3DNuScenesDataset(BaseDataset):
         ValueError: If the info file is bad, a camera is missing in it, or
             an argument is. The message names file or field.
     """
+
     METAINFO = occ3d.OCC3D_NUSCENES.metainfo()
     # Reads the labels of this benchmark.
     LABEL_LOADER = 'radocc_plugin.LoadOcc3D'
 
-    def __init__(self,
-                 cams: Sequence[str] = occ3d.CAMERAS,
-                 key_ego: str = 'lidar',
-                 adjacent: Sequence[int] = (),
-                 queue_length: int = 1,
-                 repeat_first: bool = False,
-                 can_bus: Optional[str] = None,
-                 sequences_split: Optional[int] = None,
-                 sweeps_per_keyframe: int = 0,
-                 label_every: int = 1,
-                 point_cloud_range: Optional[Sequence[float]] = None,
-                 backend_args: Optional[dict] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        cams: Sequence[str] = occ3d.CAMERAS,
+        key_ego: str = 'lidar',
+        adjacent: Sequence[int] = (),
+        queue_length: int = 1,
+        repeat_first: bool = False,
+        can_bus: Optional[str] = None,
+        sequences_split: Optional[int] = None,
+        sweeps_per_keyframe: int = 0,
+        label_every: int = 1,
+        point_cloud_range: Optional[Sequence[float]] = None,
+        backend_args: Optional[dict] = None,
+        **kwargs,
+    ) -> None:
         if len(set(cams)) < len(cams):
             raise ValueError(f'cams takes every camera once, got {list(cams)}')
         if key_ego not in ('lidar', *cams):
-            raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, "
-                             f'got {key_ego!r}')
+            raise ValueError(f"key_ego takes 'lidar' or one of {list(cams)}, got {key_ego!r}")
         if any(a >= b for a, b in zip((0, *adjacent), adjacent)):
-            raise ValueError('adjacent takes ascending numbers of keyframes '
-                             f'back, from 1; got {list(adjacent)}')
+            raise ValueError(
+                f'adjacent takes ascending numbers of keyframes back, from 1; got {list(adjacent)}'
+            )
         if queue_length < 1 or (adjacent and queue_length > 1):
-            raise ValueError('queue_length takes at least 1, and 1 with '
-                             f'adjacent frames; got {queue_length}')
+            raise ValueError(
+                f'queue_length takes at least 1, and 1 with adjacent frames; got {queue_length}'
+            )
         if can_bus not in (None, 'measured', 'poses'):
-            raise ValueError("can_bus takes 'measured', 'poses' or None, got "
-                             f'{can_bus!r}')
+            raise ValueError(f"can_bus takes 'measured', 'poses' or None, got {can_bus!r}")
         if sequences_split is not None and sequences_split < 1:
-            raise ValueError('sequences_split takes None or at least 1, got '
-                             f'{sequences_split}')
+            raise ValueError(f'sequences_split takes None or at least 1, got {sequences_split}')
         if label_every < 1 or (label_every > 1 and kwargs.get('test_mode')):
-            raise ValueError('label_every takes at least 1, and 1 in test '
-                             f'mode; got {label_every}')
-        if sweeps_per_keyframe < 0 or (sweeps_per_keyframe and
-                                       (sequences_split is not None
-                                        or kwargs.get('test_mode'))):
+            raise ValueError(f'label_every takes at least 1, and 1 in test mode; got {label_every}')
+        if sweeps_per_keyframe < 0 or (
+            sweeps_per_keyframe and (sequences_split is not None or kwargs.get('test_mode'))
+        ):
             raise ValueError(
                 'sweeps_per_keyframe takes at least 0, and 0 in test mode and '
-                f'with sequences_split; got {sweeps_per_keyframe}')
+                f'with sequences_split; got {sweeps_per_keyframe}'
+            )
         self.cams = tuple(cams)
         self.key_ego = key_ego
         self.adjacent = tuple(adjacent)
@@ -161,15 +167,16 @@ class Occ3DNuScenesDataset(BaseDataset):
                 kwargs[name] = expand_path(kwargs[name])
         lazy_init = kwargs.pop('lazy_init', False)
         super().__init__(lazy_init=True, **kwargs)
-        self.label_space = LabelSpace.from_metainfo(
-            self._metainfo, type(self).__name__).cropped(point_cloud_range)
+        self.label_space = LabelSpace.from_metainfo(self._metainfo, type(self).__name__).cropped(
+            point_cloud_range
+        )
         self._metainfo.update(self.label_space.metainfo())
-        if self.label_space.frame == 'lidar' and (key_ego != 'lidar'
-                                                  or can_bus):
+        if self.label_space.frame == 'lidar' and (key_ego != 'lidar' or can_bus):
             raise ValueError(
                 f'labels of {self.label_space.label_space} lie in the LiDAR '
                 "frame, which takes key_ego='lidar' and can_bus=None; got "
-                f'{key_ego!r} and {can_bus!r}')
+                f'{key_ego!r} and {can_bus!r}'
+            )
         if not lazy_init:
             self.full_init()
 
@@ -183,7 +190,8 @@ class Occ3DNuScenesDataset(BaseDataset):
                     f'samples of info file {self.ann_file} have no {name}; '
                     'put the tables of nuScenes (<version>/sample.json, '
                     'scene.json) into the data root, or write the file with '
-                    'tools/create_data.py')
+                    'tools/create_data.py'
+                )
         # as in BaseDataset: the file's metainfo has the lowest priority
         for name, value in infos.get('metainfo', {}).items():
             self._metainfo.setdefault(name, value)
@@ -191,8 +199,7 @@ class Occ3DNuScenesDataset(BaseDataset):
             self._add_lidar_origins(infos['data_list'])
         keyframes = infos['data_list']
         sweeps = self._pop_sweeps(keyframes)
-        self._pickled_keyframes = pickle.dumps(
-            [Keyframe.of(info) for info in keyframes + sweeps])
+        self._pickled_keyframes = pickle.dumps([Keyframe.of(info) for info in keyframes + sweeps])
         return keyframes + sweeps
 
     def _pop_sweeps(self, keyframes: List[dict]) -> List[dict]:
@@ -203,7 +210,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             raise ValueError(
                 f'sweeps_per_keyframe={self.sweeps_per_keyframe}, but info '
                 f'file {self.ann_file} has at most {most}; write it again '
-                'with tools/create_data.py --sweeps-per-keyframe')
+                'with tools/create_data.py --sweeps-per-keyframe'
+            )
         return [
             dict(
                 frame,
@@ -211,7 +219,9 @@ class Occ3DNuScenesDataset(BaseDataset):
                 scene_name=info['scene_name'],
                 scene_token=info['scene_token'],
                 prev=info['token'],
-                next='') for info, frames in between
+                next='',
+            )
+            for info, frames in between
             for frame in evenly_spaced(frames, self.sweeps_per_keyframe)
         ]
 
@@ -222,14 +232,17 @@ class Occ3DNuScenesDataset(BaseDataset):
                     dict(
                         scene_name=info['scene_name'],
                         volume2global=self._volume2global(info),
-                        lidar2global=lidar2global(info['ego2global'],
-                                                  info['lidar_points']))
+                        lidar2global=lidar2global(info['ego2global'], info['lidar_points']),
+                    )
                     for info in data_list
-                ], self.label_space.point_cloud_range)
+                ],
+                self.label_space.point_cloud_range,
+            )
         except KeyError as error:
             raise ValueError(
                 f'a sample of info file {self.ann_file} lacks {error}; write '
-                'it again with tools/create_data.py') from error
+                'it again with tools/create_data.py'
+            ) from error
         for info, points in zip(data_list, origins):
             info['lidar_origins'] = points
 
@@ -260,8 +273,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             self._keyframes = [self._keyframes[i] for i in indices]
         self._index = {k.token: i for i, k in enumerate(self._keyframes)}
         self.sequence_groups = sequence_groups(
-            [k.scene_token for k in self._keyframes], self.sequences_split
-            or 1)
+            [k.scene_token for k in self._keyframes], self.sequences_split or 1
+        )
         self._starts = starts_of(self.sequence_groups)
 
     def get_subset_(self, indices) -> None:
@@ -282,10 +295,12 @@ class Occ3DNuScenesDataset(BaseDataset):
     @force_full_init
     def labelled(self) -> np.ndarray:
         """Which samples have labels that may be used, bool, (len(self),)."""
-        return np.array([
-            frame.labelled and index % self.label_every == 0
-            for index, frame in enumerate(self._keyframes)
-        ])
+        return np.array(
+            [
+                frame.labelled and index % self.label_every == 0
+                for index, frame in enumerate(self._keyframes)
+            ]
+        )
 
     @force_full_init
     def get_cat_ids(self, idx: int) -> Set[int]:
@@ -306,8 +321,7 @@ class Occ3DNuScenesDataset(BaseDataset):
             if self.queue_length > 1:
                 offsets = draw_queue(self.queue_length)
             if offsets:
-                results['adjacent'] = self._adjacent(idx, info, results,
-                                                     offsets)
+                results['adjacent'] = self._adjacent(idx, info, results, offsets)
             if self.sequences_split:
                 results.update(self._sequence(idx, info))
             return results
@@ -315,7 +329,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             raise ValueError(
                 f'sample {info.get("token", idx)} of info file '
                 f'{self.ann_file} lacks {error}; write it again with '
-                'tools/create_data.py') from error
+                'tools/create_data.py'
+            ) from error
 
     def _parse(self, info: dict) -> dict:
         images = self._select_cameras(info)
@@ -325,42 +340,47 @@ class Occ3DNuScenesDataset(BaseDataset):
         if self.label_space.frame == 'lidar':
             lidar2ego = np.eye(4)
         elif self.key_ego != 'lidar':
-            lidar2ego = global2ego @ lidar2global(info['ego2global'],
-                                                  info['lidar_points'])
+            lidar2ego = global2ego @ lidar2global(info['ego2global'], info['lidar_points'])
         results = {
             name: info[name]
-            for name in ('sample_idx', 'token', 'timestamp', 'scene_name',
-                         'scene_token', 'prev', 'next')
+            for name in (
+                'sample_idx',
+                'token',
+                'timestamp',
+                'scene_name',
+                'scene_token',
+                'prev',
+                'next',
+            )
         }
         results.update(
-            labelled=info.get('labelled', True)
-            and info['sample_idx'] % self.label_every == 0,
+            labelled=info.get('labelled', True) and info['sample_idx'] % self.label_every == 0,
             label_space=self.label_space,
             backend_args=self.backend_args,
             data_root=self.data_root,
             key_ego=self.key_ego,
             cam_names=list(self.cams),
             img_path=[self._join(i['img_path']) for i in images.values()],
-            cam2img=np.stack(
-                [as_matrix(i['cam2img']) for i in images.values()]),
+            cam2img=np.stack([as_matrix(i['cam2img']) for i in images.values()]),
             cam2ego=self._cam2ego(info, ego2global),
             lidar_columns=info['lidar_points'].get('num_pts_feats', 5),
             lidar2ego=lidar2ego,
             ego2global=ego2global,
-            ego2lidar_ego=np.eye(4) if self.key_ego == 'lidar' else
-            np.linalg.inv(as_matrix(info['ego2global'])) @ ego2global,
+            ego2lidar_ego=np.eye(4)
+            if self.key_ego == 'lidar'
+            else np.linalg.inv(as_matrix(info['ego2global'])) @ ego2global,
             lidar_sweeps=[
                 dict(
                     lidar_path=self._join(sweep['lidar_path']),
-                    lidar2ego=global2ego @ lidar2global(
-                        sweep['ego2global'], sweep),
-                    lag=info['timestamp'] - sweep['timestamp'])
+                    lidar2ego=global2ego @ lidar2global(sweep['ego2global'], sweep),
+                    lag=info['timestamp'] - sweep['timestamp'],
+                )
                 for sweep in info['lidar_sweeps']
             ],
-            bda_mat=np.eye(4))
+            bda_mat=np.eye(4),
+        )
         if 'lidar_path' in info['lidar_points']:
-            results['lidar_path'] = self._join(
-                info['lidar_points']['lidar_path'])
+            results['lidar_path'] = self._join(info['lidar_points']['lidar_path'])
         if 'occ_path' in info:  # of a split with public labels
             results['occ_path'] = self._join(self.label_path(info))
         if 'lidarseg_path' in info:
@@ -376,7 +396,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             raise ValueError(
                 f'cams asks for {", ".join(missing)}, which sample '
                 f'{info["token"]} of info file {self.ann_file} lacks; it has '
-                f'{", ".join(info["images"])}')
+                f'{", ".join(info["images"])}'
+            )
         return {name: info['images'][name] for name in self.cams}
 
     def _volume2global(self, info: dict) -> np.ndarray:
@@ -389,15 +410,13 @@ class Occ3DNuScenesDataset(BaseDataset):
         if self.key_ego == 'lidar':
             return self._volume2global(info)
         image = info['images'][self.key_ego]
-        return cam2global(info, image) @ np.linalg.inv(
-            as_matrix(image['cam2ego']))
+        return cam2global(info, image) @ np.linalg.inv(as_matrix(image['cam2ego']))
 
     def _cam2ego(self, info: dict, ego2global: np.ndarray) -> np.ndarray:
         """Cameras of a keyframe to a key ego frame, shape (N, 4, 4)."""
-        return np.linalg.inv(ego2global) @ np.stack([
-            cam2global(info, image)
-            for image in self._select_cameras(info).values()
-        ])
+        return np.linalg.inv(ego2global) @ np.stack(
+            [cam2global(info, image) for image in self._select_cameras(info).values()]
+        )
 
     def _can_bus(self, info: dict) -> np.ndarray:
         vector = as_matrix(info['can_bus']).copy()
@@ -410,19 +429,22 @@ class Occ3DNuScenesDataset(BaseDataset):
                 f"can_bus='measured', but info file {self.ann_file} was "
                 'written without the CAN bus expansion; install it as '
                 'can_bus/ in the data root and write the file again, or set '
-                "can_bus='poses'")
+                "can_bus='poses'"
+            )
         return vector
 
-    def _adjacent(self, idx: int, info: dict, results: dict,
-                  offsets: Sequence[int]) -> List[dict]:
+    def _adjacent(self, idx: int, info: dict, results: dict, offsets: Sequence[int]) -> List[dict]:
         """Past keyframes, newest first; see the class."""
         frames, past, reached = [], idx, 0
         for offset in offsets:
             while past is not None and reached < offset:
                 past, reached = self.previous(past), reached + 1
             index = past
-            if past is None and self.repeat_first and info[
-                    'scene_token'] == self._keyframes[0].scene_token:
+            if (
+                past is None
+                and self.repeat_first
+                and info['scene_token'] == self._keyframes[0].scene_token
+            ):
                 index = 0
             adjacent = info if index is None else super().get_data_info(index)
             frame = dict(
@@ -434,7 +456,8 @@ class Occ3DNuScenesDataset(BaseDataset):
                     for image in self._select_cameras(adjacent).values()
                 ],
                 cam2ego=self._cam2ego(adjacent, results['ego2global']),
-                ego2global=self._key_ego2global(adjacent))
+                ego2global=self._key_ego2global(adjacent),
+            )
             if self.can_bus:
                 frame['can_bus'] = self._can_bus(adjacent)
             frames.append(frame)
@@ -454,7 +477,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             raise ValueError(
                 f'keyframe {keyframe.prev} before {keyframe.token} is not in '
                 f'info file {self.ann_file} or not in the subset of it; '
-                'streaming and adjacent frames take whole scenes')
+                'streaming and adjacent frames take whole scenes'
+            )
         return self._index[keyframe.prev]
 
     def _sequence(self, idx: int, info: dict) -> dict:
@@ -465,14 +489,15 @@ class Occ3DNuScenesDataset(BaseDataset):
                 raise ValueError(
                     f'sample {info["token"]} of info file {self.ann_file} '
                     'does not follow the keyframe before it; streaming takes '
-                    'scenes in the order of time')
+                    'scenes in the order of time'
+                )
             previous = super().get_data_info(idx - 1)
-            ego2prev_ego = np.linalg.inv(
-                self._volume2global(previous)) @ self._volume2global(info)
+            ego2prev_ego = np.linalg.inv(self._volume2global(previous)) @ self._volume2global(info)
         return dict(
             sequence_group_idx=int(self.sequence_groups[idx]),
             start_of_sequence=start,
-            ego2prev_ego=ego2prev_ego)
+            ego2prev_ego=ego2prev_ego,
+        )
 
     def _join(self, path: str) -> str:
         # infos may have been written on Windows

@@ -13,6 +13,7 @@ their last ``samples/``, ``sweeps/`` or ``gts/``: relative to the data root;
 those written on Windows, too. A pickle of the test split has neither labels
 nor names of scenes: a sample's ``scene_name`` is then its ``scene_token``.
 """
+
 import json
 import logging
 import os.path as osp
@@ -24,17 +25,24 @@ import numpy as np
 from mmengine.logging import print_log
 from pyquaternion import Quaternion
 
-from radocc_plugin.datasets.poses import (MOTION, as_matrix, can_bus_vector,
-                                          pose_matrix)
+from radocc_plugin.datasets.poses import MOTION, as_matrix, can_bus_vector, pose_matrix
 
 # mmdet3d's order of labels
-DETECTION_CLASSES = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle',
-                     'bicycle', 'motorcycle', 'pedestrian', 'traffic_cone',
-                     'barrier')
+DETECTION_CLASSES = (
+    'car',
+    'truck',
+    'trailer',
+    'bus',
+    'construction_vehicle',
+    'bicycle',
+    'motorcycle',
+    'pedestrian',
+    'traffic_cone',
+    'barrier',
+)
 _MICROSECOND = 1e-6
 # Objects that are always longer than wide, and one that is always wider.
-_LONG = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle', 'bicycle',
-         'motorcycle')
+_LONG = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle', 'bicycle', 'motorcycle')
 _WIDE = 'barrier'
 _SAME_BOX = 0.1  # metres between the centres of one box in two frames
 _UNDER_ROOT = re.compile(r'^(?:.*/)?((?:samples|sweeps|gts|lidarseg)/.+)$')
@@ -52,8 +60,7 @@ class Tables(Dict[str, dict]):
     def __init__(self, roots: Sequence[str], version: str) -> None:
         super().__init__()
         for root in roots:
-            names = [osp.join(root, version, f'{name}.json')
-                     for name in ('scene', 'sample')]
+            names = [osp.join(root, version, f'{name}.json') for name in ('scene', 'sample')]
             if version and all(map(osp.isfile, names)):
                 break
         else:
@@ -65,7 +72,8 @@ class Tables(Dict[str, dict]):
                 scene_token=sample['scene_token'],
                 scene_name=scene_names[sample['scene_token']],
                 prev=sample['prev'],
-                next=sample['next'])
+                next=sample['next'],
+            )
 
 
 def _read_json(path: str) -> list:
@@ -93,8 +101,7 @@ def from_old_infos(old: dict, roots: Sequence[str] = ()) -> dict:
     infos = sorted(old['infos'], key=lambda info: info['timestamp'])
     if any('scene_token' not in info for info in infos):
         tables = Tables(roots, version)
-        infos = [dict(info, **_of_tables(info['token'], tables, version))
-                 for info in infos]
+        infos = [dict(info, **_of_tables(info['token'], tables, version)) for info in infos]
     wide_first = boxes_are_old(infos)
     scenes = defaultdict(list)
     for info in infos:
@@ -108,8 +115,8 @@ def from_old_infos(old: dict, roots: Sequence[str] = ()) -> dict:
         dataset='nuscenes',
         version=version,
         info_version='old',
-        categories={n: i
-                    for i, n in enumerate(DETECTION_CLASSES)})
+        categories={n: i for i, n in enumerate(DETECTION_CLASSES)},
+    )
     return dict(metainfo=metainfo, data_list=data_list)
 
 
@@ -119,7 +126,8 @@ def _of_tables(token: str, tables: Tables, version: str) -> dict:
             f'sample {token} has no scene_token, which the tables '
             f'{version or "<version>"}/sample.json and scene.json of nuScenes '
             'tell; put them into the data root, or write the file again with '
-            'tools/create_data.py')
+            'tools/create_data.py'
+        )
     return tables[token]
 
 
@@ -144,18 +152,16 @@ def complete_v2_infos(infos: dict, roots: Sequence[str] = ()) -> None:
         info.update(_of_tables(info['token'], tables, version))
         info.setdefault('sample_idx', index)
         for name, image in info['images'].items():
-            image['img_path'] = _under_root(image['img_path'],
-                                            f'samples/{name}')
+            image['img_path'] = _under_root(image['img_path'], f'samples/{name}')
         lidar = info['lidar_points']
-        lidar['lidar_path'] = _under_root(lidar['lidar_path'],
-                                          'samples/LIDAR_TOP')
+        lidar['lidar_path'] = _under_root(lidar['lidar_path'], 'samples/LIDAR_TOP')
         info['lidar_sweeps'] = [
             dict(
-                lidar_path=_under_root(sweep['lidar_points']['lidar_path'],
-                                       'sweeps/LIDAR_TOP'),
+                lidar_path=_under_root(sweep['lidar_points']['lidar_path'], 'sweeps/LIDAR_TOP'),
                 lidar2ego=as_matrix(sweep['lidar_points']['lidar2ego']),
                 ego2global=as_matrix(sweep['ego2global']),
-                timestamp=sweep['timestamp'])
+                timestamp=sweep['timestamp'],
+            )
             for sweep in info.get('lidar_sweeps', ())
         ]
         pose = as_matrix(info['ego2global'])
@@ -164,10 +170,10 @@ def complete_v2_infos(infos: dict, roots: Sequence[str] = ()) -> None:
         info['can_bus'] = can_bus_vector(rotation.elements, pose[:3, 3])
         if 'pts_semantic_mask_path' in info:
             info['lidarseg_path'] = _under_root(
-                info['pts_semantic_mask_path'], f'lidarseg/{version}')
+                info['pts_semantic_mask_path'], f'lidarseg/{version}'
+            )
         if 'test' not in version:
-            info['occ_path'] = (f'gts/{info["scene_name"]}/{info["token"]}'
-                                '/labels.npz')
+            info['occ_path'] = f'gts/{info["scene_name"]}/{info["token"]}/labels.npz'
 
 
 def boxes_are_old(infos: Sequence[dict]) -> bool:
@@ -200,8 +206,10 @@ def boxes_are_old(infos: Sequence[dict]) -> bool:
     if votes == 0 and any(len(info.get('gt_boxes', ())) for info in infos):
         print_log(
             'an old info file has boxes of no vehicle: they are taken as '
-            '(length, width) with the yaw of mmdet3d >= 1.0', 'current',
-            logging.WARNING)
+            '(length, width) with the yaw of mmdet3d >= 1.0',
+            'current',
+            logging.WARNING,
+        )
     return bool(votes > 0)
 
 
@@ -218,25 +226,24 @@ def _sample(old: dict, wide_first: bool) -> dict:
         prev=old.get('prev'),
         next=old.get('next'),
         ego2global=ego2global,
-        can_bus=can_bus_vector(old['ego2global_rotation'],
-                               old['ego2global_translation'], motion),
+        can_bus=can_bus_vector(old['ego2global_rotation'], old['ego2global_translation'], motion),
         images={
-            name: _image(camera, ego2global @ lidar2ego)
-            for name, camera in old['cams'].items()
+            name: _image(camera, ego2global @ lidar2ego) for name, camera in old['cams'].items()
         },
         lidar_points=dict(
-            num_pts_feats=5,
-            lidar_path=_under_root(old['lidar_path']),
-            lidar2ego=lidar2ego),
+            num_pts_feats=5, lidar_path=_under_root(old['lidar_path']), lidar2ego=lidar2ego
+        ),
         lidar_sweeps=[
             dict(
                 lidar_path=_under_root(sweep['data_path']),
                 lidar2ego=_pose(sweep, 'sensor2ego'),
                 ego2global=_pose(sweep, 'ego2global'),
-                timestamp=sweep['timestamp'] * _MICROSECOND)
+                timestamp=sweep['timestamp'] * _MICROSECOND,
+            )
             for sweep in old['sweeps']
         ],
-        instances=_instances(old, wide_first))
+        instances=_instances(old, wide_first),
+    )
     if occ_path is not None:
         info['occ_path'] = occ_path
     if 'pts_semantic_mask_path' in old:
@@ -245,8 +252,7 @@ def _sample(old: dict, wide_first: bool) -> dict:
 
 
 def _image(camera: dict, lidar2global: np.ndarray) -> dict:
-    cam2ego, ego2global = (_pose(camera, 'sensor2ego'),
-                           _pose(camera, 'ego2global'))
+    cam2ego, ego2global = (_pose(camera, 'sensor2ego'), _pose(camera, 'ego2global'))
     return dict(
         img_path=_under_root(camera['data_path']),
         cam2img=np.array(camera['cam_intrinsic'], np.float64),
@@ -254,12 +260,12 @@ def _image(camera: dict, lidar2global: np.ndarray) -> dict:
         ego2global=ego2global,
         lidar2cam=np.linalg.inv(ego2global @ cam2ego) @ lidar2global,
         timestamp=camera['timestamp'] * _MICROSECOND,
-        sample_data_token=camera['sample_data_token'])
+        sample_data_token=camera['sample_data_token'],
+    )
 
 
 def _pose(record: dict, name: str) -> np.ndarray:
-    return pose_matrix(record[f'{name}_rotation'],
-                       record[f'{name}_translation'])
+    return pose_matrix(record[f'{name}_rotation'], record[f'{name}_translation'])
 
 
 def _under_root(path: str, folder: Optional[str] = None) -> str:
@@ -269,8 +275,7 @@ def _under_root(path: str, folder: Optional[str] = None) -> str:
         return f'{folder}/{path}'
     found = _UNDER_ROOT.search(path)
     if not found:
-        raise ValueError(f'path {path!r} takes a folder samples, sweeps or '
-                         'gts in it')
+        raise ValueError(f'path {path!r} takes a folder samples, sweeps or gts in it')
     return found[1]
 
 
@@ -299,13 +304,18 @@ def _instances(old: dict, wide_first: bool) -> List[dict]:
     return [
         dict(
             bbox_3d=box.tolist(),
-            bbox_label_3d=DETECTION_CLASSES.index(name)
-            if name in DETECTION_CLASSES else -1,
+            bbox_label_3d=DETECTION_CLASSES.index(name) if name in DETECTION_CLASSES else -1,
             bbox_3d_isvalid=bool(valid),
             num_lidar_pts=int(num_lidar_pts),
-            velocity=velocity) for box, name, valid, num_lidar_pts, velocity in
-        zip(boxes, old['gt_names'], old['valid_flag'], old['num_lidar_pts'],
-            np.asarray(old['gt_velocity']).tolist())
+            velocity=velocity,
+        )
+        for box, name, valid, num_lidar_pts, velocity in zip(
+            boxes,
+            old['gt_names'],
+            old['valid_flag'],
+            old['num_lidar_pts'],
+            np.asarray(old['gt_velocity']).tolist(),
+        )
     ]
 
 

@@ -1,4 +1,5 @@
 """Poses of nuScenes records and what BEVFormer calls the CAN bus vector."""
+
 from typing import Optional, Sequence, Tuple
 
 import numpy as np
@@ -8,8 +9,7 @@ from pyquaternion import Quaternion
 MOTION = slice(7, 16)
 
 
-def pose_matrix(rotation: Sequence[float],
-                translation: Sequence[float]) -> np.ndarray:
+def pose_matrix(rotation: Sequence[float], translation: Sequence[float]) -> np.ndarray:
     """Matrix (4, 4) of a quaternion (w, x, y, z) and a translation."""
     matrix = Quaternion(rotation).transformation_matrix
     matrix[:3, 3] = translation
@@ -31,14 +31,16 @@ def cam2global(info: dict, image: dict) -> np.ndarray:
     if 'ego2global' in image:
         return as_matrix(image['ego2global']) @ as_matrix(image['cam2ego'])
     # mmdet3d's files hold no camera ego pose, but the moved calibration
-    return lidar2global(
-        info['ego2global'], info['lidar_points']) @ np.linalg.inv(
-            as_matrix(image['lidar2cam']))
+    return lidar2global(info['ego2global'], info['lidar_points']) @ np.linalg.inv(
+        as_matrix(image['lidar2cam'])
+    )
 
 
-def can_bus_vector(rotation: Sequence[float],
-                   translation: Sequence[float],
-                   motion: Optional[Sequence[float]] = None) -> np.ndarray:
+def can_bus_vector(
+    rotation: Sequence[float],
+    translation: Sequence[float],
+    motion: Optional[Sequence[float]] = None,
+) -> np.ndarray:
     """The 18 numbers that BEVFormer knows of the ego.
 
     Args:
@@ -67,8 +69,7 @@ def can_bus_vector(rotation: Sequence[float],
     return vector
 
 
-def relative_can_bus(can_bus: np.ndarray,
-                     scenes: Sequence) -> Tuple[np.ndarray, np.ndarray]:
+def relative_can_bus(can_bus: np.ndarray, scenes: Sequence) -> Tuple[np.ndarray, np.ndarray]:
     """CAN bus vectors of a queue, each relative to the frame before.
 
     Args:

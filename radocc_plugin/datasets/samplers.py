@@ -1,4 +1,5 @@
 """Samplers: seeded draws, streams, and frames without labels."""
+
 import math
 from typing import Iterator, List, Optional, Sequence
 
@@ -22,8 +23,7 @@ class SeededSampler(DefaultSampler):
     """
 
     def __iter__(self) -> Iterator[int]:
-        return (SeededIndex(index, (self.seed, self.epoch, index))
-                for index in super().__iter__())
+        return (SeededIndex(index, (self.seed, self.epoch, index)) for index in super().__iter__())
 
 
 @DATA_SAMPLERS.register_module()
@@ -61,35 +61,33 @@ class StreamBatchSampler(Sampler):
         if getattr(dataset, 'sequences_split', None) is None:
             raise ValueError(
                 'StreamBatchSampler takes a dataset with sequences_split, got '
-                f'{type(dataset).__name__} without')
+                f'{type(dataset).__name__} without'
+            )
         groups = dataset.sequence_groups
         self.sequences = [
-            chunk.tolist() for chunk in np.split(
-                np.arange(len(groups)),
-                np.flatnonzero(np.diff(groups)) + 1)
+            chunk.tolist()
+            for chunk in np.split(np.arange(len(groups)), np.flatnonzero(np.diff(groups)) + 1)
         ]
         self.num_slots = batch_size * sampler.world_size
         if len(self.sequences) < self.num_slots:
             raise ValueError(
                 f'{self.num_slots} slots (batch size x ranks) cannot stream '
                 f'{len(self.sequences)} sequences; lower the batch size or '
-                'raise sequences_split')
+                'raise sequences_split'
+            )
 
     def __len__(self) -> int:
         return max(1, len(self.sampler.dataset) // self.num_slots)
 
     def __iter__(self) -> Iterator[List[int]]:
         first_slot = self.sampler.rank * self.batch_size
-        slots = [
-            self._slot(first_slot + i) for i in range(self.batch_size)
-        ]
+        slots = [self._slot(first_slot + i) for i in range(self.batch_size)]
         skipped = self.sampler.epoch * len(self)
         for step in range(skipped + len(self)):
             batch = [next(slot) for slot in slots]
             if step >= skipped:
                 yield [
-                    SeededIndex(index,
-                                (self.sampler.seed, step, first_slot + i))
+                    SeededIndex(index, (self.sampler.seed, step, first_slot + i))
                     for i, index in enumerate(batch)
                 ]
 
@@ -124,13 +122,13 @@ class SceneSampler(Sampler):
     def __init__(self, dataset, seed=None) -> None:
         groups = getattr(dataset, 'sequence_groups', None)
         if groups is None:
-            raise ValueError('SceneSampler takes a dataset with '
-                             f'sequence_groups, got {type(dataset).__name__}')
+            raise ValueError(
+                f'SceneSampler takes a dataset with sequence_groups, got {type(dataset).__name__}'
+            )
         self.rank, self.world_size = get_dist_info()
         num_scenes = int(groups[-1]) + 1
         if num_scenes < self.world_size:
-            raise ValueError(f'{num_scenes} scenes cannot be shared out to '
-                             f'{self.world_size} ranks')
+            raise ValueError(f'{num_scenes} scenes cannot be shared out to {self.world_size} ranks')
         scenes = np.arange(num_scenes)
         mine = np.array_split(scenes, self.world_size)[self.rank]
         self.indices = np.flatnonzero(np.isin(groups, mine)).tolist()
@@ -165,20 +163,18 @@ class LabelledUnlabelledSampler(Sampler):
             a kind that is asked for or does not tell.
     """
 
-    def __init__(self,
-                 dataset,
-                 labelled: int = 1,
-                 unlabelled: int = 1,
-                 seed: Optional[int] = None) -> None:
-        for name, value, low in (('labelled', labelled, 1),
-                                 ('unlabelled', unlabelled, 0)):
+    def __init__(
+        self, dataset, labelled: int = 1, unlabelled: int = 1, seed: Optional[int] = None
+    ) -> None:
+        for name, value, low in (('labelled', labelled, 1), ('unlabelled', unlabelled, 0)):
             if value < low:
                 raise ValueError(f'{name} takes at least {low}, got {value}')
         if not callable(getattr(dataset, 'labelled', None)):
             raise ValueError(
                 'LabelledUnlabelledSampler takes a dataset that tells which '
                 'samples are labelled, such as Occ3DNuScenesDataset; got '
-                f'{type(dataset).__name__}')
+                f'{type(dataset).__name__}'
+            )
         flags = dataset.labelled()
         self.kinds = [np.flatnonzero(flags), np.flatnonzero(~flags)]
         if not len(self.kinds[0]) or unlabelled and not len(self.kinds[1]):
@@ -186,13 +182,13 @@ class LabelledUnlabelledSampler(Sampler):
                 f'LabelledUnlabelledSampler mixes {len(self.kinds[0])} '
                 f'labelled and {len(self.kinds[1])} unlabelled samples; it '
                 'takes some of both: set sweeps_per_keyframe or label_every '
-                'of the dataset')
+                'of the dataset'
+            )
         self.counts = (labelled, unlabelled)
         self.rank, self.world_size = get_dist_info()
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
-        self.rounds = math.ceil(
-            len(self.kinds[0]) / (labelled * self.world_size))
+        self.rounds = math.ceil(len(self.kinds[0]) / (labelled * self.world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch comes next, for MMEngine."""
@@ -209,23 +205,25 @@ class LabelledUnlabelledSampler(Sampler):
                 continue
             drawn = rounds * count
             # Labelled samples are shuffled anew for each epoch.
-            key, first = (((self.seed, kind, self.epoch), 0) if kind == 0 else
-                          ((self.seed, kind), self.epoch * drawn))
+            key, first = (
+                ((self.seed, kind, self.epoch), 0)
+                if kind == 0
+                else ((self.seed, kind), self.epoch * drawn)
+            )
             order = _endless_shuffles(samples, key, first, drawn)
-            orders.append(order.reshape(rounds, count)[self.rank::self.
-                                                       world_size])
+            orders.append(order.reshape(rounds, count)[self.rank :: self.world_size])
         indices = np.concatenate(orders, axis=1).ravel().tolist()
-        return (SeededIndex(index, (self.seed, self.epoch, self.rank, place))
-                for place, index in enumerate(indices))
+        return (
+            SeededIndex(index, (self.seed, self.epoch, self.rank, place))
+            for place, index in enumerate(indices)
+        )
 
 
-def _endless_shuffles(items: np.ndarray, key: Sequence[int], first: int,
-                      count: int) -> np.ndarray:
+def _endless_shuffles(items: np.ndarray, key: Sequence[int], first: int, count: int) -> np.ndarray:
     """``count`` items from number ``first`` on of shuffle after shuffle."""
     begin, end = first // len(items), (first + count - 1) // len(items)
     shuffles = [
-        np.random.default_rng([*key, number]).permutation(items)
-        for number in range(begin, end + 1)
+        np.random.default_rng([*key, number]).permutation(items) for number in range(begin, end + 1)
     ]
     skipped = first - begin * len(items)
-    return np.concatenate(shuffles)[skipped:skipped + count]
+    return np.concatenate(shuffles)[skipped : skipped + count]

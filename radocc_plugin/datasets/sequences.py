@@ -1,4 +1,5 @@
 """Which frames belong together: queues, streamed sequences, sweeps."""
+
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -6,6 +7,7 @@ import numpy as np
 
 class Keyframe(NamedTuple):
     """What is looked up of all samples while their infos stay serialised."""
+
     token: Optional[str]
     prev: Optional[str]
     scene_token: Optional[str]
@@ -20,8 +22,12 @@ class Keyframe(NamedTuple):
             if instance.get('bbox_3d_isvalid', True)
         }
         return cls(
-            info.get('token'), info.get('prev'), info.get('scene_token'),
-            tuple(sorted(labels - {-1})), info.get('labelled', True))
+            info.get('token'),
+            info.get('prev'),
+            info.get('scene_token'),
+            tuple(sorted(labels - {-1})),
+            info.get('labelled', True),
+        )
 
 
 def evenly_spaced(items: Sequence, count: int) -> list:
@@ -29,9 +35,7 @@ def evenly_spaced(items: Sequence, count: int) -> list:
     total = len(items)
     if total <= count:
         return list(items)
-    return [
-        items[(n + 1) * (total + 1) // (count + 1) - 1] for n in range(count)
-    ]
+    return [items[(n + 1) * (total + 1) // (count + 1) - 1] for n in range(count)]
 
 
 def draw_queue(queue_length: int) -> List[int]:
@@ -64,9 +68,7 @@ def sequence_groups(scenes: Sequence, split: int) -> np.ndarray:
     FB-BEV @6e25469, ``sequences_split_num``.
     """
     scenes = list(scenes)
-    borders = [
-        i for i in range(len(scenes)) if i == 0 or scenes[i] != scenes[i - 1]
-    ]
+    borders = [i for i in range(len(scenes)) if i == 0 or scenes[i] != scenes[i - 1]]
     groups = np.zeros(len(scenes), np.int64)
     for begin, end in zip(borders, [*borders[1:], len(scenes)]):
         length = -(-(end - begin) // split)

@@ -1,5 +1,4 @@
-from radocc_plugin.distillation.cached_teacher import (CachedTeacher,
-                                                       to_augmented_frame)
+from radocc_plugin.distillation.cached_teacher import CachedTeacher, to_augmented_frame
 from radocc_plugin.distillation.distiller import RadOccDistiller
 from radocc_plugin.distillation.label_teacher import LabelTeacher
 from radocc_plugin.distillation.schedule import WeightSchedule
@@ -8,7 +7,14 @@ from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.distillation.teacher_cache import TeacherCache
 
 __all__ = [
-    'CachedTeacher', 'FeatureTap', 'FrozenTeacher', 'LabelTeacher', 'OccTap',
-    'RadOccDistiller', 'TeacherCache', 'WeightSchedule', 'build_tap',
-    'to_augmented_frame'
+    'CachedTeacher',
+    'FeatureTap',
+    'FrozenTeacher',
+    'LabelTeacher',
+    'OccTap',
+    'RadOccDistiller',
+    'TeacherCache',
+    'WeightSchedule',
+    'build_tap',
+    'to_augmented_frame',
 ]

@@ -1,4 +1,5 @@
 """A teacher whose logits are read from disk."""
+
 import logging
 from pathlib import Path
 from typing import Mapping, Optional, Sequence, Union
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
-from radocc_plugin.distillation.teacher_cache import (TeacherCache,
-                                                      teacher_hash)
+from radocc_plugin.distillation.teacher_cache import TeacherCache, teacher_hash
 from radocc_plugin.fileio import file_hash
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.geometry.frames import transform_points
@@ -22,11 +22,13 @@ RESAMPLE = ('nearest', 'trilinear')
 OUTSIDE_FREE = 10.0
 
 
-def to_augmented_frame(logits: Tensor,
-                       bda_mat: np.ndarray,
-                       point_cloud_range: Sequence[float],
-                       resample: Optional[str] = None,
-                       free_index: int = -1) -> Tensor:
+def to_augmented_frame(
+    logits: Tensor,
+    bda_mat: np.ndarray,
+    point_cloud_range: Sequence[float],
+    resample: Optional[str] = None,
+    free_index: int = -1,
+) -> Tensor:
     """A volume of the key ego frame in the augmented ego frame.
 
     Mirroring maps the grid onto itself and is exact. Under a rotation, scale
@@ -48,9 +50,7 @@ def to_augmented_frame(logits: Tensor,
     signs = np.sign(np.diag(bda_mat)[:3])
     if np.allclose(bda_mat, np.diag([*signs, 1.0]), atol=1e-6):
         axes = [axis for axis in range(3) if signs[axis] < 0]
-        symmetric = all(
-            np.isclose(point_cloud_range[a], -point_cloud_range[a + 3])
-            for a in axes)
+        symmetric = all(np.isclose(point_cloud_range[a], -point_cloud_range[a + 3]) for a in axes)
         if symmetric:
             return logits.flip(axes) if axes else logits
     if resample is None:
@@ -58,12 +58,13 @@ def to_augmented_frame(logits: Tensor,
             'bda_mat rotates, scales or shifts the ego frame, or mirrors it '
             'about another plane than the middle of the grid, and the cached '
             'volumes do not follow exactly; set teacher.cache.resample to one '
-            f'of {RESAMPLE}, or take AugmentBEV with flips only')
+            f'of {RESAMPLE}, or take AugmentBEV with flips only'
+        )
     grid = VoxelGrid(tuple(point_cloud_range), tuple(logits.shape[:3]))
     augmented2ego = torch.as_tensor(
-        np.linalg.inv(bda_mat), dtype=torch.float32, device=logits.device)
-    places = transform_points(augmented2ego,
-                              grid.centres(logits.device).flatten(0, 2))
+        np.linalg.inv(bda_mat), dtype=torch.float32, device=logits.device
+    )
+    places = transform_points(augmented2ego, grid.centres(logits.device).flatten(0, 2))
     minimum = places.new_tensor(grid.minimum)
     extent = places.new_tensor(grid.maximum) - minimum
     places = (places - minimum) / extent * 2 - 1
@@ -73,7 +74,8 @@ def to_augmented_frame(logits: Tensor,
         places.flip(-1).view(1, *logits.shape[:3], 3),
         mode='bilinear' if resample == 'trilinear' else resample,
         padding_mode='border',
-        align_corners=False)[0].permute(1, 2, 3, 0)
+        align_corners=False,
+    )[0].permute(1, 2, 3, 0)
     outside = (places.abs() > 1).any(-1).view(logits.shape[:3])
     free = logits.new_zeros(logits.shape[-1])
     free[free_index] = OUTSIDE_FREE
@@ -99,18 +101,22 @@ class CachedTeacher:
     Raises:
         ValueError: If ``resample`` is unknown.
     """
+
     features: Mapping[str, dict] = {}
 
-    def __init__(self,
-                 root: str,
-                 model: Union[None, dict, str] = None,
-                 checkpoint: Optional[str] = None,
-                 tap: Optional[dict] = None,
-                 resample: Optional[str] = None,
-                 free_index: int = -1) -> None:
+    def __init__(
+        self,
+        root: str,
+        model: Union[None, dict, str] = None,
+        checkpoint: Optional[str] = None,
+        tap: Optional[dict] = None,
+        resample: Optional[str] = None,
+        free_index: int = -1,
+    ) -> None:
         if resample not in (None, *RESAMPLE):
-            raise ValueError('teacher.cache.resample takes None or one of '
-                             f'{RESAMPLE}, got {resample!r}')
+            raise ValueError(
+                f'teacher.cache.resample takes None or one of {RESAMPLE}, got {resample!r}'
+            )
         self.cache = TeacherCache(root)
         self.config = model
         self.checkpoint = checkpoint
@@ -132,11 +138,9 @@ class CachedTeacher:
         """
         self._manifest = self._checked_manifest()
         space = self._manifest.get('label_space')
-        self.label_space = space and LabelSpace.from_metainfo(
-            space, str(self.cache.root))
+        self.label_space = space and LabelSpace.from_metainfo(space, str(self.cache.root))
 
-    def outputs(self, inputs: dict, data_samples: Sequence,
-                device: torch.device) -> ModelOutputs:
+    def outputs(self, inputs: dict, data_samples: Sequence, device: torch.device) -> ModelOutputs:
         """Its occupancy logits for a batch, in the augmented ego frame.
 
         Raises:
@@ -148,19 +152,22 @@ class CachedTeacher:
         volumes = []
         for sample in data_samples:
             if 'token' not in sample.metainfo:
-                raise ValueError('a teacher cache needs the metainfo token; '
-                                 'add it to meta_keys of the packing '
-                                 'transform')
+                raise ValueError(
+                    'a teacher cache needs the metainfo token; '
+                    'add it to meta_keys of the packing '
+                    'transform'
+                )
             self._check_frame(sample.metainfo)
             volumes.append(
                 to_augmented_frame(
                     self.cache.read(sample.metainfo['token']).to(device),
                     sample.metainfo.get('bda_mat', np.eye(4)),
-                    self._manifest['point_cloud_range'], self.resample,
-                    self.free_index))
-        return ModelOutputs(
-            torch.stack(volumes),
-            class_weight=self._manifest['class_weight'])
+                    self._manifest['point_cloud_range'],
+                    self.resample,
+                    self.free_index,
+                )
+            )
+        return ModelOutputs(torch.stack(volumes), class_weight=self._manifest['class_weight'])
 
     def _check_frame(self, metainfo: dict) -> None:
         ours, theirs = metainfo.get('key_ego'), self._manifest['key_ego']
@@ -168,7 +175,8 @@ class CachedTeacher:
             raise ValueError(
                 f'the volumes in {self.cache.root} lie in the ego frame at '
                 f'the time of {theirs}, the samples have key_ego={ours!r}; '
-                'cache the teacher with the config of this student')
+                'cache the teacher with the config of this student'
+            )
 
     def _checked_manifest(self) -> dict:
         manifest = self.cache.manifest
@@ -176,17 +184,19 @@ class CachedTeacher:
             return manifest
         found = dict(teacher=teacher_hash(self.config, self.tap_config))
         if self.checkpoint is None or Path(self.checkpoint).is_file():
-            found['checkpoint'] = self.checkpoint and file_hash(
-                self.checkpoint)
+            found['checkpoint'] = self.checkpoint and file_hash(self.checkpoint)
         else:
             print_log(
                 f'{self.checkpoint} is absent: not checked that the logits in '
-                f'{self.cache.root} are of this checkpoint', 'current',
-                logging.WARNING)
+                f'{self.cache.root} are of this checkpoint',
+                'current',
+                logging.WARNING,
+            )
         for name, value in found.items():
             if manifest[name] != value:
                 raise ValueError(
                     f'{self.cache.root} holds the logits of another {name} '
                     f'(hash {manifest[name]}) than teacher.'
-                    f'{"model" if name == "teacher" else name} (hash {value})')
+                    f'{"model" if name == "teacher" else name} (hash {value})'
+                )
         return manifest

@@ -1,4 +1,5 @@
 """Checkpoints of the wrapper with the keys of the plain student."""
+
 from torch import nn
 
 from radocc_plugin.checkpoints import DISTILL as OURS
@@ -21,24 +22,24 @@ def keep_plain_keys(distiller: nn.Module) -> None:
             f'{type(distiller.student).__name__} has a module '
             f'{DISTILL[:-1]!r} or {DISTILL_RENDERER[:-1]!r}, the names under '
             'which checkpoints keep the weights of RadOccDistiller.losses '
-            'and renderer')
+            'and renderer'
+        )
     distiller._register_state_dict_hook(_on_save)
     distiller._register_load_state_dict_pre_hook(_on_load)
 
 
 def plain_name(name: str) -> str:
     """Name in a checkpoint of what the wrapper calls ``name``."""
-    for ours, plain in ((STUDENT, ''), (LOSSES, DISTILL),
-                        (RENDERER, DISTILL_RENDERER)):
+    for ours, plain in ((STUDENT, ''), (LOSSES, DISTILL), (RENDERER, DISTILL_RENDERER)):
         if name.startswith(ours):
-            return plain + name[len(ours):]
+            return plain + name[len(ours) :]
     return name
 
 
 def _on_save(module, state_dict, prefix, local_metadata) -> None:
     for key in [k for k in state_dict if k.startswith(prefix)]:
         value = state_dict.pop(key)
-        name = key[len(prefix):]
+        name = key[len(prefix) :]
         if name.startswith((STUDENT, LOSSES, RENDERER)):
             state_dict[prefix + plain_name(name)] = value
 
@@ -46,13 +47,12 @@ def _on_save(module, state_dict, prefix, local_metadata) -> None:
 def _on_load(state_dict, prefix, *args) -> None:
     for key in [k for k in state_dict if k.startswith(prefix)]:
         value = state_dict.pop(key)
-        name = key[len(prefix):]
+        name = key[len(prefix) :]
         if name.startswith(DISTILL):
-            state_dict[prefix + LOSSES + name[len(DISTILL):]] = value
+            state_dict[prefix + LOSSES + name[len(DISTILL) :]] = value
             continue
         if name.startswith(DISTILL_RENDERER):
-            state_dict[prefix + RENDERER +
-                       name[len(DISTILL_RENDERER):]] = value
+            state_dict[prefix + RENDERER + name[len(DISTILL_RENDERER) :]] = value
             continue
         state_dict[prefix + STUDENT + name] = value
         if name.startswith('data_preprocessor.'):

@@ -1,4 +1,5 @@
 """What a teacher and a student must agree in, and finite numbers."""
+
 import logging
 from typing import Iterable, Mapping, Optional, Sequence
 
@@ -12,29 +13,32 @@ from radocc_plugin.losses import ModelOutputs, compared_part
 NONFINITE = ('error', 'skip')
 
 
-def check_choices(field: str, names: Iterable[str],
-                  choices: Iterable[str]) -> None:
+def check_choices(field: str, names: Iterable[str], choices: Iterable[str]) -> None:
     """Raises a ValueError unless all ``names`` are among ``choices``."""
     unknown = sorted(set(names) - set(choices))
     if unknown:
-        raise ValueError(f'{field} takes names of {sorted(choices)}, got '
-                         f'{unknown}')
+        raise ValueError(f'{field} takes names of {sorted(choices)}, got {unknown}')
 
 
-def check_features(losses: Mapping[str, nn.Module],
-                   student_features: Iterable[str],
-                   teacher_features: Iterable[str]) -> None:
+def check_features(
+    losses: Mapping[str, nn.Module],
+    student_features: Iterable[str],
+    teacher_features: Iterable[str],
+) -> None:
     """Raises a ValueError if a loss compares a feature without a tap."""
     for name, loss in losses.items():
         if compared_part(loss) != 'features':
             continue
-        for field, taps in (('student_features', student_features),
-                            ('teacher_features', teacher_features)):
+        for field, taps in (
+            ('student_features', student_features),
+            ('teacher_features', teacher_features),
+        ):
             if loss.feature not in taps:
                 raise ValueError(
                     f'losses.{name}.feature takes the name of a tapped '
                     f'feature, got {loss.feature!r}; RadOccDistiller.{field} '
-                    f'has {sorted(taps)}')
+                    f'has {sorted(taps)}'
+                )
 
 
 def check_volumes(student: Tensor, teacher: Tensor) -> None:
@@ -46,23 +50,41 @@ def check_volumes(student: Tensor, teacher: Tensor) -> None:
     """
     if student.shape == teacher.shape:
         return
-    pairs = (('classes', student.shape[4:], teacher.shape[4:],
-              'choose them by class_order of student_tap or teacher.tap'),
-             ('a grid', student.shape[1:4], teacher.shape[1:4],
-              'they must share it; mind the order of axes in tap.layout'),
-             ('batch size', student.shape[:1], teacher.shape[:1],
-              'mind the order of axes in tap.layout'))
+    pairs = (
+        (
+            'classes',
+            student.shape[4:],
+            teacher.shape[4:],
+            'choose them by class_order of student_tap or teacher.tap',
+        ),
+        (
+            'a grid',
+            student.shape[1:4],
+            teacher.shape[1:4],
+            'they must share it; mind the order of axes in tap.layout',
+        ),
+        (
+            'batch size',
+            student.shape[:1],
+            teacher.shape[:1],
+            'mind the order of axes in tap.layout',
+        ),
+    )
     what, ours, theirs, remedy = next(p for p in pairs if p[1] != p[2])
     raise ValueError(
-        f'occ_logits of the student have {what} {tuple(ours)}, the teacher\'s '
+        f"occ_logits of the student have {what} {tuple(ours)}, the teacher's "
         f'{tuple(theirs)} (shapes {tuple(student.shape)} and '
-        f'{tuple(teacher.shape)}): {remedy}')
+        f'{tuple(teacher.shape)}): {remedy}'
+    )
 
 
-def check_label_space(student: Tensor, renderer: nn.Module,
-                      losses: Mapping[str, nn.Module],
-                      data_samples: Sequence,
-                      teacher: Optional[LabelSpace] = None) -> None:
+def check_label_space(
+    student: Tensor,
+    renderer: nn.Module,
+    losses: Mapping[str, nn.Module],
+    data_samples: Sequence,
+    teacher: Optional[LabelSpace] = None,
+) -> None:
     """Raises a ValueError unless all speak of the labels of the samples.
 
     Args:
@@ -82,28 +104,32 @@ def check_label_space(student: Tensor, renderer: nn.Module,
         if tuple(student.shape[1:]) != expected:
             raise ValueError(
                 f'occ_logits of the student have voxels and classes '
-                f'{tuple(student.shape[1:])}, {name} has {expected}')
+                f'{tuple(student.shape[1:])}, {name} has {expected}'
+            )
         different = teacher and teacher.difference(space)
         if different:
             raise ValueError(
                 f'the teacher was trained on {teacher.label_space}, the '
-                f'student learns {space.label_space}: {different}')
+                f'student learns {space.label_space}: {different}'
+            )
         extent = getattr(renderer, 'point_cloud_range', None)
-        if extent is not None and max(
-                abs(a - b)
-                for a, b in zip(extent, space.point_cloud_range)) > 1e-3:
+        if (
+            extent is not None
+            and max(abs(a - b) for a, b in zip(extent, space.point_cloud_range)) > 1e-3
+        ):
             raise ValueError(
                 f'renderer.point_cloud_range is {tuple(extent)}, that of '
-                f'{name} {space.point_cloud_range}')
+                f'{name} {space.point_cloud_range}'
+            )
         for field, part in dict(losses, renderer=renderer).items():
             free = getattr(part, 'free_index', -1)
             if free not in (-1, space.free):
-                raise ValueError(f'{field}.free_index is {free}, {name} has '
-                                 f'free space at {space.free}')
+                raise ValueError(
+                    f'{field}.free_index is {free}, {name} has free space at {space.free}'
+                )
 
 
-def check_preprocessors(student: Optional[nn.Module],
-                        teacher: Optional[nn.Module]) -> None:
+def check_preprocessors(student: Optional[nn.Module], teacher: Optional[nn.Module]) -> None:
     """Raises a ValueError if student and teacher want other images.
 
     The teacher sees what the student's preprocessor makes. Compared are those
@@ -123,19 +149,20 @@ def check_preprocessors(student: Optional[nn.Module],
                 f'data_preprocessor.{name} of the student is {ours}, the '
                 f"teacher's {theirs}; the teacher sees the student's images: "
                 'train both with the same, or give it its own '
-                '(radocc_plugin.TeacherPipeline, tools/cache_teacher.py)')
+                '(radocc_plugin.TeacherPipeline, tools/cache_teacher.py)'
+            )
 
 
-def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
-                       data_samples: Sequence) -> Optional[str]:
+def describe_nonfinite(
+    student: ModelOutputs, teacher: ModelOutputs, data_samples: Sequence
+) -> Optional[str]:
     """Names the first model, tensor and samples with NaN or infinity.
 
     Returns:
         A sentence, or None if everything is finite.
     """
     for model, outputs in (('student', student), ('teacher', teacher)):
-        for name, tensor in dict(
-                outputs.features, occ_logits=outputs.occ_logits).items():
+        for name, tensor in dict(outputs.features, occ_logits=outputs.occ_logits).items():
             if tensor is None or _is_finite(tensor):
                 continue
             bad = ~tensor.detach().isfinite().flatten(1).all(1)
@@ -144,8 +171,7 @@ def describe_nonfinite(student: ModelOutputs, teacher: ModelOutputs,
                 for i in bad.nonzero()[:, 0].tolist()
             ]
             kind = 'NaN' if bool(torch.isnan(tensor).any()) else 'infinity'
-            return (f'{kind} in {name} of the {model}, sample '
-                    f'{", ".join(map(str, tokens))}')
+            return f'{kind} in {name} of the {model}, sample {", ".join(map(str, tokens))}'
     return None
 
 
@@ -153,12 +179,12 @@ def _is_finite(tensor: Tensor) -> bool:
     # One pass over a volume: NaN and infinity reach its sum. So does an
     # overflow of large numbers, which the second look tells apart.
     wide = torch.promote_types(tensor.dtype, torch.float32)
-    return (bool(tensor.detach().sum(dtype=wide).isfinite())
-            or bool(tensor.isfinite().all()))
+    return bool(tensor.detach().sum(dtype=wide).isfinite()) or bool(tensor.isfinite().all())
 
 
-def skips_step(action: str, student: ModelOutputs, teacher: ModelOutputs,
-               data_samples: Sequence) -> bool:
+def skips_step(
+    action: str, student: ModelOutputs, teacher: ModelOutputs, data_samples: Sequence
+) -> bool:
     """Whether this step must do without distillation.
 
     Skipped steps are counted: ``distill/skipped`` in the log, and the
@@ -176,14 +202,13 @@ def skips_step(action: str, student: ModelOutputs, teacher: ModelOutputs,
     found = describe_nonfinite(student, teacher, data_samples)
     if found and action == 'error':
         raise FloatingPointError(
-            f'{found}; RadOccDistiller.nonfinite=\'skip\' trains without '
-            'distillation in such a step')
+            f"{found}; RadOccDistiller.nonfinite='skip' trains without distillation in such a step"
+        )
     if action == 'skip':
         hub = MessageHub.get_current_instance()
         count = hub.get_info('distill_skipped', 0) + bool(found)
         hub.update_info('distill_skipped', count)
         hub.update_scalar('train/distill/skipped', count)
     if found:
-        print_log(f'no distillation in this step: {found}', 'current',
-                  logging.WARNING)
+        print_log(f'no distillation in this step: {found}', 'current', logging.WARNING)
     return bool(found)

@@ -1,7 +1,7 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
+
 from dataclasses import replace
-from typing import (Container, Dict, Iterator, List, Mapping, Optional,
-                    Sequence, Tuple, Union)
+from typing import Container, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import get_rank
@@ -13,19 +13,14 @@ from torch import Tensor, nn
 from radocc_plugin.checkpoints import plain_keys
 from radocc_plugin.distillation import checks
 from radocc_plugin.distillation.cached_teacher import CachedTeacher
-from radocc_plugin.distillation.checkpoint_keys import (keep_plain_keys,
-                                                        plain_name)
+from radocc_plugin.distillation.checkpoint_keys import keep_plain_keys, plain_name
 from radocc_plugin.distillation.label_teacher import LabelTeacher
-from radocc_plugin.distillation.schedule import (WeightSchedule,
-                                                 active_factors)
-from radocc_plugin.distillation.tap import (build_feature_taps, build_tap,
-                                            record_taps)
+from radocc_plugin.distillation.schedule import WeightSchedule, active_factors
+from radocc_plugin.distillation.tap import build_feature_taps, build_tap, record_taps
 from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras
-from radocc_plugin.losses import (DistillBatch, ModelOutputs, compared_part,
-                                  distill_losses, needs_of)
-from radocc_plugin.losses.common import (check_choice, connected_zero,
-                                         seeded_generator)
+from radocc_plugin.losses import DistillBatch, ModelOutputs, compared_part, distill_losses, needs_of
+from radocc_plugin.losses.common import check_choice, connected_zero, seeded_generator
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import VoxelLight
 
@@ -76,25 +71,26 @@ class RadOccDistiller(BaseModel):
     RadOcc (AAAI 2024, arXiv 2312.11829).
     """
 
-    def __init__(self,
-                 student: Union[dict, nn.Module],
-                 teacher: dict,
-                 renderer: dict,
-                 losses: Dict[str, dict],
-                 student_tap: Optional[dict] = None,
-                 student_features: Optional[Dict[str, dict]] = None,
-                 teacher_features: Optional[Dict[str, dict]] = None,
-                 schedules: Optional[Dict[str, dict]] = None,
-                 calibrate: bool = True,
-                 nonfinite: str = 'error',
-                 init_from_teacher: Optional[Sequence[str]] = None,
-                 seed: int = 0) -> None:
+    def __init__(
+        self,
+        student: Union[dict, nn.Module],
+        teacher: dict,
+        renderer: dict,
+        losses: Dict[str, dict],
+        student_tap: Optional[dict] = None,
+        student_features: Optional[Dict[str, dict]] = None,
+        teacher_features: Optional[Dict[str, dict]] = None,
+        schedules: Optional[Dict[str, dict]] = None,
+        calibrate: bool = True,
+        nonfinite: str = 'error',
+        init_from_teacher: Optional[Sequence[str]] = None,
+        seed: int = 0,
+    ) -> None:
         if isinstance(student, dict):
             student = MODELS.build(student)
         super().__init__(data_preprocessor=student.data_preprocessor)
         check_choice('RadOccDistiller.nonfinite', nonfinite, checks.NONFINITE)
-        checks.check_choices('RadOccDistiller.schedules', schedules or (),
-                             losses)
+        checks.check_choices('RadOccDistiller.schedules', schedules or (), losses)
         self.student = student
         self.student_tap = build_tap(student_tap, student, 'student_tap')
         self.student_features = build_feature_taps(student_features, student)
@@ -102,14 +98,10 @@ class RadOccDistiller(BaseModel):
         # Their random weights must not shift the student's draws.
         with torch.random.fork_rng(devices=[]):
             self.renderer = MODELS.build(renderer)
-            self.losses = nn.ModuleDict(
-                {name: MODELS.build(loss)
-                 for name, loss in losses.items()})
-        checks.check_features(self.losses, self.student_features,
-                              teacher_features or {})
+            self.losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in losses.items()})
+        checks.check_features(self.losses, self.student_features, teacher_features or {})
         self.schedules = {
-            name: WeightSchedule(**schedule)
-            for name, schedule in (schedules or {}).items()
+            name: WeightSchedule(**schedule) for name, schedule in (schedules or {}).items()
         }
         for loss in self.losses.values():
             if getattr(loss, 'loss_weight', 1) == 0:
@@ -138,34 +130,34 @@ class RadOccDistiller(BaseModel):
         """
         super().init_weights()
         if self.init_from_teacher:
-            take_weights(self.student,
-                         getattr(self.teacher, 'checkpoint', None),
-                         self.init_from_teacher)
-        if any(getattr(loss, 'loss_weight', 1) and not self._never(name)
-               for name, loss in self.losses.items()):
+            take_weights(
+                self.student, getattr(self.teacher, 'checkpoint', None), self.init_from_teacher
+            )
+        if any(
+            getattr(loss, 'loss_weight', 1) and not self._never(name)
+            for name, loss in self.losses.items()
+        ):
             self.teacher.prepare(self.data_preprocessor)
 
     def _never(self, name: str) -> bool:
         """Whether a loss is stopped from the start."""
         return name in self.schedules and self.schedules[name].stop == 0
 
-    def named_parameters(self, prefix: str = '', recurse: bool = True,
-                         **kwargs) -> Iterator[Tuple[str, nn.Parameter]]:
+    def named_parameters(
+        self, prefix: str = '', recurse: bool = True, **kwargs
+    ) -> Iterator[Tuple[str, nn.Parameter]]:
         """As usual, with the names that checkpoints have: the student's own.
 
         So settings that match names, like layer-wise learning rates, are
         those of the plain student.
         """
         start = len(f'{prefix}.') if prefix else 0
-        for name, parameter in super().named_parameters(
-                prefix, recurse, **kwargs):
+        for name, parameter in super().named_parameters(prefix, recurse, **kwargs):
             yield name[:start] + plain_name(name[start:]), parameter
 
-    def forward(self,
-                inputs: dict,
-                data_samples: Optional[list] = None,
-                mode: str = 'tensor',
-                **kwargs) -> Union[Dict[str, Tensor], List, Tensor]:
+    def forward(
+        self, inputs: dict, data_samples: Optional[list] = None, mode: str = 'tensor', **kwargs
+    ) -> Union[Dict[str, Tensor], List, Tensor]:
         """The student's forward; in mode ``loss`` with RadOcc's losses."""
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode, **kwargs)
@@ -173,31 +165,34 @@ class RadOccDistiller(BaseModel):
         if not factors:
             losses = self.student(inputs, data_samples, mode='loss', **kwargs)
             return self._join(losses, {}, ())
-        with self.student_tap.record(self.student) as logits, \
-                record_taps(self.student, self.student_features) as features:
+        with (
+            self.student_tap.record(self.student) as logits,
+            record_taps(self.student, self.student_features) as features,
+        ):
             losses = self.student(inputs, data_samples, mode='loss', **kwargs)
         training = torch.is_grad_enabled()
         student = ModelOutputs(
-            self.student_tap.read(logits, needs_grad=training), {
+            self.student_tap.read(logits, needs_grad=training),
+            {
                 name: self.student_features[name].read(calls, training)
                 for name, calls in features.items()
             },
-            class_weight=self.student_tap.class_weight)
-        teacher = self.teacher.outputs(inputs, data_samples,
-                                       student.occ_logits.device)
+            class_weight=self.student_tap.class_weight,
+        )
+        teacher = self.teacher.outputs(inputs, data_samples, student.occ_logits.device)
         if checks.skips_step(self.nonfinite, student, teacher, data_samples):
             return self._join(losses, {}, ())
-        ours = self.consistency(student, teacher, data_samples,
-                                inputs.get('points'), factors)
+        ours = self.consistency(student, teacher, data_samples, inputs.get('points'), factors)
         return self._join(losses, ours, factors)
 
-    def consistency(self,
-                    student: ModelOutputs,
-                    teacher: ModelOutputs,
-                    data_samples: list,
-                    points: Optional[List[Tensor]] = None,
-                    factors: Optional[Mapping[str, float]] = None
-                    ) -> Dict[str, Tensor]:
+    def consistency(
+        self,
+        student: ModelOutputs,
+        teacher: ModelOutputs,
+        data_samples: list,
+        points: Optional[List[Tensor]] = None,
+        factors: Optional[Mapping[str, float]] = None,
+    ) -> Dict[str, Tensor]:
         """The distillation losses; renders along the same rays if one asks.
 
         Args:
@@ -211,26 +206,25 @@ class RadOccDistiller(BaseModel):
                 for all.
         """
         losses = {
-            name: loss
-            for name, loss in self.losses.items()
-            if factors is None or name in factors
+            name: loss for name, loss in self.losses.items() if factors is None or name in factors
         }
         compared = {compared_part(loss) for loss in losses.values()}
         needs_light = any('light' in needs_of(x) for x in losses.values())
         traces = needs_light or 'render' in compared
         if traces or 'occ_logits' in compared:
             checks.check_volumes(student.occ_logits, teacher.occ_logits)
-        checks.check_label_space(student.occ_logits, self.renderer, losses,
-                                 data_samples, self.teacher.label_space)
+        checks.check_label_space(
+            student.occ_logits, self.renderer, losses, data_samples, self.teacher.label_space
+        )
         device = student.occ_logits.device
-        draws_segments = traces and getattr(self.renderer, 'ray_sampler',
-                                            None) == 'segments'
+        draws_segments = traces and getattr(self.renderer, 'ray_sampler', None) == 'segments'
         batch = DistillBatch.from_data_samples(
             data_samples,
             losses.values(),
             device,
             self._generator('losses'),
-            needs=('segments', ) if draws_segments else ())
+            needs=('segments',) if draws_segments else (),
+        )
         if draws_segments:
             batch.require('segments', "renderer.ray_sampler='segments'")
         if traces:
@@ -240,21 +234,22 @@ class RadOccDistiller(BaseModel):
                 student.occ_logits.shape[1:4],
                 self._generator('rays'),
                 points=points,
-                segments=batch.segments)
+                segments=batch.segments,
+            )
         if needs_light:
-            batch = replace(
-                batch, light=self._light(teacher, geometry, cameras))
+            batch = replace(batch, light=self._light(teacher, geometry, cameras))
         if 'render' in compared:
             renders = self.renderer.render_pair(
                 self.rendered_volumes(teacher, 'teacher'),
-                self.rendered_volumes(student, 'student'), geometry)
+                self.rendered_volumes(student, 'student'),
+                geometry,
+            )
             teacher, student = (
-                replace(model, render=render)
-                for model, render in zip((teacher, student), renders))
+                replace(model, render=render) for model, render in zip((teacher, student), renders)
+            )
         return distill_losses(losses, student, teacher, batch, factors)
 
-    def _light(self, teacher: ModelOutputs, geometry,
-               cameras: Cameras) -> VoxelLight:
+    def _light(self, teacher: ModelOutputs, geometry, cameras: Cameras) -> VoxelLight:
         """The teacher's light, in rays of the full render: where only
         ``max_rays`` of its pixels were drawn, each stands for several."""
         logits, density_logits = self.rendered_volumes(teacher, 'teacher')
@@ -264,8 +259,9 @@ class RadOccDistiller(BaseModel):
         share = pixels / max(len(geometry.rays), 1)
         return VoxelLight(*(share * x for x in light))
 
-    def rendered_volumes(self, outputs: ModelOutputs,
-                         model: str) -> Tuple[Tensor, Optional[Tensor]]:
+    def rendered_volumes(
+        self, outputs: ModelOutputs, model: str
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         """What is rendered of a model.
 
         Args:
@@ -283,39 +279,41 @@ class RadOccDistiller(BaseModel):
         logits = outputs.occ_logits
         if self.calibrate and outputs.class_weight is not None:
             logits = class_frequency_logits(
-                logits, outputs.class_weight,
-                getattr(self.renderer, 'free_index', -1), model)
+                logits, outputs.class_weight, getattr(self.renderer, 'free_index', -1), model
+            )
         if getattr(self.renderer, 'density', None) != 'head':
             return logits, None
         if 'density' not in outputs.features:
             raise ValueError(
                 "renderer.density='head' needs the density logits of the "
                 f'{model}: set {model}_features=dict(density=dict(module=..., '
-                "layout=...)), tapped as (B, X, Y, Z, 1)")
+                'layout=...)), tapped as (B, X, Y, Z, 1)'
+            )
         return logits, outputs.features['density'].squeeze(-1)
 
-    def _join(self, losses: Dict[str, Tensor], ours: Dict[str, Tensor],
-              active: Container[str]) -> Dict[str, Tensor]:
+    def _join(
+        self, losses: Dict[str, Tensor], ours: Dict[str, Tensor], active: Container[str]
+    ) -> Dict[str, Tensor]:
         """The student's losses and ours beside them.
 
         A loss that rests is logged as 0 instead of its last value, and what
         it learns itself gets a zero gradient, which DDP waits for.
         """
         resting = [
-            connected_zero(parameter) for name, loss in self.losses.items()
-            if name not in active for parameter in loss.parameters()
+            connected_zero(parameter)
+            for name, loss in self.losses.items()
+            if name not in active
+            for parameter in loss.parameters()
             if parameter.requires_grad
         ]
         self.returned.update(ours)
-        zeros = {
-            key: torch.zeros(())
-            for key in sorted(self.returned - ours.keys())
-        }
+        zeros = {key: torch.zeros(()) for key in sorted(self.returned - ours.keys())}
         if resting:
             zeros['loss_distill_resting'] = sum(resting)
         for key in losses.keys() & (ours.keys() | zeros.keys()):
-            raise ValueError(f'the student and RadOccDistiller.losses both '
-                             f'return {key!r}; set loss_name of ours')
+            raise ValueError(
+                f'the student and RadOccDistiller.losses both return {key!r}; set loss_name of ours'
+            )
         return {**losses, **ours, **zeros}
 
     def _generator(self, purpose: str) -> torch.Generator:
@@ -325,8 +323,9 @@ class RadOccDistiller(BaseModel):
         return seeded_generator(self.seed, get_rank(), iteration, purpose)
 
 
-def class_frequency_logits(logits: Tensor, class_weight: Sequence[float],
-                           free_index: int, model: str) -> Tensor:
+def class_frequency_logits(
+    logits: Tensor, class_weight: Sequence[float], free_index: int, model: str
+) -> Tensor:
     """Logits whose softmax is the frequency of the classes.
 
     A weighted cross entropy has its minimum where softmax is proportional to
@@ -345,13 +344,13 @@ def class_frequency_logits(logits: Tensor, class_weight: Sequence[float],
     if len(class_weight) != logits.shape[-1]:
         raise ValueError(
             f'tap.class_weight of the {model} takes {logits.shape[-1]} '
-            f'numbers, one a class, got {len(class_weight)}')
+            f'numbers, one a class, got {len(class_weight)}'
+        )
     weight = torch.tensor(class_weight, device=logits.device)
     return logits - (weight / weight[free_index]).log()
 
 
-def take_weights(student: nn.Module, checkpoint: Optional[str],
-                 modules: Sequence[str]) -> None:
+def take_weights(student: nn.Module, checkpoint: Optional[str], modules: Sequence[str]) -> None:
     """Copies weights of equal name and shape from a teacher's checkpoint.
 
     Args:
@@ -364,29 +363,33 @@ def take_weights(student: nn.Module, checkpoint: Optional[str],
         ValueError: If there is no file, or a module takes nothing.
     """
     if checkpoint is None:
-        raise ValueError('RadOccDistiller.init_from_teacher takes a teacher '
-                         'with a checkpoint, teacher.checkpoint is None')
+        raise ValueError(
+            'RadOccDistiller.init_from_teacher takes a teacher '
+            'with a checkpoint, teacher.checkpoint is None'
+        )
     state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     own = student.state_dict()
     state = plain_keys(state.get('state_dict', state), own)
     for module in modules:
         names = [name for name in own if name.startswith(f'{module}.')]
         taken = {
-            name: state[name] for name in names
+            name: state[name]
+            for name in names
             if name in state and state[name].shape == own[name].shape
         }
         if not taken:
             raise ValueError(
                 f'RadOccDistiller.init_from_teacher names {module!r}, of '
                 f'which {checkpoint} fills none of {len(names)} entries; the '
-                f'student has {[n for n, _ in student.named_children()]}')
+                f'student has {[n for n, _ in student.named_children()]}'
+            )
         student.load_state_dict(taken, strict=False)
-        print_log(f'{module}: {len(taken)} of {len(names)} entries from '
-                  f'{checkpoint}', 'current')
+        print_log(f'{module}: {len(taken)} of {len(names)} entries from {checkpoint}', 'current')
 
 
-def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None
-                  ) -> Union[FrozenTeacher, CachedTeacher, LabelTeacher]:
+def build_teacher(
+    teacher: dict, features: Optional[Dict[str, dict]] = None
+) -> Union[FrozenTeacher, CachedTeacher, LabelTeacher]:
     """The teacher that runs, or the one that is read from disk.
 
     Args:
@@ -407,14 +410,17 @@ def build_teacher(teacher: dict, features: Optional[Dict[str, dict]] = None
                 'teacher.labels takes the place of a model and has no '
                 f'features; beside it are {sorted(teacher)} and '
                 f'{sorted(features or ())} (_delete_=True drops those of a '
-                'base config)')
+                'base config)'
+            )
         return LabelTeacher(**labels)
     cache = teacher.pop('cache', None)
     if cache is None:
         return FrozenTeacher(**teacher, features=features)
     if features:
-        raise ValueError('teacher.cache holds logits, no features; set '
-                         f'teacher.cache=None for {sorted(features)}')
+        raise ValueError(
+            'teacher.cache holds logits, no features; set '
+            f'teacher.cache=None for {sorted(features)}'
+        )
     cache = dict(root=cache) if isinstance(cache, str) else cache
     teacher.pop('allow_partial', None)  # of a model that is not built
     return CachedTeacher(**cache, **teacher)

@@ -1,4 +1,5 @@
 """Labels in the place of a teacher: rendering supervision, and a control."""
+
 import math
 from typing import Mapping, Optional, Sequence
 
@@ -23,6 +24,7 @@ class LabelTeacher:
     Raises:
         ValueError: If ``confidence`` is no probability above that of chance.
     """
+
     features: Mapping[str, dict] = {}
     # That of the samples, always.
     label_space: Optional[LabelSpace] = None
@@ -31,15 +33,15 @@ class LabelTeacher:
         if not 1 / num_classes < confidence < 1:
             raise ValueError(
                 'teacher.labels.confidence takes a probability between 1 / '
-                f'num_classes and 1, got {confidence}')
+                f'num_classes and 1, got {confidence}'
+            )
         self.num_classes = num_classes
         self.confidence = confidence
 
     def prepare(self, data_preprocessor=None) -> None:
         """Nothing to build, see ``FrozenTeacher``."""
 
-    def outputs(self, inputs: dict, data_samples: Sequence,
-                device: torch.device) -> ModelOutputs:
+    def outputs(self, inputs: dict, data_samples: Sequence, device: torch.device) -> ModelOutputs:
         """Logits (B, X, Y, Z, C) of the labels; unlabelled voxels of a
         labelled frame count as free, as what lies beyond a turned volume.
 
@@ -47,24 +49,22 @@ class LabelTeacher:
             ValueError: If a sample has no labels, or one of another space.
         """
         for sample in data_samples:
-            if 'gt_occ' not in sample or not bool(
-                (sample.gt_occ.semantics != UNLABELLED).any()):
+            if 'gt_occ' not in sample or not bool((sample.gt_occ.semantics != UNLABELLED).any()):
                 raise ValueError(
                     'teacher.labels takes frames with labels, sample '
-                    f'{sample.metainfo.get("token", "?")} has none')
+                    f'{sample.metainfo.get("token", "?")} has none'
+                )
         labels = torch.stack([s.gt_occ.semantics for s in data_samples])
         labels = labels.to(device).long()
         labels = labels.masked_fill(labels == UNLABELLED, self.num_classes - 1)
         if int(labels.max()) >= self.num_classes:
             raise ValueError(
-                f'teacher.labels.num_classes={self.num_classes}, but a label '
-                f'is {int(labels.max())}')
+                f'teacher.labels.num_classes={self.num_classes}, but a label is {int(labels.max())}'
+            )
         return ModelOutputs(self.logits_of(labels))
 
     def logits_of(self, labels: Tensor) -> Tensor:
         """Log-probabilities, (...) -> (..., C)."""
         other = math.log((1 - self.confidence) / (self.num_classes - 1))
-        logits = torch.full((*labels.shape, self.num_classes), other,
-                            device=labels.device)
-        return logits.scatter(-1, labels[..., None],
-                              math.log(self.confidence))
+        logits = torch.full((*labels.shape, self.num_classes), other, device=labels.device)
+        return logits.scatter(-1, labels[..., None], math.log(self.confidence))

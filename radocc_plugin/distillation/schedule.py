@@ -1,4 +1,5 @@
 """Weights of distillation losses that change over the training."""
+
 import math
 from dataclasses import dataclass
 from typing import Dict, Mapping, Optional
@@ -27,6 +28,7 @@ class WeightSchedule:
     Raises:
         ValueError: If the times overlap, or ``shape`` is unknown.
     """
+
     start: float = 0
     ramp: float = 0
     stop: Optional[float] = None
@@ -36,20 +38,17 @@ class WeightSchedule:
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            raise ValueError(f'schedule.shape takes one of {SHAPES}, got '
-                             f'{self.shape!r}')
+            raise ValueError(f'schedule.shape takes one of {SHAPES}, got {self.shape!r}')
         for name in ('start', 'ramp', 'decay'):
             if getattr(self, name) < 0:
-                raise ValueError(f'schedule.{name} takes a number >= 0, got '
-                                 f'{getattr(self, name)}')
+                raise ValueError(f'schedule.{name} takes a number >= 0, got {getattr(self, name)}')
         if self.stop is None and self.decay:
-            raise ValueError('schedule.decay ends at schedule.stop, which is '
-                             'None')
-        if self.stop is not None and (self.stop <
-                                      self.start + self.ramp + self.decay):
+            raise ValueError('schedule.decay ends at schedule.stop, which is None')
+        if self.stop is not None and (self.stop < self.start + self.ramp + self.decay):
             raise ValueError(
                 'schedule.stop takes at least start + ramp + decay = '
-                f'{self.start + self.ramp + self.decay}, got {self.stop}')
+                f'{self.start + self.ramp + self.decay}, got {self.stop}'
+            )
 
     def factor(self, time: float) -> float:
         """The factor in [0, 1] after ``time`` epochs or iterations."""
@@ -76,14 +75,13 @@ class WeightSchedule:
             return self.factor(iteration)
         epochs, total = hub.get_info('max_epochs'), hub.get_info('max_iters')
         if not epochs or not total:
-            raise ValueError('schedule.by_epoch=True needs the epochs of a '
-                             'running MMEngine Runner')
+            raise ValueError('schedule.by_epoch=True needs the epochs of a running MMEngine Runner')
         return self.factor(iteration * epochs / total)
 
 
 def active_factors(
-        losses: Mapping[str, nn.Module],
-        schedules: Mapping[str, WeightSchedule]) -> Dict[str, float]:
+    losses: Mapping[str, nn.Module], schedules: Mapping[str, WeightSchedule]
+) -> Dict[str, float]:
     """Factors of the losses whose weight is above 0 now, by their names.
 
     Logs the weight of every loss as ``distill/weight_<name>``.

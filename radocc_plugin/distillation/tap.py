@@ -1,4 +1,5 @@
 """Reads tensors from inside any model during its own forward."""
+
 import difflib
 import re
 from contextlib import ExitStack, contextmanager
@@ -29,18 +30,21 @@ class FeatureTap:
         ValueError: If ``layout`` is not valid.
     """
 
-    def __init__(self,
-                 module: str,
-                 layout: str = CANONICAL,
-                 output_index=None,
-                 call_index: int = -1,
-                 axes: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        layout: str = CANONICAL,
+        output_index=None,
+        call_index: int = -1,
+        axes: Optional[dict] = None,
+    ) -> None:
         self.module = module
         self.layout = layout
         self.source, _, target = layout.partition('->')
         names = _axes(self.source)
         self.target = target.strip() or ' '.join(
-            name for name in CANONICAL.split() if name in names)
+            name for name in CANONICAL.split() if name in names
+        )
         self.output_index = output_index
         self.call_index = call_index
         self.axes = axes or {}
@@ -48,13 +52,18 @@ class FeatureTap:
 
     def _check_layout(self, names: List[str]) -> None:
         order = self.target.split()
-        if (sorted(names) != sorted(order) or len(set(names)) < len(names)
-                or order[:1] != ['b'] or order[-1:] != ['c']):
+        if (
+            sorted(names) != sorted(order)
+            or len(set(names)) < len(names)
+            or order[:1] != ['b']
+            or order[-1:] != ['c']
+        ):
             raise ValueError(
                 'tap.layout takes b, c and further axes once each, of x y z '
                 'or with an arrow to the order wanted, batch first and '
                 'channels last (e.g. "b c y x" or "b n c h w -> b n h w c"), '
-                f'got {self.layout!r}')
+                f'got {self.layout!r}'
+            )
 
     def find(self, model: nn.Module) -> nn.Module:
         """The tapped module.
@@ -68,7 +77,8 @@ class FeatureTap:
             hint = close or [name for name, _ in model.named_children()]
             raise ValueError(
                 f'{type(model).__name__} has no module {self.module!r} to '
-                f'tap; it has {", ".join(hint)} ...')
+                f'tap; it has {", ".join(hint)} ...'
+            )
         return modules[self.module]
 
     @contextmanager
@@ -86,7 +96,8 @@ class FeatureTap:
         """
         outputs: List = []
         handle = self.find(model).register_forward_hook(
-            lambda module, args, output: outputs.append(output))
+            lambda module, args, output: outputs.append(output)
+        )
         try:
             yield outputs
         finally:
@@ -107,24 +118,25 @@ class FeatureTap:
             raise ValueError(f'{where} did not run in the forward pass')
         output = self._pick(outputs, self.call_index, 'tap.call_index', where)
         if self.output_index is not None:
-            output = self._pick(output, self.output_index, 'tap.output_index',
-                                where)
+            output = self._pick(output, self.output_index, 'tap.output_index', where)
         if not isinstance(output, Tensor):
-            raise ValueError(f'{where} returned {type(output).__name__}, not '
-                             'a tensor; set tap.output_index')
+            raise ValueError(
+                f'{where} returned {type(output).__name__}, not a tensor; set tap.output_index'
+            )
         if needs_grad and not output.requires_grad:
             raise ValueError(
                 f'the output of {where} carries no gradient: it is frozen, or '
                 'inside a part that reentrant activation checkpointing '
                 '(with_cp) runs without gradient; tap that part as a whole, '
-                'or checkpoint with use_reentrant=False')
+                'or checkpoint with use_reentrant=False'
+            )
         try:
-            return rearrange(output, f'{self.source} -> {self.target}',
-                             **self.axes)
+            return rearrange(output, f'{self.source} -> {self.target}', **self.axes)
         except Exception as error:
             raise ValueError(
                 f'output of {where} has shape {tuple(output.shape)}, which '
-                f'does not fit tap.layout {self.layout!r}: {error}') from error
+                f'does not fit tap.layout {self.layout!r}: {error}'
+            ) from error
 
     @staticmethod
     def _pick(items, index, field: str, where: str):
@@ -137,7 +149,8 @@ class FeatureTap:
         if index not in choices:
             raise ValueError(
                 f'{field} of {where} takes one of {choices or "None only"} '
-                f'for its {type(items).__name__}, got {index!r}')
+                f'for its {type(items).__name__}, got {index!r}'
+            )
         return items[index]
 
 
@@ -158,26 +171,28 @@ class OccTap(FeatureTap):
             or a weight is not positive.
     """
 
-    def __init__(self,
-                 module: str,
-                 layout: str = CANONICAL,
-                 output_index=None,
-                 call_index: int = -1,
-                 class_order: Optional[Sequence[int]] = None,
-                 axes: Optional[dict] = None,
-                 class_weight: Optional[Sequence[float]] = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        layout: str = CANONICAL,
+        output_index=None,
+        call_index: int = -1,
+        class_order: Optional[Sequence[int]] = None,
+        axes: Optional[dict] = None,
+        class_weight: Optional[Sequence[float]] = None,
+    ) -> None:
         super().__init__(module, layout, output_index, call_index, axes)
         self.class_order = None if class_order is None else list(class_order)
         self.class_weight = class_weight and tuple(class_weight)
         if self.class_weight and min(self.class_weight) <= 0:
-            raise ValueError('tap.class_weight takes positive numbers, got '
-                             f'{class_weight}')
+            raise ValueError(f'tap.class_weight takes positive numbers, got {class_weight}')
 
     def _check_layout(self, names: List[str]) -> None:
-        if (sorted(names) != sorted(CANONICAL.split())
-                or self.target != CANONICAL):
-            raise ValueError('tap.layout takes the axes b x y z c once each '
-                             f'(e.g. "b c z y x"), got {self.layout!r}')
+        if sorted(names) != sorted(CANONICAL.split()) or self.target != CANONICAL:
+            raise ValueError(
+                'tap.layout takes the axes b x y z c once each '
+                f'(e.g. "b c z y x"), got {self.layout!r}'
+            )
 
     def read(self, outputs: List, needs_grad: bool = False) -> Tensor:
         """See ``FeatureTap.read``; classes in our order."""
@@ -187,7 +202,8 @@ class OccTap(FeatureTap):
         if not all(0 <= i < logits.shape[-1] for i in self.class_order):
             raise ValueError(
                 f'tap.class_order takes indices of the {logits.shape[-1]} '
-                f'classes at {self.module!r}, got {self.class_order}')
+                f'classes at {self.module!r}, got {self.class_order}'
+            )
         return logits[..., self.class_order]
 
 
@@ -196,14 +212,10 @@ def _axes(pattern: str) -> List[str]:
 
 
 @contextmanager
-def record_taps(model: nn.Module,
-                taps: Mapping[str, FeatureTap]) -> Iterator[Dict[str, List]]:
+def record_taps(model: nn.Module, taps: Mapping[str, FeatureTap]) -> Iterator[Dict[str, List]]:
     """Opens all taps of a model; yields what they record by their names."""
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(tap.record(model))
-            for name, tap in taps.items()
-        }
+        yield {name: stack.enter_context(tap.record(model)) for name, tap in taps.items()}
 
 
 def build_tap(tap: Optional[dict], model: nn.Module, field: str) -> OccTap:
@@ -217,14 +229,16 @@ def build_tap(tap: Optional[dict], model: nn.Module, field: str) -> OccTap:
         raise ValueError(
             f'{type(model).__name__} brings no occ_tap; set RadOccDistiller.'
             f'{field} = dict(module=<path of the module that returns the '
-            'occupancy logits>, layout=<e.g. "b c z y x">)')
+            'occupancy logits>, layout=<e.g. "b c z y x">)'
+        )
     tap = OccTap(**tap)
     tap.find(model)
     return tap
 
 
-def build_feature_taps(configs: Optional[Mapping[str, dict]],
-                       model: nn.Module) -> Dict[str, FeatureTap]:
+def build_feature_taps(
+    configs: Optional[Mapping[str, dict]], model: nn.Module
+) -> Dict[str, FeatureTap]:
     """Taps of features by their names.
 
     Raises:

@@ -1,19 +1,15 @@
 """The frozen teacher, invisible to optimizers, checkpoints and DDP."""
+
 from typing import Mapping, Optional, Union
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from radocc_plugin.checkpoints import (label_space_of_checkpoint,
-                                       load_from_checkpoint)
+from radocc_plugin.checkpoints import label_space_of_checkpoint, load_from_checkpoint
 from radocc_plugin.config_file import load_config
 from radocc_plugin.distillation import checks
-from radocc_plugin.distillation.tap import (
-    build_feature_taps,
-    build_tap,
-    record_taps,
-)
+from radocc_plugin.distillation.tap import build_feature_taps, build_tap, record_taps
 from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
@@ -37,12 +33,14 @@ class FrozenTeacher:
         features: Taps of further features by name, see ``FeatureTap``.
     """
 
-    def __init__(self,
-                 model: Union[dict, str],
-                 checkpoint: Optional[str] = None,
-                 tap: Optional[dict] = None,
-                 features: Optional[Mapping[str, dict]] = None,
-                 allow_partial: bool = False) -> None:
+    def __init__(
+        self,
+        model: Union[dict, str],
+        checkpoint: Optional[str] = None,
+        tap: Optional[dict] = None,
+        features: Optional[Mapping[str, dict]] = None,
+        allow_partial: bool = False,
+    ) -> None:
         self.config = model
         self.allow_partial = allow_partial
         self.checkpoint = checkpoint
@@ -78,8 +76,7 @@ class FrozenTeacher:
         self._student_preprocessor = data_preprocessor
         self.model(torch.device('cpu'))
 
-    def outputs(self, inputs: dict, data_samples: list,
-                device: torch.device) -> ModelOutputs:
+    def outputs(self, inputs: dict, data_samples: list, device: torch.device) -> ModelOutputs:
         """Its occupancy logits and features for a batch, no gradient.
 
         It sees the student's inputs, or its own if the pipeline makes them
@@ -93,21 +90,21 @@ class FrozenTeacher:
             own = model.data_preprocessor(
                 dict(
                     inputs=inputs['teacher'],
-                    data_samples=[sample.teacher for sample in data_samples]))
+                    data_samples=[sample.teacher for sample in data_samples],
+                )
+            )
             inputs, data_samples = own['inputs'], own['data_samples']
         else:
-            checks.check_preprocessors(self._student_preprocessor,
-                                       model.data_preprocessor)
+            checks.check_preprocessors(self._student_preprocessor, model.data_preprocessor)
         tap = build_tap(self.tap_config, model, 'teacher.tap')
         taps = build_feature_taps(self.features, model)
-        with torch.no_grad(), tap.record(model) as logits, \
-                record_taps(model, taps) as features:
+        with torch.no_grad(), tap.record(model) as logits, record_taps(model, taps) as features:
             model(inputs, data_samples, mode='tensor')
         return ModelOutputs(
             tap.read(logits),
-            {name: taps[name].read(calls)
-             for name, calls in features.items()},
-            class_weight=tap.class_weight)
+            {name: taps[name].read(calls) for name, calls in features.items()},
+            class_weight=tap.class_weight,
+        )
 
     def _build(self) -> nn.Module:
         config = self.config
@@ -119,12 +116,9 @@ class FrozenTeacher:
             if self.checkpoint is None:
                 model.init_weights()
         if self.checkpoint is not None:
-            checkpoint = CheckpointLoader.load_checkpoint(
-                self.checkpoint, map_location='cpu')
+            checkpoint = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu')
             load_from_checkpoint(
-                model,
-                checkpoint,
-                self.checkpoint,
-                allow_partial=self.allow_partial)
+                model, checkpoint, self.checkpoint, allow_partial=self.allow_partial
+            )
             self.label_space = label_space_of_checkpoint(checkpoint)
         return model.eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 A cache is a folder with ``manifest.json`` and ``<two letters>/<token>.npz``.
 Volumes lie in the un-augmented ego frame.
 """
+
 import hashlib
 import io
 import json
@@ -32,19 +33,16 @@ def teacher_hash(model: Union[dict, str], tap: Optional[dict] = None) -> str:
     """
     content = dict(model=model, tap=tap)
     if isinstance(model, str):
-        config = Config.fromfile(
-            find_config(model, 'teacher.model'), import_custom_modules=False)
+        config = Config.fromfile(find_config(model, 'teacher.model'), import_custom_modules=False)
         content.update(
             model=config.model,
-            pipeline=config.get('test_dataloader', {}).get('dataset',
-                                                           {}).get('pipeline'))
+            pipeline=config.get('test_dataloader', {}).get('dataset', {}).get('pipeline'),
+        )
     text = json.dumps(_plain(content), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def encode(logits: Tensor,
-           top_k: Optional[int] = None,
-           free_index: int = -1) -> dict:
+def encode(logits: Tensor, top_k: Optional[int] = None, free_index: int = -1) -> dict:
     """Logits as arrays to be stored.
 
     Args:
@@ -63,8 +61,10 @@ def encode(logits: Tensor,
     """
     half = logits.detach().cpu().half()
     if not half.isfinite().all():
-        raise ValueError('the logits of the teacher are not finite in float16 '
-                         f'(largest {float(logits.abs().max()):.3g})')
+        raise ValueError(
+            'the logits of the teacher are not finite in float16 '
+            f'(largest {float(logits.abs().max()):.3g})'
+        )
     if top_k is None:
         return dict(logits=half.numpy())
     classes = logits.shape[-1]
@@ -73,14 +73,15 @@ def encode(logits: Tensor,
     others = half.float()
     others[..., free_index % classes] = -torch.inf
     ranked, indices = others.sort(dim=-1, descending=True)
-    rest = ranked[..., top_k:classes - 1]  # without free, which is last
+    rest = ranked[..., top_k : classes - 1]  # without free, which is last
     rest = rest.logsumexp(-1) - np.log(rest.shape[-1])
     return dict(
         free=half[..., free_index].numpy(),
         values=ranked[..., :top_k].half().numpy(),
         indices=indices[..., :top_k].to(torch.uint8).numpy(),
         rest=rest.half().numpy(),
-        classes=np.array([classes, free_index % classes]))
+        classes=np.array([classes, free_index % classes]),
+    )
 
 
 def decode(arrays) -> Tensor:
@@ -90,8 +91,9 @@ def decode(arrays) -> Tensor:
     classes, free = map(int, arrays['classes'])
     rest = torch.from_numpy(arrays['rest']).float()
     logits = rest[..., None].repeat(1, 1, 1, classes)
-    logits.scatter_(-1, torch.from_numpy(arrays['indices']).long(),
-                    torch.from_numpy(arrays['values']).float())
+    logits.scatter_(
+        -1, torch.from_numpy(arrays['indices']).long(), torch.from_numpy(arrays['values']).float()
+    )
     logits[..., free] = torch.from_numpy(arrays['free']).float()
     return logits
 
@@ -118,16 +120,19 @@ class TeacherCache:
             raise ValueError(f'{path} is missing: no cached logits; {REMEDY}')
         manifest = json.loads(path.read_text())
         if manifest.get('format') != FORMAT:
-            raise ValueError(f'{path} takes format {FORMAT}, got '
-                             f'{manifest.get("format")}')
+            raise ValueError(f'{path} takes format {FORMAT}, got {manifest.get("format")}')
         return manifest
 
-    def begin(self, teacher: str, checkpoint: Optional[str],
-              point_cloud_range: Sequence[float],
-              top_k: Optional[int],
-              class_weight: Optional[Sequence[float]] = None,
-              space: Optional[LabelSpace] = None,
-              key_ego: Optional[str] = None) -> None:
+    def begin(
+        self,
+        teacher: str,
+        checkpoint: Optional[str],
+        point_cloud_range: Sequence[float],
+        top_k: Optional[int],
+        class_weight: Optional[Sequence[float]] = None,
+        space: Optional[LabelSpace] = None,
+        key_ego: Optional[str] = None,
+    ) -> None:
         """Writes the manifest, or makes sure that it is the same.
 
         Args:
@@ -150,26 +155,27 @@ class TeacherCache:
             point_cloud_range=[float(v) for v in point_cloud_range],
             top_k=top_k,
             class_weight=class_weight and list(class_weight),
-            key_ego=key_ego)
+            key_ego=key_ego,
+        )
         if space is not None:
             manifest['label_space'] = json.loads(json.dumps(space.metainfo()))
         path = self.root / MANIFEST
         if not path.is_file():
             write_atomically(path, json.dumps(manifest, indent=2) + '\n')
         elif self.manifest != manifest:
-            raise ValueError(f'{path} is of another setting: it has '
-                             f'{self.manifest}, now {manifest}; take another '
-                             'folder, or delete it')
+            raise ValueError(
+                f'{path} is of another setting: it has '
+                f'{self.manifest}, now {manifest}; take another '
+                'folder, or delete it'
+            )
 
     def file(self, token: str) -> Path:
         """Where the volume of a sample lies."""
         return self.root / token[:2] / f'{token}.npz'
 
-    def write(self,
-              token: str,
-              logits: Tensor,
-              top_k: Optional[int] = None,
-              free_index: int = -1) -> None:
+    def write(
+        self, token: str, logits: Tensor, top_k: Optional[int] = None, free_index: int = -1
+    ) -> None:
         """Stores the logits (X, Y, Z, C) of a sample, see ``encode``."""
         buffer = io.BytesIO()
         np.savez(buffer, token=token, **encode(logits, top_k, free_index))
@@ -184,17 +190,14 @@ class TeacherCache:
         """
         path = self.file(token)
         if not path.is_file():
-            raise ValueError(f'{self.root} has no teacher logits of sample '
-                             f'{token}; {REMEDY}')
+            raise ValueError(f'{self.root} has no teacher logits of sample {token}; {REMEDY}')
         try:
             with np.load(path) as arrays:
                 if str(arrays['token']) != token:
-                    raise ValueError('holds the logits of sample '
-                                     f'{arrays["token"]}')
+                    raise ValueError(f'holds the logits of sample {arrays["token"]}')
                 return decode(arrays)
         except Exception as error:
-            raise ValueError(f'{path}: {error}; delete it and {REMEDY}'
-                             ) from error
+            raise ValueError(f'{path}: {error}; delete it and {REMEDY}') from error
 
 
 def _plain(value):

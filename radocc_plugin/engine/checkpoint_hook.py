@@ -1,4 +1,5 @@
 """Checkpoints that are complete or absent, and the newest that is intact."""
+
 import hashlib
 import os.path as osp
 import re
@@ -9,8 +10,7 @@ from pathlib import Path
 from typing import List, Optional, Union
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.fileio import (BaseStorageBackend, LocalBackend,
-                             get_file_backend, register_backend)
+from mmengine.fileio import BaseStorageBackend, LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
 
 from radocc_plugin.fileio import sha256, write_atomically
@@ -31,9 +31,7 @@ class CheckedBackend(BaseStorageBackend):
         backend_args: Of that backend.
     """
 
-    def __init__(self,
-                 folder: str,
-                 backend_args: Optional[dict] = None) -> None:
+    def __init__(self, folder: str, backend_args: Optional[dict] = None) -> None:
         self.backend = get_file_backend(folder, backend_args=backend_args)
 
     def __getattr__(self, name: str):
@@ -102,14 +100,16 @@ class SafeCheckpointHook(CheckpointHook):
         if kwargs.get('file_client_args') is not None:
             raise ValueError(
                 'SafeCheckpointHook takes backend_args, got file_client_args='
-                f'{kwargs["file_client_args"]}')
+                f'{kwargs["file_client_args"]}'
+            )
         super().__init__(**kwargs)
 
     def before_train(self, runner) -> None:
         self.backend_args = dict(
             backend='radocc_plugin.checked',
             folder=str(self.out_dir or runner.work_dir),
-            backend_args=self.backend_args)
+            backend_args=self.backend_args,
+        )
         super().before_train(runner)
         if self.max_keep_ckpts > 0:
             # without a limit: one more, until the newest is written
@@ -127,8 +127,7 @@ class SafeCheckpointHook(CheckpointHook):
                 self.keep_ckpt_ids.append(step)
             while len(self.keep_ckpt_ids) > self.max_keep_ckpts:
                 outdated.append(self.keep_ckpt_ids.popleft())
-            runner.message_hub.update_info('keep_ckpt_ids',
-                                           list(self.keep_ckpt_ids))
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         failure = None
         try:
             runner.save_checkpoint(
@@ -139,19 +138,18 @@ class SafeCheckpointHook(CheckpointHook):
                 meta=meta,
                 by_epoch=self.by_epoch,
                 backend_args=self.backend_args,
-                **self.args)
+                **self.args,
+            )
             if is_main_process():
                 write_atomically(
-                    Path(runner.work_dir) / 'last_checkpoint',
-                    self.last_ckpt,
-                    durable=True)
+                    Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt, durable=True
+                )
         except Exception as error:  # of any backend
             failure = error
         self._raise_everywhere(failure)
         if is_main_process():
             for old in outdated:
-                path = self.file_backend.join_path(
-                    self.out_dir, self.filename_tmpl.format(old))
+                path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)
 
@@ -163,7 +161,8 @@ class SafeCheckpointHook(CheckpointHook):
             raise OSError(
                 f'checkpoint {self.last_ckpt} was not written: {failures[0]}. '
                 'Those before are as they were; make room, then go on with '
-                '--resume') from failure
+                '--resume'
+            ) from failure
 
 
 def latest_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
@@ -181,8 +180,7 @@ def latest_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
         return None
     written = pointer.read_text().strip()
     if not written:
-        raise ValueError(f'{pointer} is empty; name the checkpoint to go on '
-                         'from: --resume FILE')
+        raise ValueError(f'{pointer} is empty; name the checkpoint to go on from: --resume FILE')
     own = Path(work_dir) / osp.basename(written)
     return str(own) if own.exists() else written
 
@@ -208,8 +206,9 @@ def check_checkpoint(path: str) -> None:
         if backend.isfile(path + CHECKSUM):
             expected = backend.get_text(path + CHECKSUM).split(' ')[0]
             if sha256(local) != expected:
-                raise ValueError(f'checkpoint {path} is damaged: its SHA-256 '
-                                 f'is not that of {path}{CHECKSUM}')
+                raise ValueError(
+                    f'checkpoint {path} is damaged: its SHA-256 is not that of {path}{CHECKSUM}'
+                )
             return
         try:
             with zipfile.ZipFile(local) as archive:
@@ -244,8 +243,7 @@ def intact_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
             warnings.warn(f'{error}; the one before is taken')
         else:
             return path
-    raise ValueError(f'no checkpoint of {work_dir} is intact: '
-                     f'{"; ".join(damage)}')
+    raise ValueError(f'no checkpoint of {work_dir} is intact: {"; ".join(damage)}')
 
 
 def _before(path: str) -> List[str]:
@@ -257,8 +255,7 @@ def _before(path: str) -> List[str]:
     backend = get_file_backend(path)
     found = {}
     for other in backend.list_dir_or_file(folder, list_dir=False):
-        match = re.fullmatch(
-            re.escape(start) + r'(\d+)' + re.escape(end), other)
+        match = re.fullmatch(re.escape(start) + r'(\d+)' + re.escape(end), other)
         if match and int(match[1]) < int(number):
             found[int(match[1])] = backend.join_path(folder, other)
     return [found[number] for number in sorted(found, reverse=True)]

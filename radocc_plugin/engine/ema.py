@@ -1,4 +1,5 @@
 """The exponential moving average that BEVDet's published numbers come from."""
+
 import math
 from typing import Optional
 
@@ -33,16 +34,19 @@ class MEGVIIEMA(BaseAveragedModel):
     BEVDet dev2.1, ``MEGVIIEMAHook``.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 decay: float = 0.999,
-                 gamma: float = 2000,
-                 init_updates: int = 0,
-                 device: Optional[torch.device] = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float = 0.999,
+        gamma: float = 2000,
+        init_updates: int = 0,
+        device: Optional[torch.device] = None,
+    ) -> None:
         if not 0 < decay < 1 or gamma <= 0 or init_updates < 0:
             raise ValueError(
                 'MEGVIIEMA takes 0 < decay < 1, gamma > 0 and init_updates '
-                f'>= 0, got {decay}, {gamma} and {init_updates}')
+                f'>= 0, got {decay}, {gamma} and {init_updates}'
+            )
         super().__init__(model, device=device, update_buffers=True)
         self.decay = decay
         self.gamma = gamma
@@ -53,8 +57,7 @@ class MEGVIIEMA(BaseAveragedModel):
         """Share of the average that update number ``update`` keeps."""
         return self.decay * (1 - math.exp(-update / self.gamma))
 
-    def avg_func(self, averaged_param: Tensor, source_param: Tensor,
-                 steps: int) -> None:
+    def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: int) -> None:
         decay = self.decay_at(int(steps) + 1)
         averaged_param.mul_(decay).add_(source_param, alpha=1 - decay)
 
@@ -63,8 +66,7 @@ class MEGVIIEMA(BaseAveragedModel):
         source = model.state_dict()
         for name, average in self.module.state_dict().items():
             if average.is_floating_point():
-                self.avg_func(average, source[name].to(average.device),
-                              self.steps)
+                self.avg_func(average, source[name].to(average.device), self.steps)
         self.steps += 1
 
 
@@ -87,17 +89,12 @@ class MEGVIIEMAHook(EMAHook):
         **kwargs: Further arguments of ``EMAHook``.
     """
 
-    def __init__(self,
-                 decay: float = 0.999,
-                 gamma: float = 2000,
-                 init_updates: int = 0,
-                 **kwargs) -> None:
+    def __init__(
+        self, decay: float = 0.999, gamma: float = 2000, init_updates: int = 0, **kwargs
+    ) -> None:
         super().__init__(
-            'radocc_plugin.MEGVIIEMA',
-            decay=decay,
-            gamma=gamma,
-            init_updates=init_updates,
-            **kwargs)
+            'radocc_plugin.MEGVIIEMA', decay=decay, gamma=gamma, init_updates=init_updates, **kwargs
+        )
 
     def before_train(self, runner) -> None:
         super().before_train(runner)

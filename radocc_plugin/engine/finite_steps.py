@@ -1,4 +1,5 @@
 """No step of the optimiser by a loss or a gradient that is not finite."""
+
 from typing import List, Optional, Sequence
 
 import torch
@@ -45,8 +46,7 @@ class FiniteStepHook(Hook):
 
     def __init__(self, max_skips: int = 20) -> None:
         if max_skips < 0:
-            raise ValueError(f'FiniteStepHook takes max_skips >= 0, got '
-                             f'{max_skips}')
+            raise ValueError(f'FiniteStepHook takes max_skips >= 0, got {max_skips}')
         self.max_skips = max_skips
         self.in_a_row = 0
         self._batches: List[dict] = []
@@ -55,17 +55,18 @@ class FiniteStepHook(Hook):
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):
-            raise ValueError('FiniteStepHook takes one optimiser, got '
-                             f'{sorted(wrapper.keys())}')
+            raise ValueError(f'FiniteStepHook takes one optimiser, got {sorted(wrapper.keys())}')
         self._statistics = [
-            buffer for module in runner.model.modules()
-            if isinstance(module, _BatchNorm) for buffer in module.buffers()
+            buffer
+            for module in runner.model.modules()
+            if isinstance(module, _BatchNorm)
+            for buffer in module.buffers()
         ]
         backward, step = wrapper.backward, wrapper.step
 
         def checked_backward(loss: Tensor, **kwargs) -> None:
             # 1 changes no bit of a gradient, NaN leaves none of it
-            factor = torch.where(loss.detach().isfinite(), 1., torch.nan)
+            factor = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
             backward(loss * factor.to(loss.dtype), **kwargs)
 
         def checked_step(**kwargs) -> None:
@@ -82,11 +83,7 @@ class FiniteStepHook(Hook):
         if not self._batches:
             self._before = [buffer.clone() for buffer in self._statistics]
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None) -> None:
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self._batches.append(
             dict(
                 tokens=tokens_of(data_batch),
@@ -94,7 +91,9 @@ class FiniteStepHook(Hook):
                     name: value.detach()
                     for name, value in (outputs or {}).items()
                     if isinstance(value, Tensor)
-                }))
+                },
+            )
+        )
         if self._finite is None:  # gradients are still being accumulated
             return
         batches, self._batches = self._batches, []
@@ -105,13 +104,16 @@ class FiniteStepHook(Hook):
         self._restore(runner.model)
         total = runner.message_hub.runtime_info.get('non_finite_steps', 0) + 1
         runner.message_hub.update_info('non_finite_steps', total)
-        what = (f'step of iteration {runner.iter + 1} is not finite and was '
-                f'skipped ({self.in_a_row} in a row, {total} in all): '
-                f'{describe(batches)}')
+        what = (
+            f'step of iteration {runner.iter + 1} is not finite and was '
+            f'skipped ({self.in_a_row} in a row, {total} in all): '
+            f'{describe(batches)}'
+        )
         if self.in_a_row > self.max_skips:
             raise FloatingPointError(
                 f'{what}. FiniteStepHook.max_skips={self.max_skips} in a row '
-                'are borne; weights and the last checkpoint are good')
+                'are borne; weights and the last checkpoint are good'
+            )
         runner.logger.warning(what)
 
     @torch.no_grad()
@@ -126,33 +128,41 @@ class FiniteStepHook(Hook):
 def gradients_are_finite(optimizer: torch.optim.Optimizer) -> bool:
     """Whether all gradients of an optimiser's parameters are finite."""
     largest = [
-        parameter.grad.abs().amax() for group in optimizer.param_groups
+        parameter.grad.abs().amax()
+        for group in optimizer.param_groups
         for parameter in group['params']
         if parameter.grad is not None and parameter.grad.numel()
     ]
     if not largest:
         return True
     # one wait for the device; a maximum is NaN if anything is
-    return bool(
-        torch.stack([value.float() for value in largest]).isfinite().all())
+    return bool(torch.stack([value.float() for value in largest]).isfinite().all())
 
 
 def tokens_of(data_batch) -> List[str]:
     """Tokens of the samples of a batch, as far as it has them."""
     samples = (data_batch or {}).get('data_samples') or []
     return [
-        str(sample.metainfo['token']) for sample in samples
+        str(sample.metainfo['token'])
+        for sample in samples
         if 'token' in getattr(sample, 'metainfo', {})
     ]
 
 
 def describe(batches: Sequence[dict]) -> str:
     """Loss terms that are not finite, and samples, of all processes."""
-    own = ([token for batch in batches for token in batch['tokens']], [
-        name for batch in batches for name, value in batch['losses'].items()
-        if not value.isfinite().all()
-    ])
+    own = (
+        [token for batch in batches for token in batch['tokens']],
+        [
+            name
+            for batch in batches
+            for name, value in batch['losses'].items()
+            if not value.isfinite().all()
+        ],
+    )
     tokens, names = zip(*all_gather_object(own))
     names = sorted(set(sum(names, [])))
-    return (f'{", ".join(names) or "the gradient"}; samples '
-            f'{", ".join(sum(tokens, [])) or "without tokens"}')
+    return (
+        f'{", ".join(names) or "the gradient"}; samples '
+        f'{", ".join(sum(tokens, [])) or "without tokens"}'
+    )

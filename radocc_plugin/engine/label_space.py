@@ -1,4 +1,5 @@
 """Whether data, model and checkpoint speak of the same labels."""
+
 from typing import Any, Mapping, Optional
 
 from mmengine.hooks import Hook
@@ -38,8 +39,7 @@ class CheckLabelSpaceHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compares the checkpoint with the data that the runner has."""
         for loop in (runner._train_loop, runner._test_loop):
-            dataset = getattr(
-                getattr(loop, 'dataloader', None), 'dataset', None)
+            dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
             if dataset is not None:
                 check_checkpoint(checkpoint, dataset, 'the checkpoint')
 
@@ -52,8 +52,7 @@ def label_space_of_dataset(dataset) -> Optional[LabelSpace]:
     return LabelSpace.from_metainfo(metainfo)
 
 
-def check_checkpoint(checkpoint: Mapping[str, Any], dataset,
-                     name: str) -> None:
+def check_checkpoint(checkpoint: Mapping[str, Any], dataset, name: str) -> None:
     """Raises a ValueError if a checkpoint knows other classes.
 
     Args:
@@ -68,7 +67,8 @@ def check_checkpoint(checkpoint: Mapping[str, Any], dataset,
             f'{name} was trained on {trained.label_space} with '
             f'{trained.num_classes} classes {trained.classes}, the dataset '
             f'is {space.label_space} with {space.num_classes}: '
-            f'{space.classes}')
+            f'{space.classes}'
+        )
 
 
 def check_model(model: nn.Module, dataset) -> None:
@@ -87,13 +87,15 @@ def check_model(model: nn.Module, dataset) -> None:
         raise ValueError(
             f'{tap["module"]}.num_classes of {name} is {classes}, the '
             f'dataset is {space.label_space} with {space.num_classes} '
-            'classes')
-    extent = getattr(model, 'point_cloud_range',
-                     getattr(head, 'point_cloud_range', None))
-    if extent is not None and max(
-            abs(a - b) for a, b in zip(extent, space.point_cloud_range)
-    ) > 1e-3:
+            'classes'
+        )
+    extent = getattr(model, 'point_cloud_range', getattr(head, 'point_cloud_range', None))
+    if (
+        extent is not None
+        and max(abs(a - b) for a, b in zip(extent, space.point_cloud_range)) > 1e-3
+    ):
         raise ValueError(
             f'{name} predicts the range {tuple(extent)}, the labels of '
             f'{space.label_space} in the dataset reach over '
-            f'{space.point_cloud_range}')
+            f'{space.point_cloud_range}'
+        )

@@ -1,4 +1,5 @@
 """How many operators a step dispatches: on a GPU each starts kernels."""
+
 from collections import Counter
 from typing import Callable
 
@@ -6,18 +7,26 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 # These compute nothing: they make or name storage.
 FREE = {
-    'aten::empty', 'aten::empty_like', 'aten::empty_strided',
-    'aten::new_empty', 'aten::new_empty_strided', 'aten::_unsafe_view',
-    'aten::lift_fresh', 'aten::_local_scalar_dense', 'aten::sym_size',
-    'aten::is_same_size', 'aten::record_stream'
+    'aten::empty',
+    'aten::empty_like',
+    'aten::empty_strided',
+    'aten::new_empty',
+    'aten::new_empty_strided',
+    'aten::_unsafe_view',
+    'aten::lift_fresh',
+    'aten::_local_scalar_dense',
+    'aten::sym_size',
+    'aten::is_same_size',
+    'aten::record_stream',
 }
 
 
 def starts_a_kernel(operator) -> bool:
     """Whether an overload does more than to make or view storage."""
     schema = operator._schema
-    views = any(value.alias_info is not None and not value.alias_info.is_write
-                for value in schema.returns)
+    views = any(
+        value.alias_info is not None and not value.alias_info.is_write for value in schema.returns
+    )
     return not views and schema.name not in FREE
 
 

@@ -1,4 +1,5 @@
 """Seconds and peak memory of the stages of a model, while it runs."""
+
 import statistics
 import time
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ class Stage(NamedTuple):
             torch's tensors on CUDA; None where the system cannot tell.
         calls: Calls in one repetition.
     """
+
     seconds: float
     cpu_seconds: float
     peak: Optional[int]
@@ -83,8 +85,9 @@ class StageMeter:
         if self._open:
             name, run = self._open[-1], self._runs[-1]
             run[name] = tuple(
-                so_far + end - start for so_far, end, start in zip(
-                    run.get(name, (0., 0.)), now, self._since))
+                so_far + end - start
+                for so_far, end, start in zip(run.get(name, (0.0, 0.0)), now, self._since)
+            )
             peak = peak_bytes(self.device)
             for name in self._open if peak is not None else ():
                 self._peaks[name] = max(peak, self._peaks.get(name, 0))
@@ -114,14 +117,12 @@ class StageMeter:
         """What was measured, in the order of the first call."""
         stages = {}
         for name, calls in self._calls.items():
-            times = zip(*(run.get(name, (0., 0.)) for run in self._runs))
-            stages[name] = Stage(*map(statistics.median, times),
-                                 self._peaks.get(name), calls)
+            times = zip(*(run.get(name, (0.0, 0.0)) for run in self._runs))
+            stages[name] = Stage(*map(statistics.median, times), self._peaks.get(name), calls)
         return stages
 
 
-def find_stages(model: nn.Module,
-                device: torch.device) -> Dict[str, Tuple[Any, str]]:
+def find_stages(model: nn.Module, device: torch.device) -> Dict[str, Tuple[Any, str]]:
     """Stages of a model: name -> object and method.
 
     These are the modules right inside the model (or inside a ``ModuleDict``
@@ -132,8 +133,7 @@ def find_stages(model: nn.Module,
     """
     if hasattr(model, 'student') and hasattr(model, 'teacher'):
         stages = {
-            f'student.{name}': stage
-            for name, stage in find_stages(model.student, device).items()
+            f'student.{name}': stage for name, stage in find_stages(model.student, device).items()
         }
         teacher = find_stages(model.teacher.model(device), device)
         stages.update({f'teacher.{n}': stage for n, stage in teacher.items()})
@@ -156,8 +156,7 @@ def find_stages(model: nn.Module,
     return stages
 
 
-def _running_children(model: nn.Module,
-                      prefix: str = '') -> Iterator[Tuple[str, nn.Module]]:
+def _running_children(model: nn.Module, prefix: str = '') -> Iterator[Tuple[str, nn.Module]]:
     for name, module in model.named_children():
         if isinstance(module, nn.ModuleDict):
             yield from _running_children(module, f'{prefix}{name}.')
@@ -185,7 +184,7 @@ def peak_bytes(device: torch.device) -> Optional[int]:
         with open('/proc/self/clear_refs', 'w'):
             pass
         with open('/proc/self/status') as file:
-            line, = (line for line in file if line.startswith('VmHWM'))
+            (line,) = (line for line in file if line.startswith('VmHWM'))
     except OSError:
         return None
     return int(line.split()[1]) * 1024

@@ -1,4 +1,5 @@
 """Where a training starts: as its config says, or where it was stopped."""
+
 from pathlib import Path
 from typing import Optional
 
@@ -9,8 +10,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.runner import set_random_seed
 
-from radocc_plugin.engine.checkpoint_hook import (check_checkpoint,
-                                                  intact_checkpoint)
+from radocc_plugin.engine.checkpoint_hook import check_checkpoint, intact_checkpoint
 from radocc_plugin.fileio import file_hash
 from radocc_plugin.registry import HOOKS
 
@@ -59,8 +59,9 @@ def start_processes(config: Config, launcher: str) -> None:
             type='MMDistributedDataParallel',
             device_ids=None,
             broadcast_buffers=False,
-            find_unused_parameters=config.get('find_unused_parameters',
-                                              False)))
+            find_unused_parameters=config.get('find_unused_parameters', False),
+        ),
+    )
 
 
 @HOOKS.register_module()
@@ -81,8 +82,7 @@ class InitialWeightsHook(Hook):
             self.loaded = checkpoint.get('meta', {}).get('initial_weights')
             return
         path = Path(runner._load_from).expanduser()
-        self.loaded = dict(
-            file=path.name, hash=file_hash(path) if path.is_file() else None)
+        self.loaded = dict(file=path.name, hash=file_hash(path) if path.is_file() else None)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint['meta']['initial_weights'] = self.loaded
@@ -99,6 +99,5 @@ class EpochSeedHook(DistSamplerSeedHook):
 
     def before_train_epoch(self, runner) -> None:
         super().before_train_epoch(runner)
-        words = np.random.SeedSequence(
-            (runner.seed, get_rank(), runner.iter)).generate_state(1)
+        words = np.random.SeedSequence((runner.seed, get_rank(), runner.iter)).generate_state(1)
         set_random_seed(int(words[0]))

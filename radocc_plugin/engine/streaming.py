@@ -1,4 +1,5 @@
 """Frames in the order that a model needs which carries its past along."""
+
 from typing import Iterable, Iterator, Tuple
 
 
@@ -56,5 +57,6 @@ def check_order(model, loader) -> None:
                     f'{type(model).__name__} carries its past from frame to '
                     f'frame, but sample {index} comes without sample '
                     f'{previous} before it; set test_dataloader.sampler='
-                    "dict(type='radocc_plugin.SceneSampler')")
+                    "dict(type='radocc_plugin.SceneSampler')"
+                )
             seen.add(int(index))

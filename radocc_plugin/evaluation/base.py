@@ -1,4 +1,5 @@
 """What all metrics of occupancy share."""
+
 from typing import Optional, Tuple
 
 from mmengine.evaluator import BaseMetric
@@ -12,6 +13,7 @@ class LabelSpaceMetric(BaseMetric):
     MMEngine's loops and ``Evaluator.dataset_meta`` set it; whoever calls a
     metric alone sets ``metric.dataset_meta``.
     """
+
     _known: Tuple[Optional[dict], Optional[LabelSpace]] = (None, None)
 
     @property
@@ -23,6 +25,7 @@ class LabelSpaceMetric(BaseMetric):
         """
         if self._known[1] is None or self._known[0] is not self.dataset_meta:
             space = LabelSpace.from_metainfo(
-                self.dataset_meta, f'the dataset of {type(self).__name__}')
+                self.dataset_meta, f'the dataset of {type(self).__name__}'
+            )
             self._known = self.dataset_meta, space
         return self._known[1]

@@ -1,4 +1,5 @@
 """Prediction dumps in the layout of Occ3D's labels."""
+
 import io
 from pathlib import Path
 from typing import List, Sequence, Union
@@ -14,8 +15,7 @@ from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import METRICS
 
 
-def prediction_path(folder: Union[str, Path], scene_name: str,
-                    token: str) -> Path:
+def prediction_path(folder: Union[str, Path], scene_name: str, token: str) -> Path:
     """``<folder>/<scene>/<token>/labels.npz``, as Occ3D lays out ``gts``."""
     return Path(folder) / scene_name / token / 'labels.npz'
 
@@ -23,8 +23,7 @@ def prediction_path(folder: Union[str, Path], scene_name: str,
 def write_prediction(path: Union[str, Path], semantics: Tensor) -> None:
     """Writes ``semantics`` (X, Y, Z) as compressed uint8, atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, semantics=semantics.cpu().numpy().astype(np.uint8))
+    np.savez_compressed(buffer, semantics=semantics.cpu().numpy().astype(np.uint8))
     write_atomically(path, buffer.getvalue())
 
 
@@ -39,8 +38,7 @@ def read_prediction(path: Union[str, Path], space: LabelSpace) -> Tensor:
         with np.load(path, allow_pickle=False) as file:
             semantics = file['semantics']
     except Exception as error:  # a damaged archive raises almost anything
-        raise ValueError(f'prediction {path} takes the field semantics: '
-                         f'{error}') from error
+        raise ValueError(f'prediction {path} takes the field semantics: {error}') from error
     _check(semantics, space, path)
     return torch.from_numpy(semantics.astype(np.uint8))
 
@@ -49,11 +47,14 @@ def _check(semantics: np.ndarray, space: LabelSpace, path) -> None:
     if semantics.shape != space.shape or semantics.dtype.kind not in 'ui':
         raise ValueError(
             f'semantics of prediction {path} takes integers of shape '
-            f'{space.shape}, got {semantics.dtype} {semantics.shape}')
+            f'{space.shape}, got {semantics.dtype} {semantics.shape}'
+        )
     if semantics.min() < 0 or semantics.max() > space.free:
-        raise ValueError(f'semantics of prediction {path} takes classes 0 to '
-                         f'{space.free}, got {semantics.min()} to '
-                         f'{semantics.max()}')
+        raise ValueError(
+            f'semantics of prediction {path} takes classes 0 to '
+            f'{space.free}, got {semantics.min()} to '
+            f'{semantics.max()}'
+        )
 
 
 @METRICS.register_module()
@@ -70,6 +71,7 @@ class DumpPredictions(LabelSpaceMetric):
         ValueError: If a sample lacks a field, or its prediction is not of the
             dataset's classes and grid, which readers of the dump refuse.
     """
+
     default_prefix = 'dump'
 
     def __init__(self, out_dir: str, **kwargs) -> None:
@@ -80,10 +82,10 @@ class DumpPredictions(LabelSpaceMetric):
         """Writes the prediction of each sample."""
         for sample in data_samples:
             path = prediction_path(
-                self.out_dir, *(meta_of(sample, name, 'DumpPredictions')
-                                for name in ('scene_name', 'token')))
-            semantics = volume_of(sample, 'pred_occ', 'semantics',
-                                  'DumpPredictions')
+                self.out_dir,
+                *(meta_of(sample, name, 'DumpPredictions') for name in ('scene_name', 'token')),
+            )
+            semantics = volume_of(sample, 'pred_occ', 'semantics', 'DumpPredictions')
             if self.dataset_meta is not None:
                 _check(semantics.cpu().numpy(), self.label_space, path)
             write_prediction(path, semantics)

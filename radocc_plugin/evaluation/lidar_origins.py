@@ -1,14 +1,17 @@
 """From where the rays of RayIoU start."""
+
 from collections import defaultdict
 from typing import List, Sequence
 
 import numpy as np
 
 
-def scene_lidar_origins(infos: Sequence[dict],
-                        point_cloud_range: Sequence[float],
-                        max_origins: int = 8,
-                        margin: float = 1.0) -> List[np.ndarray]:
+def scene_lidar_origins(
+    infos: Sequence[dict],
+    point_cloud_range: Sequence[float],
+    max_origins: int = 8,
+    margin: float = 1.0,
+) -> List[np.ndarray]:
     """LiDAR positions of each keyframe's whole scene, in its labels' frame.
 
     Args:
@@ -36,8 +39,7 @@ def scene_lidar_origins(infos: Sequence[dict],
     for info in infos:
         global2volume = np.linalg.inv(info['volume2global'])
         points = np.stack(positions[info['scene_name']]) @ global2volume.T
-        inside = (points[:, :2] > low + margin) & (
-            points[:, :2] < high - margin)
+        inside = (points[:, :2] > low + margin) & (points[:, :2] < high - margin)
         points = points[inside.all(1), :3]
         if len(points) > max_origins:
             steps = np.linspace(0, len(points) - 1, max_origins)

@@ -1,4 +1,5 @@
 """LiDAR segmentation from occupancy: points take their voxel's class."""
+
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -24,8 +25,9 @@ LIDARSEG_CLASSES = CLASSES[1:FREE]
 IGNORED = -1
 
 
-def count_points(prediction: Tensor, points: Tensor, labels: Tensor,
-                 grid: VoxelGrid, num_classes: int) -> Tensor:
+def count_points(
+    prediction: Tensor, points: Tensor, labels: Tensor, grid: VoxelGrid, num_classes: int
+) -> Tensor:
     """Counts of (ground truth, prediction) pairs of LiDAR points.
 
     Args:
@@ -47,13 +49,11 @@ def count_points(prediction: Tensor, points: Tensor, labels: Tensor,
     predicted = prediction.flatten()[grid.ravel(cells)].long()
     predicted = predicted.masked_fill(~inside, num_classes)
     rows, columns = num_classes - 1, num_classes + 1
-    pairs = torch.bincount(
-        labels.long() * columns + predicted, minlength=rows * columns)
+    pairs = torch.bincount(labels.long() * columns + predicted, minlength=rows * columns)
     return pairs.reshape(rows, columns)
 
 
-def lidarseg_scores(counts: Tensor,
-                    classes: Sequence[str]) -> Dict[str, float]:
+def lidarseg_scores(counts: Tensor, classes: Sequence[str]) -> Dict[str, float]:
     """Scores in percent from summed counts of :func:`count_points`.
 
     Args:
@@ -76,9 +76,9 @@ def lidarseg_scores(counts: Tensor,
     result = dict(
         mIoU=iou.nanmean().item(),
         out_of_range=(100 * counts[:, -1].sum() / counts.sum()).item(),
-        free=(100 * inside[:, -1].sum() / inside.sum()).item())
-    result.update((f'IoU_{name}', value)
-                  for name, value in zip(LIDARSEG_CLASSES, iou.tolist()))
+        free=(100 * inside[:, -1].sum() / inside.sum()).item(),
+    )
+    result.update((f'IoU_{name}', value) for name, value in zip(LIDARSEG_CLASSES, iou.tolist()))
     return result
 
 
@@ -105,20 +105,19 @@ class LidarSegMetric(LabelSpaceMetric):
             classes, a sample lacks a field, or a file is bad; names field
             and file.
     """
+
     default_prefix = 'lidarseg'
 
     def __init__(self, free_voxels: str = 'miss', **kwargs) -> None:
         super().__init__(**kwargs)
         if free_voxels not in FREE_VOXELS:
-            raise ValueError(f'free_voxels takes one of {FREE_VOXELS}, got '
-                             f'{free_voxels!r}')
+            raise ValueError(f'free_voxels takes one of {FREE_VOXELS}, got {free_voxels!r}')
         self.free_voxels = free_voxels
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Adds the point counts of each sample to ``results``."""
         name = f'LidarSegMetric(free_voxels={self.free_voxels!r})'
-        field = ('semantics'
-                 if self.free_voxels == 'miss' else 'semantics_occupied')
+        field = 'semantics' if self.free_voxels == 'miss' else 'semantics_occupied'
         space = self.label_space
         class_of = classes_of_labels(space)
         for sample in data_samples:
@@ -126,21 +125,25 @@ class LidarSegMetric(LabelSpaceMetric):
             points, labels = read_labelled_points(
                 meta_of(sample, 'lidar_path', name),
                 meta_of(sample, 'lidarseg_path', name),
-                sample.get('lidar_columns', 5), sample.get('backend_args'))
-            lidar2ego = torch.as_tensor(
-                meta_of(sample, 'lidar2ego', name)).double()
+                sample.get('lidar_columns', 5),
+                sample.get('backend_args'),
+            )
+            lidar2ego = torch.as_tensor(meta_of(sample, 'lidar2ego', name)).double()
             bda_mat = torch.as_tensor(sample.get('bda_mat', np.eye(4)))
             grid = VoxelGrid(space.point_cloud_range, prediction.shape)
             self.results.append(
                 count_points(
                     prediction,
                     transform_points(bda_mat.double() @ lidar2ego, points),
-                    class_of[labels], grid, space.num_classes))
+                    class_of[labels],
+                    grid,
+                    space.num_classes,
+                )
+            )
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """Scores of the summed counts; see :func:`lidarseg_scores`."""
-        result = lidarseg_scores(
-            torch.stack(results).sum(0), self.label_space.classes)
+        result = lidarseg_scores(torch.stack(results).sum(0), self.label_space.classes)
         table = Table('class')
         table.add_column('IoU (%)', justify='right')
         for name in LIDARSEG_CLASSES:
@@ -153,15 +156,14 @@ class LidarSegMetric(LabelSpaceMetric):
         print_log(
             f'LiDAR segmentation of {len(results)} samples, points in free '
             f'voxels: {self.free_voxels}\n{render_text(table)}',
-            logger='current')
+            logger='current',
+        )
         return result
 
 
 def read_labelled_points(
-        lidar_path: str,
-        lidarseg_path: str,
-        columns: int = 5,
-        backend_args: Optional[dict] = None) -> Tuple[Tensor, Tensor]:
+    lidar_path: str, lidarseg_path: str, columns: int = 5, backend_args: Optional[dict] = None
+) -> Tuple[Tensor, Tensor]:
     """Points of a keyframe and their labels.
 
     Args:
@@ -191,13 +193,14 @@ def read_labelled_points(
     if len(labels) != len(points):
         raise ValueError(
             f'lidarseg file {lidarseg_path} takes one uint8 for each of the '
-            f'{len(points)} points of {lidar_path}, got {len(labels)}')
+            f'{len(points)} points of {lidar_path}, got {len(labels)}'
+        )
     if labels.max() >= len(LIDARSEG_TO_OCC3D):
         raise ValueError(
             f'lidarseg file {lidarseg_path} takes labels 0 to '
-            f'{len(LIDARSEG_TO_OCC3D) - 1}, got {labels.max()}')
-    return (torch.from_numpy(points.astype(np.float64)),
-            torch.from_numpy(labels.astype(np.int64)))
+            f'{len(LIDARSEG_TO_OCC3D) - 1}, got {labels.max()}'
+        )
+    return (torch.from_numpy(points.astype(np.float64)), torch.from_numpy(labels.astype(np.int64)))
 
 
 def classes_of_labels(space: LabelSpace) -> Tensor:
@@ -212,8 +215,8 @@ def classes_of_labels(space: LabelSpace) -> Tensor:
     if missing:
         raise ValueError(
             'LidarSegMetric takes the classes of nuScenes-lidarseg, which '
-            f'{space.label_space} lacks: {", ".join(missing)}')
-    return torch.tensor([
-        space.classes.index(CLASSES[i]) if i else IGNORED
-        for i in LIDARSEG_TO_OCC3D
-    ])
+            f'{space.label_space} lacks: {", ".join(missing)}'
+        )
+    return torch.tensor(
+        [space.classes.index(CLASSES[i]) if i else IGNORED for i in LIDARSEG_TO_OCC3D]
+    )

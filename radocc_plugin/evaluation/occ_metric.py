@@ -1,4 +1,5 @@
 """Masked mIoU of occupancy predictions, as an MMEngine evaluator."""
+
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,11 +17,9 @@ from radocc_plugin.registry import METRICS
 RING_AT = ('centre', 'corner')
 
 
-def confusion_matrix(target: Tensor,
-                     prediction: Tensor,
-                     mask: Optional[Tensor] = None,
-                     *,
-                     num_classes: int) -> Tensor:
+def confusion_matrix(
+    target: Tensor, prediction: Tensor, mask: Optional[Tensor] = None, *, num_classes: int
+) -> Tensor:
     """Counts of (ground truth, prediction) pairs of voxels.
 
     Args:
@@ -38,13 +37,16 @@ def confusion_matrix(target: Tensor,
     """
     for name, tensor in (('prediction', prediction), ('mask', mask)):
         if tensor is not None and tensor.shape != target.shape:
-            raise ValueError(f'{name} has shape {tuple(tensor.shape)}, the '
-                             f'ground truth {tuple(target.shape)}')
+            raise ValueError(
+                f'{name} has shape {tuple(tensor.shape)}, the ground truth {tuple(target.shape)}'
+            )
     # numba takes a second to import: who does not count does not wait
     from radocc_plugin.evaluation.pair_counts import count_pairs
-    truth, predicted = (_flat_labels(name, tensor)
-                        for name, tensor in (('ground_truth', target),
-                                             ('prediction', prediction)))
+
+    truth, predicted = (
+        _flat_labels(name, tensor)
+        for name, tensor in (('ground_truth', target), ('prediction', prediction))
+    )
     if mask is None:
         counted = np.ones(truth.shape, bool)
     else:
@@ -55,8 +57,7 @@ def confusion_matrix(target: Tensor,
         name, value = 'ground_truth', truth[wrong]
         if 0 <= value < num_classes:
             name, value = 'prediction', predicted[wrong]
-        raise ValueError(f'{name} takes labels 0..{num_classes - 1}, got '
-                         f'{value}')
+        raise ValueError(f'{name} takes labels 0..{num_classes - 1}, got {value}')
     return torch.from_numpy(pairs)
 
 
@@ -66,10 +67,12 @@ def _flat_labels(name: str, labels: Tensor) -> np.ndarray:
     return labels.detach().cpu().numpy().reshape(-1)
 
 
-def ring_mask(shape: Sequence[int],
-              point_cloud_range: Sequence[float],
-              ring: Tuple[float, float],
-              ring_at: str = 'centre') -> Tensor:
+def ring_mask(
+    shape: Sequence[int],
+    point_cloud_range: Sequence[float],
+    ring: Tuple[float, float],
+    ring_at: str = 'centre',
+) -> Tensor:
     """Voxels whose horizontal distance from the ego origin is in a range.
 
     Args:
@@ -110,8 +113,7 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> Dict[str, float]:
     occupied = confusion[:free, :free].sum()
     iou = 100 * occupied / (confusion.sum() - confusion[free, free])
     result = dict(mIoU=per_class[:free].nanmean().item(), IoU=iou.item())
-    result.update((f'IoU_{name}', value)
-                  for name, value in zip(classes[:free], per_class.tolist()))
+    result.update((f'IoU_{name}', value) for name, value in zip(classes[:free], per_class.tolist()))
     return result
 
 
@@ -139,22 +141,23 @@ class OccMetric(LabelSpaceMetric):
         ValueError: If an argument takes something else, the dataset has no
             such mask, or a sample lacks a field.
     """
+
     default_prefix = 'occ'
 
-    def __init__(self,
-                 mask: Optional[str] = None,
-                 ring: Optional[Tuple[float, float]] = None,
-                 ring_at: str = 'centre',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        mask: Optional[str] = None,
+        ring: Optional[Tuple[float, float]] = None,
+        ring_at: str = 'centre',
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         if mask not in (None, *MASKS):
             raise ValueError(f'mask takes one of {MASKS}, got {mask!r}')
         if ring is not None and not (len(ring) == 2 and ring[0] < ring[1]):
-            raise ValueError('ring takes (smallest, largest) distance in '
-                             f'metres, got {ring}')
+            raise ValueError(f'ring takes (smallest, largest) distance in metres, got {ring}')
         if ring_at not in RING_AT:
-            raise ValueError(f'ring_at takes one of {RING_AT}, got '
-                             f'{ring_at!r}')
+            raise ValueError(f'ring_at takes one of {RING_AT}, got {ring_at!r}')
         self.mask = mask
         self.ring = ring
         self.ring_at = ring_at
@@ -180,24 +183,20 @@ class OccMetric(LabelSpaceMetric):
                 ring = self._ring(tuple(target.shape))
                 mask = ring if mask is None else mask & ring
             self.results.append(
-                confusion_matrix(
-                    target,
-                    prediction.cpu(),
-                    mask,
-                    num_classes=space.num_classes))
+                confusion_matrix(target, prediction.cpu(), mask, num_classes=space.num_classes)
+            )
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """Scores of the summed confusion matrices; see :func:`scores`."""
-        result = scores(
-            torch.stack(results).sum(0), self.label_space.classes)
+        result = scores(torch.stack(results).sum(0), self.label_space.classes)
         print_log(self._table(result, len(results)), logger='current')
         return result
 
     def _ring(self, shape: Tuple[int, ...]) -> Tensor:
         if self._ring_mask is None or self._ring_mask.shape != shape:
             self._ring_mask = ring_mask(
-                shape, self.label_space.point_cloud_range, self.ring,
-                self.ring_at)
+                shape, self.label_space.point_cloud_range, self.ring, self.ring_at
+            )
         return self._ring_mask
 
     def _table(self, result: Dict[str, float], num_samples: int) -> str:
@@ -210,8 +209,9 @@ class OccMetric(LabelSpaceMetric):
         table.add_row('IoU (occupied)', f'{result["IoU"]:.2f}')
         ring = ''
         if self.ring is not None:
-            ring = (f', {self.ring[0]:g} to {self.ring[1]:g} m (voxel '
-                    f'{self.ring_at})')
-        return (f'Occupancy of {num_samples} samples, mask: '
-                f'{self.label_space.mask(self.mask, "OccMetric")}{ring}'
-                f'\n{render_text(table)}')
+            ring = f', {self.ring[0]:g} to {self.ring[1]:g} m (voxel {self.ring_at})'
+        return (
+            f'Occupancy of {num_samples} samples, mask: '
+            f'{self.label_space.mask(self.mask, "OccMetric")}{ring}'
+            f'\n{render_text(table)}'
+        )

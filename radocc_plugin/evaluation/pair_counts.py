@@ -1,4 +1,5 @@
 """Compiled counting of label pairs, the hot loop of the mIoU."""
+
 from typing import Tuple
 
 import numpy as np
@@ -8,8 +9,9 @@ from radocc_plugin.label_space import UNLABELLED
 
 
 @njit(cache=True)
-def count_pairs(truth: np.ndarray, predicted: np.ndarray, counted: np.ndarray,
-                num_classes: int) -> Tuple[np.ndarray, int]:
+def count_pairs(
+    truth: np.ndarray, predicted: np.ndarray, counted: np.ndarray, num_classes: int
+) -> Tuple[np.ndarray, int]:
     """Counts of (ground truth, prediction) labels in one pass.
 
     Args:

@@ -1,4 +1,5 @@
 """Published results that tables quote beside measured ones."""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Union
@@ -34,6 +35,7 @@ class Quoted:
         source: Where it was read.
         mark: How sure the number is, e.g. 'confirmed'.
     """
+
     method: str
     setting: str
     benchmark: str
@@ -47,11 +49,10 @@ class Quoted:
 
     @property
     def classes(self) -> np.ndarray:
-        return self.values[len(SCORES):]
+        return self.values[len(SCORES) :]
 
 
-def read_quoted(path: Union[str, Path],
-                benchmark: Optional[str] = None) -> List[Quoted]:
+def read_quoted(path: Union[str, Path], benchmark: Optional[str] = None) -> List[Quoted]:
     """Published rows from a YAML list, of one benchmark or all.
 
     Each entry has ``benchmark``, ``method``, ``setting``, ``source``,
@@ -64,8 +65,7 @@ def read_quoted(path: Union[str, Path],
     entries = yaml.safe_load(Path(path).read_text())
     quoted = []
     for number, entry in enumerate(entries):
-        missing = {'benchmark', 'method', 'setting', 'source', 'mark'
-                   } - set(entry)
+        missing = {'benchmark', 'method', 'setting', 'source', 'mark'} - set(entry)
         if not {'mIoU', 'RayIoU'} & set(entry):
             missing.add('mIoU')
         if missing:
@@ -74,16 +74,24 @@ def read_quoted(path: Union[str, Path],
             raise ValueError(
                 f'{path}: benchmark of entry {number} ({entry["method"]}) '
                 f'takes one of {sorted(BENCHMARKS)}, got '
-                f'{entry["benchmark"]!r}')
+                f'{entry["benchmark"]!r}'
+            )
         per_class = entry.get('per_class', [np.nan] * len(COLUMNS))
         if len(per_class) != len(COLUMNS):
             raise ValueError(
                 f'{path}: per_class of entry {number} ({entry["method"]}) '
-                f'takes {len(COLUMNS)} numbers, got {len(per_class)}')
+                f'takes {len(COLUMNS)} numbers, got {len(per_class)}'
+            )
         if benchmark in (None, entry['benchmark']):
             scores = [entry.get(name, np.nan) for name in SCORES]
             quoted.append(
-                Quoted(entry['method'], entry['setting'], entry['benchmark'],
-                       np.array([*scores, *per_class], float),
-                       entry['source'], entry['mark']))
+                Quoted(
+                    entry['method'],
+                    entry['setting'],
+                    entry['benchmark'],
+                    np.array([*scores, *per_class], float),
+                    entry['source'],
+                    entry['mark'],
+                )
+            )
     return quoted

@@ -2,6 +2,7 @@
 
 V volumes (prediction, ground truth), R rays, X Y Z grid.
 """
+
 import math
 from dataclasses import dataclass
 
@@ -27,16 +28,19 @@ def lidar_directions() -> Tensor:
 
     SparseOcc af4d9df (RayIoU v1.1).
     """
-    pitches = [
-        math.atan(k + 1) - math.pi / 2 for k in range(_NUM_PITCHES_BELOW)
-    ]
+    pitches = [math.atan(k + 1) - math.pi / 2 for k in range(_NUM_PITCHES_BELOW)]
     while pitches[-1] < _HIGHEST_PITCH:
         pitches.append(2 * pitches[-1] - pitches[-2])
     pitch = torch.tensor(pitches, dtype=torch.float64)[:, None]
     azimuth = torch.arange(_NUM_AZIMUTHS, dtype=torch.float64).deg2rad()
-    directions = torch.stack((pitch.cos() * azimuth.cos(),
-                              pitch.cos() * azimuth.sin(),
-                              pitch.sin().expand(-1, _NUM_AZIMUTHS)), -1)
+    directions = torch.stack(
+        (
+            pitch.cos() * azimuth.cos(),
+            pitch.cos() * azimuth.sin(),
+            pitch.sin().expand(-1, _NUM_AZIMUTHS),
+        ),
+        -1,
+    )
     return directions.flatten(0, 1).float()
 
 
@@ -50,18 +54,21 @@ class RayHits:
         distances: Metres along the ray, (V, R).
         counted: Rays that take part in the metric, (R,).
     """
+
     labels: Tensor
     distances: Tensor
     counted: Tensor
 
 
-def cast_rays(volumes: Tensor,
-              origin: Tensor,
-              directions: Tensor,
-              grid: VoxelGrid,
-              published_quirks: bool = True,
-              *,
-              free: int) -> RayHits:
+def cast_rays(
+    volumes: Tensor,
+    origin: Tensor,
+    directions: Tensor,
+    grid: VoxelGrid,
+    published_quirks: bool = True,
+    *,
+    free: int,
+) -> RayHits:
     """First occupied voxel of each ray, found by one exact walk for all.
 
     Args:
@@ -89,8 +96,7 @@ def cast_rays(volumes: Tensor,
     voxel below a bound of the grid, which its truncation takes for inside.
     """
     if tuple(volumes.shape[1:]) != grid.shape:
-        raise ValueError(f'volumes take shape (V, {grid.shape}), got '
-                         f'{tuple(volumes.shape)}')
+        raise ValueError(f'volumes take shape (V, {grid.shape}), got {tuple(volumes.shape)}')
     size = grid.voxel_size[0]
     if max(abs(edge - size) for edge in grid.voxel_size) > 1e-6:
         raise ValueError(f'RayIoU takes cubic voxels, got {grid.voxel_size} m')
@@ -104,8 +110,7 @@ def cast_rays(volumes: Tensor,
         start = (origin.double() - minimum) / size
     # in voxel units, so that plane coordinates are exact integers
     units = VoxelGrid((0, 0, 0, *grid.shape), grid.shape)
-    crossings = traverse(
-        start.double().expand(len(directions), 3), directions, units)
+    crossings = traverse(start.double().expand(len(directions), 3), directions, units)
     enters = crossings.offsets.diff() > 0
     ray_of = crossings.ray
     parameter = crossings.far if published_quirks else crossings.near
@@ -122,7 +127,7 @@ def cast_rays(volumes: Tensor,
         end = end[enters]
         label = volume[:1].repeat(len(enters))
         label[enters] = crossed[end]
-        distance = parameter.new_full((len(enters), ), -1.)
+        distance = parameter.new_full((len(enters),), -1.0)
         distance[enters] = parameter[end]
         labels.append(label)
         distances.append(distance * size)

@@ -1,4 +1,5 @@
 """RayIoU of occupancy predictions, as an MMEngine evaluator."""
+
 from typing import Dict, List, Sequence
 
 import torch
@@ -13,16 +14,18 @@ from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.registry import METRICS
 
-THRESHOLDS = (1., 2., 4.)  # metres
+THRESHOLDS = (1.0, 2.0, 4.0)  # metres
 
 
-def count_rays(prediction: Tensor,
-               target: Tensor,
-               origins: Tensor,
-               grid: VoxelGrid,
-               published_quirks: bool = True,
-               *,
-               free: int) -> Tensor:
+def count_rays(
+    prediction: Tensor,
+    target: Tensor,
+    origins: Tensor,
+    grid: VoxelGrid,
+    published_quirks: bool = True,
+    *,
+    free: int,
+) -> Tensor:
     """Rays of each class, and those that agree in class and depth.
 
     Args:
@@ -39,13 +42,11 @@ def count_rays(prediction: Tensor,
         depths differ by less than 1, 2 and 4 m. Only rays that meet an
         occupied voxel of the ground truth count.
     """
-    counts = torch.zeros(
-        2 + len(THRESHOLDS), free, dtype=torch.long, device=target.device)
+    counts = torch.zeros(2 + len(THRESHOLDS), free, dtype=torch.long, device=target.device)
     volumes = torch.stack((target, prediction))
     directions = lidar_directions().to(target.device)
     for origin in origins.to(directions):
-        hits = cast_rays(
-            volumes, origin, directions, grid, published_quirks, free=free)
+        hits = cast_rays(volumes, origin, directions, grid, published_quirks, free=free)
         # unlabelled voxels are as free as free ones
         counted = hits.counted & (hits.labels[0] < free)
         truth, predicted = hits.labels[:, counted].long()
@@ -76,8 +77,7 @@ def ray_scores(counts: Tensor, classes: Sequence[str]) -> Dict[str, float]:
     result = dict(RayIoU=iou.nanmean().item())
     for threshold, row in zip(THRESHOLDS, iou):
         result[f'RayIoU@{threshold:g}'] = row.nanmean().item()
-    result.update((f'RayIoU_{name}', value)
-                  for name, value in zip(classes, iou.mean(0).tolist()))
+    result.update((f'RayIoU_{name}', value) for name, value in zip(classes, iou.mean(0).tolist()))
     return result
 
 
@@ -99,6 +99,7 @@ class RayIoU(LabelSpaceMetric):
     Raises:
         ValueError: If a sample lacks a field.
     """
+
     default_prefix = 'ray'
 
     def __init__(self, published_quirks: bool = True, **kwargs) -> None:
@@ -110,8 +111,7 @@ class RayIoU(LabelSpaceMetric):
         for sample in data_samples:
             prediction = volume_of(sample, 'pred_occ', 'semantics', 'RayIoU')
             target = volume_of(sample, 'gt_occ', 'semantics', 'RayIoU')
-            origins = torch.as_tensor(
-                meta_of(sample, 'lidar_origins', 'RayIoU'))
+            origins = torch.as_tensor(meta_of(sample, 'lidar_origins', 'RayIoU'))
             space = self.label_space
             grid = VoxelGrid(space.point_cloud_range, target.shape)
             self.results.append(
@@ -121,7 +121,9 @@ class RayIoU(LabelSpaceMetric):
                     origins,
                     grid,
                     self.published_quirks,
-                    free=space.free).cpu())
+                    free=space.free,
+                ).cpu()
+            )
 
     def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
         """Scores of the summed counts; see :func:`ray_scores`."""
@@ -136,7 +138,7 @@ class RayIoU(LabelSpaceMetric):
             table.add_row(name, f'{result[name]:.2f}')
         definition = 'published' if self.published_quirks else 'entry depths'
         print_log(
-            f'Rays of {len(results)} samples, no mask, {definition}\n'
-            f'{render_text(table)}',
-            logger='current')
+            f'Rays of {len(results)} samples, no mask, {definition}\n{render_text(table)}',
+            logger='current',
+        )
         return result

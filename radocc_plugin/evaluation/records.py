@@ -26,6 +26,7 @@
     tta         views of test-time augmentation; absent without it
     date        of writing, UTC, ISO 8601
 """
+
 import hashlib
 import json
 import math
@@ -34,8 +35,7 @@ import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import (Any, Dict, Iterable, List, Mapping, Optional, Sequence,
-                    Union)
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 from radocc_plugin.evaluation.lidarseg_metric import LIDARSEG_CLASSES
 from radocc_plugin.fileio import write_atomically
@@ -45,13 +45,23 @@ from radocc_plugin.occ3d import OCC3D_NUSCENES
 ROLES = ('teacher', 'baseline', 'radocc')
 RAY_SCORES = ('RayIoU', 'RayIoU@1', 'RayIoU@2', 'RayIoU@4')
 POINT_SCORES = ('out_of_range', 'free')
-PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet',
-            'radocc_plugin')
+PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'radocc_plugin')
 
 # Keys that say where or how a config runs, not what it computes.
-RUNTIME_KEYS = ('work_dir', 'resume', 'load_from', 'launcher', 'log_level',
-                'log_processor', 'visualizer', 'vis_backends', 'randomness',
-                'env_cfg', 'custom_imports', 'data_root')
+RUNTIME_KEYS = (
+    'work_dir',
+    'resume',
+    'load_from',
+    'launcher',
+    'log_level',
+    'log_processor',
+    'visualizer',
+    'vis_backends',
+    'randomness',
+    'env_cfg',
+    'custom_imports',
+    'data_root',
+)
 
 # field -> type, in the order of the file
 _FIELDS: Dict[str, Any] = dict(
@@ -67,38 +77,41 @@ _FIELDS: Dict[str, Any] = dict(
     versions=dict,
     git=dict,
     checkpoint=str,
-    date=str)
+    date=str,
+)
 _SUBFIELDS = dict(
     metrics=('mIoU', 'IoU', 'per_class'),
     data=('dataset', 'version', 'split', 'num_samples'),
     config=('file', 'hash'),
-    training=('epochs', 'iterations', 'batch_size', 'gpus',
-              'seconds_per_step'),
-    git=('commit', 'dirty'))
+    training=('epochs', 'iterations', 'batch_size', 'gpus', 'seconds_per_step'),
+    git=('commit', 'dirty'),
+)
 
 
-def make_record(*,
-                name: str,
-                role: str,
-                family: str,
-                metrics: Optional[Mapping[str, float]],
-                space: LabelSpace,
-                mask: str,
-                seed: int,
-                dataset: str,
-                version: str,
-                split: str,
-                num_samples: int,
-                config: Mapping,
-                config_file: Union[str, Path],
-                checkpoint: Union[str, Path],
-                epochs: Optional[int] = None,
-                iterations: Optional[int] = None,
-                batch_size: Optional[int] = None,
-                gpus: Optional[int] = None,
-                seconds_per_step: Optional[float] = None,
-                tta: Sequence[str] = (),
-                initial_weights: Optional[dict] = None) -> dict:
+def make_record(
+    *,
+    name: str,
+    role: str,
+    family: str,
+    metrics: Optional[Mapping[str, float]],
+    space: LabelSpace,
+    mask: str,
+    seed: int,
+    dataset: str,
+    version: str,
+    split: str,
+    num_samples: int,
+    config: Mapping,
+    config_file: Union[str, Path],
+    checkpoint: Union[str, Path],
+    epochs: Optional[int] = None,
+    iterations: Optional[int] = None,
+    batch_size: Optional[int] = None,
+    gpus: Optional[int] = None,
+    seconds_per_step: Optional[float] = None,
+    tta: Sequence[str] = (),
+    initial_weights: Optional[dict] = None,
+) -> dict:
     """Collects what is known about an evaluated run.
 
     Args:
@@ -128,8 +141,7 @@ def make_record(*,
         if metrics is None:
             return None
         value = metrics.get(f'{prefix}/{key}', metrics.get(key))
-        if value is None and of_points and (key == 'IoU' or key[4:]
-                                            not in LIDARSEG_CLASSES):
+        if value is None and of_points and (key == 'IoU' or key[4:] not in LIDARSEG_CLASSES):
             return None
         if value is None:
             raise ValueError(f'metrics lack {key}; got {sorted(metrics)}')
@@ -145,39 +157,34 @@ def make_record(*,
         metrics=dict(
             mIoU=metric('mIoU'),
             IoU=metric('IoU'),
-            per_class={c: metric(f'IoU_{c}')
-                       for c in space.classes[:-1]},
-            **more),
+            per_class={c: metric(f'IoU_{c}') for c in space.classes[:-1]},
+            **more,
+        ),
         mask=mask,
         seed=seed,
-        data=dict(
-            dataset=dataset,
-            version=version,
-            split=split,
-            num_samples=num_samples),
+        data=dict(dataset=dataset, version=version, split=split, num_samples=num_samples),
         label_space=json.loads(json.dumps(space.metainfo())),
-        config=dict(
-            file=Path(config_file).name,
-            hash=config_hash(config, initial_weights)),
+        config=dict(file=Path(config_file).name, hash=config_hash(config, initial_weights)),
         initial_weights=initial_weights,
         training=dict(
             epochs=epochs,
             iterations=iterations,
             batch_size=batch_size,
             gpus=gpus,
-            seconds_per_step=seconds_per_step),
+            seconds_per_step=seconds_per_step,
+        ),
         versions=_versions(),
         git=_git_state(),
         checkpoint=Path(checkpoint).name,
-        date=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+    )
     if tta:
         record['tta'] = list(tta)
     _check(record, 'record')
     return record
 
 
-def config_hash(config: Mapping,
-                initial_weights: Optional[dict] = None) -> str:
+def config_hash(config: Mapping, initial_weights: Optional[dict] = None) -> str:
     """Short hash of what a config computes, and of what it starts from.
 
     Two runs of one config that differ in work folder, data folder, seed,
@@ -186,10 +193,7 @@ def config_hash(config: Mapping,
 
     def strip(value):
         if isinstance(value, Mapping):
-            return {
-                str(k): strip(v)
-                for k, v in value.items() if k not in RUNTIME_KEYS
-            }
+            return {str(k): strip(v) for k, v in value.items() if k not in RUNTIME_KEYS}
         if isinstance(value, (list, tuple)):
             return [strip(v) for v in value]
         return value
@@ -225,8 +229,7 @@ def read_records(paths: Iterable[Union[str, Path]]) -> List[dict]:
         except ValueError as error:
             raise ValueError(f'{path}: no valid JSON ({error})') from error
         if not isinstance(record, dict):
-            raise ValueError(f'{path}: a record is a JSON object, got '
-                             f'{type(record).__name__}')
+            raise ValueError(f'{path}: a record is a JSON object, got {type(record).__name__}')
         _check(record, str(path))
         records.append(record)
     return records
@@ -248,33 +251,35 @@ def _check(record: dict, where: str) -> None:
         if field not in record:
             raise ValueError(f'{where}: field {field!r} is missing')
         if not isinstance(record[field], kind):
-            raise ValueError(f'{where}: field {field!r} takes '
-                             f'{kind.__name__}, got {record[field]!r}')
+            raise ValueError(
+                f'{where}: field {field!r} takes {kind.__name__}, got {record[field]!r}'
+            )
     for field, names in _SUBFIELDS.items():
         for name in names:
             if name not in record[field]:
                 raise ValueError(f"{where}: field '{field}.{name}' is missing")
     if record['role'] not in ROLES:
-        raise ValueError(f"{where}: field 'role' takes one of {ROLES}, got "
-                         f'{record["role"]!r}')
+        raise ValueError(f"{where}: field 'role' takes one of {ROLES}, got {record['role']!r}")
     metrics = record['metrics']
     if not isinstance(metrics['per_class'], dict):
-        raise ValueError(f"{where}: field 'metrics.per_class' takes dict, got "
-                         f"{metrics['per_class']!r}")
+        raise ValueError(
+            f"{where}: field 'metrics.per_class' takes dict, got {metrics['per_class']!r}"
+        )
     try:
         space = space_of(record)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: field 'label_space': {error}") from error
     for name in space.classes[:-1]:
         if name not in metrics['per_class']:
-            raise ValueError(
-                f"{where}: field 'metrics.per_class.{name}' is missing")
-    values = dict(metrics['per_class'], mIoU=metrics['mIoU'],
-                  IoU=metrics['IoU'], RayIoU=metrics.get('RayIoU'))
+            raise ValueError(f"{where}: field 'metrics.per_class.{name}' is missing")
+    values = dict(
+        metrics['per_class'], mIoU=metrics['mIoU'], IoU=metrics['IoU'], RayIoU=metrics.get('RayIoU')
+    )
     for name, value in values.items():
         if value is not None and not isinstance(value, (int, float)):
-            raise ValueError(f"{where}: field 'metrics.{name}' takes a number "
-                             f'or null, got {value!r}')
+            raise ValueError(
+                f"{where}: field 'metrics.{name}' takes a number or null, got {value!r}"
+            )
 
 
 def _versions() -> Dict[str, Optional[str]]:
@@ -291,17 +296,15 @@ def _git_state() -> dict:
     """Commit of the checkout this package runs from."""
 
     def git(*args: str) -> str:
-        return subprocess.run(('git', *args),
-                              cwd=Path(__file__).parent,
-                              capture_output=True,
-                              check=True,
-                              text=True).stdout.strip()
+        return subprocess.run(
+            ('git', *args), cwd=Path(__file__).parent, capture_output=True, check=True, text=True
+        ).stdout.strip()
 
     try:
         # an installed copy may lie inside someone else's repository
         git('ls-files', '--error-unmatch', Path(__file__).name)
         return dict(
-            commit=git('rev-parse', 'HEAD'),
-            dirty=bool(git('status', '--porcelain', '-uno')))
+            commit=git('rev-parse', 'HEAD'), dirty=bool(git('status', '--porcelain', '-uno'))
+        )
     except (OSError, subprocess.CalledProcessError):
         return dict(commit=None, dirty=None)

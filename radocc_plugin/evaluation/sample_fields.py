@@ -1,4 +1,5 @@
 """What metrics read from a data sample that became a dict."""
+
 from typing import Optional
 
 from torch import Tensor
@@ -13,11 +14,8 @@ def mask_of(sample: dict, mask: str, metric: str) -> Optional[Tensor]:
     Raises:
         ValueError: Naming the metric, the field and the sample.
     """
-    names = dict(none=(), both=('camera', 'lidar')).get(mask, (mask, ))
-    volumes = [
-        volume_of(sample, 'gt_occ', f'mask_{name}', metric).bool()
-        for name in names
-    ]
+    names = dict(none=(), both=('camera', 'lidar')).get(mask, (mask,))
+    volumes = [volume_of(sample, 'gt_occ', f'mask_{name}', metric).bool() for name in names]
     if not volumes:
         return None
     return volumes[0] & volumes[-1]
@@ -29,8 +27,7 @@ def volume_of(sample: dict, element: str, field: str, metric: str) -> Tensor:
     Raises:
         ValueError: Naming the metric, the field and the sample.
     """
-    return _get(sample.get(element, {}), field, f'{element}.{field}', sample,
-                metric)
+    return _get(sample.get(element, {}), field, f'{element}.{field}', sample, metric)
 
 
 def meta_of(sample: dict, name: str, metric: str):
@@ -45,6 +42,5 @@ def meta_of(sample: dict, name: str, metric: str):
 def _get(container: dict, key: str, name: str, sample: dict, metric: str):
     value = container.get(key)
     if value is None:
-        raise ValueError(
-            f'{metric} needs {name} of sample {sample.get("token", "?")}')
+        raise ValueError(f'{metric} needs {name} of sample {sample.get("token", "?")}')
     return value

@@ -23,6 +23,7 @@ teacher, and a row with a checkpoint, runs once; all students share the
 teacher. Paths are relative to the current folder; configs also to where this
 package keeps its own.
 """
+
 import glob
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ _OPTIONAL = dict(teacher=str, options=dict, checkpoint=str, test=list)
 @dataclass
 class SuiteRow:
     """A method of a suite; see the legend of this module."""
+
     id: str
     name: str
     role: str
@@ -58,6 +60,7 @@ class SuiteRow:
 @dataclass
 class Suite:
     """Rows to measure, and what to quote beside them."""
+
     name: str
     title: str
     work_dir: Path
@@ -82,6 +85,7 @@ class Run:
         record: Where the test writes the result, last of all.
         teacher: The run whose checkpoint the distiller gets.
     """
+
     row: SuiteRow
     seed: int
     folder: Path
@@ -101,7 +105,8 @@ class Run:
         if latest is None:
             raise ValueError(
                 f'{self.folder / "last_checkpoint"} is missing: the training '
-                f'of {self.row.name!r} has not ended')
+                f'of {self.row.name!r} has not ended'
+            )
         return str(latest)
 
 
@@ -117,8 +122,7 @@ def read_suite(path: Union[str, Path]) -> Suite:
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f'{path}: cannot be read ({error})') from error
     if not isinstance(content, dict) or 'rows' not in content:
-        raise ValueError(f'{path}: a suite takes title, metrics, quoted and '
-                         'rows')
+        raise ValueError(f'{path}: a suite takes title, metrics, quoted and rows')
     metrics = content.get('metrics', ['miou'])
     if not set(metrics) <= set(METRICS):
         raise ValueError(f'{path}: metrics take {METRICS}, got {metrics}')
@@ -126,34 +130,42 @@ def read_suite(path: Union[str, Path]) -> Suite:
     records = [entry['records'] for entry in entries if 'records' in entry]
     rows = [
         _row(entry, f'{path}: row {number}')
-        for number, entry in enumerate(entries) if 'records' not in entry
+        for number, entry in enumerate(entries)
+        if 'records' not in entry
     ]
     ids = [row.id for row in rows]
     for row in rows:
         if ids.count(row.id) > 1:
             raise ValueError(f'{path}: two rows have the id {row.id!r}')
         if row.teacher is not None and row.teacher not in ids:
-            raise ValueError(f'{path}: teacher of row {row.id!r} takes one of '
-                             f'{ids}, got {row.teacher!r}')
+            raise ValueError(
+                f'{path}: teacher of row {row.id!r} takes one of {ids}, got {row.teacher!r}'
+            )
     name = path.stem
-    return Suite(name, content.get('title', name),
-                 Path(content.get('work_dir', f'work_dirs/{name}')), metrics,
-                 content.get('quoted', []), rows, records)
+    return Suite(
+        name,
+        content.get('title', name),
+        Path(content.get('work_dir', f'work_dirs/{name}')),
+        metrics,
+        content.get('quoted', []),
+        rows,
+        records,
+    )
 
 
 def _row(entry: dict, where: str) -> SuiteRow:
     missing = [name for name in _REQUIRED if name not in entry]
     unknown = sorted(set(entry) - set(_REQUIRED) - set(_OPTIONAL))
     if missing or unknown:
-        raise ValueError(f'{where}: missing {missing}, unknown {unknown}; '
-                         f'takes {_REQUIRED} and {tuple(_OPTIONAL)}')
+        raise ValueError(
+            f'{where}: missing {missing}, unknown {unknown}; '
+            f'takes {_REQUIRED} and {tuple(_OPTIONAL)}'
+        )
     if entry['role'] not in ROLES:
-        raise ValueError(f'{where}: role takes one of {ROLES}, got '
-                         f'{entry["role"]!r}')
+        raise ValueError(f'{where}: role takes one of {ROLES}, got {entry["role"]!r}')
     for name, kind in _OPTIONAL.items():
         if name in entry and not isinstance(entry[name], kind):
-            raise ValueError(f'{where}: {name} takes {kind.__name__}, got '
-                             f'{entry[name]!r}')
+            raise ValueError(f'{where}: {name} takes {kind.__name__}, got {entry[name]!r}')
     return SuiteRow(**entry)
 
 
@@ -163,6 +175,7 @@ def plan_runs(suite: Suite, seeds: int) -> List[Run]:
     Seeds are 0 ... seeds - 1; those of one seed stand together, so that an
     interrupted suite has complete pairs.
     """
+
     def once(row: SuiteRow) -> bool:
         return row.role == 'teacher' or row.checkpoint is not None
 
@@ -175,9 +188,9 @@ def plan_runs(suite: Suite, seeds: int) -> List[Run]:
         if key not in runs:
             teacher = row.teacher and add(rows[row.teacher], seed)
             folder = suite.work_dir / row.id / f'seed{seed}'
-            runs[key] = Run(row, seed, folder,
-                            folder / f'record_{suite.name}.json', teacher
-                            or None)
+            runs[key] = Run(
+                row, seed, folder, folder / f'record_{suite.name}.json', teacher or None
+            )
         return runs[key]
 
     for seed in range(seeds):
@@ -194,16 +207,21 @@ def train_arguments(run: Run, options: Sequence[str] = ()) -> List[str]:
     """
     scales = 'base_batch_size' in (_config(run).get('auto_scale_lr') or {})
     return [
-        run.row.config, '--work-dir', str(run.folder), '--seed',
-        str(run.seed), '--resume', *['--auto-scale-lr'] * scales,
-        *_cfg_options(run, options)
+        run.row.config,
+        '--work-dir',
+        str(run.folder),
+        '--seed',
+        str(run.seed),
+        '--resume',
+        *['--auto-scale-lr'] * scales,
+        *_cfg_options(run, options),
     ]
 
 
 def _config(run: Run) -> Config:
     return Config.fromfile(
-        find_config(run.row.config, f'config of row {run.row.id!r}'),
-        import_custom_modules=False)
+        find_config(run.row.config, f'config of row {run.row.id!r}'), import_custom_modules=False
+    )
 
 
 def check_settings(run: Run, options: Sequence[str] = ()) -> None:
@@ -215,9 +233,7 @@ def check_settings(run: Run, options: Sequence[str] = ()) -> None:
     """
     file = run.folder / 'settings.txt'
     config = _config(run)
-    settings = ' '.join([
-        config_hash(config.to_dict()), *train_arguments(run, options)
-    ])
+    settings = ' '.join([config_hash(config.to_dict()), *train_arguments(run, options)])
     # the hash leaves it out, since a resumed run has another
     if config.get('load_from') is not None:
         settings += f' load_from={config.load_from}'
@@ -227,19 +243,31 @@ def check_settings(run: Run, options: Sequence[str] = ()) -> None:
         raise ValueError(
             f'{run.folder} was begun with other settings:\n  '
             f'{file.read_text()}\nnow they are:\n  {settings}\nDelete it, '
-            'or pass another --work-dir')
+            'or pass another --work-dir'
+        )
 
 
-def test_arguments(run: Run,
-                   metrics: Sequence[str],
-                   options: Sequence[str] = ()) -> List[str]:
+def test_arguments(run: Run, metrics: Sequence[str], options: Sequence[str] = ()) -> List[str]:
     """Arguments of ``tools/test.py``, which writes the run's record."""
     return [
-        run.row.config, run.checkpoint, '--work-dir',
-        str(run.folder / 'test'), '--train-dir', str(run.folder), '--record',
-        str(run.record), '--name', run.row.name, '--role', run.row.role,
-        '--family', run.row.family, '--metrics', *metrics, *run.row.test,
-        *_cfg_options(run, options)
+        run.row.config,
+        run.checkpoint,
+        '--work-dir',
+        str(run.folder / 'test'),
+        '--train-dir',
+        str(run.folder),
+        '--record',
+        str(run.record),
+        '--name',
+        run.row.name,
+        '--role',
+        run.row.role,
+        '--family',
+        run.row.family,
+        '--metrics',
+        *metrics,
+        *run.row.test,
+        *_cfg_options(run, options),
     ]
 
 
@@ -258,8 +286,7 @@ def finished_records(suite: Suite) -> List[Path]:
         folder = suite.work_dir / row.id
         # a test of voxels and points adds _points to the second record
         for pattern in ('', '_points'):
-            paths += sorted(
-                folder.glob(f'seed*/record_{suite.name}{pattern}.json'))
+            paths += sorted(folder.glob(f'seed*/record_{suite.name}{pattern}.json'))
     for pattern in suite.records:
         paths += sorted(map(Path, glob.glob(pattern, recursive=True)))
     return paths

@@ -1,4 +1,5 @@
 """From result records to the rows of a comparison table."""
+
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -12,10 +13,38 @@ from radocc_plugin.occ3d import OCC3D_NUSCENES
 
 # 97.5 % quantiles of Student's t for 1, 2, ... 30 degrees of freedom; the
 # last also stands for more, where it is at most 4 % too wide.
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-               2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101,
-               2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052,
-               2.048, 2.045, 2.042)
+T_QUANTILES = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+    2.086,
+    2.080,
+    2.074,
+    2.069,
+    2.064,
+    2.060,
+    2.056,
+    2.052,
+    2.048,
+    2.045,
+    2.042,
+)
 
 
 @dataclass
@@ -25,6 +54,7 @@ class Delta:
     Args:
         differences: One a seed, percentage points.
     """
+
     differences: List[float]
 
     @property
@@ -73,6 +103,7 @@ class Row:
         delta: To the baseline of the family; None for other roles, or where
             no seed is shared.
     """
+
     name: str
     role: str
     family: str
@@ -96,7 +127,7 @@ class Row:
     @property
     def classes(self) -> np.ndarray:
         """Mean over seeds of the classes."""
-        return self.mean[len(SCORES):]
+        return self.mean[len(SCORES) :]
 
     @property
     def std(self) -> Optional[np.ndarray]:
@@ -128,6 +159,7 @@ class ResultTable:
         space: Classes and grid of the data.
         quoted: Published rows for orientation; of the same classes.
     """
+
     rows: List[Row]
     mask: str
     data: str
@@ -139,7 +171,8 @@ class ResultTable:
         """The columns before the classes: RayIoU only if someone has it."""
         values = [r.mean for r in self.rows] + [q.values for q in self.quoted]
         return [
-            name for index, name in enumerate(SCORES)
+            name
+            for index, name in enumerate(SCORES)
             if name == 'mIoU' or not all(np.isnan(v[index]) for v in values)
         ]
 
@@ -147,14 +180,17 @@ class ResultTable:
     def caption(self) -> List[str]:
         """Lines that say what was measured and how, and what is quoted."""
         counted = _COUNTED[self.mask].format(self.space.free)
-        lines = [f'Data: {self.data}. {counted}, percent; - is a '
-                 'class that does not occur, or a number that is not known.']
+        lines = [
+            f'Data: {self.data}. {counted}, percent; - is a '
+            'class that does not occur, or a number that is not known.'
+        ]
         lines += [f'Measured here: {_describe(row)}.' for row in self.rows]
         if any(len(r.values) > 1 for r in self.rows):
             lines.append(
                 'Several seeds: mean ± sample standard deviation; gains over '
                 'the baseline are paired by seed, in brackets the 95 % '
-                't-interval of their mean.')
+                't-interval of their mean.'
+            )
         lines += [
             f'Quoted, not measured here: {q.method}, {q.setting}: '
             f'{BENCHMARKS[q.benchmark]}; {q.source} [{q.mark}].'
@@ -163,8 +199,7 @@ class ResultTable:
         return lines
 
 
-def build_tables(records: Sequence[dict],
-                 order: Sequence[str] = ()) -> List[ResultTable]:
+def build_tables(records: Sequence[dict], order: Sequence[str] = ()) -> List[ResultTable]:
     """Groups records into tables of comparable rows.
 
     Args:
@@ -184,15 +219,16 @@ def build_tables(records: Sequence[dict],
     groups = defaultdict(list)
     for record in records:
         data = record['data']
-        text = (f'{data["dataset"]} {data["version"]}, {data["split"]} split, '
-                f'{data["num_samples"]} samples')
+        text = (
+            f'{data["dataset"]} {data["version"]}, {data["split"]} split, '
+            f'{data["num_samples"]} samples'
+        )
         space = space_of(record)
         text += _describe_space(space)
         groups[text, record['mask'], space].append(record)
     return [
         ResultTable(_rows(group, order, space), mask, data, space)
-        for (data, mask, space), group in sorted(
-            groups.items(), key=lambda item: item[0][:2])
+        for (data, mask, space), group in sorted(groups.items(), key=lambda item: item[0][:2])
     ]
 
 
@@ -204,29 +240,37 @@ def _describe_space(space: LabelSpace) -> str:
     if space.point_cloud_range != space.file_range:
         low, high = space.point_cloud_range[:3], space.point_cloud_range[3:]
         text += ', cropped to ' + ', '.join(
-            f'{axis} {a:g} to {b:g} m'
-            for axis, a, b in zip('xyz', low, high))
+            f'{axis} {a:g} to {b:g} m' for axis, a, b in zip('xyz', low, high)
+        )
     return text
 
 
-def _rows(records: Sequence[dict], order: Sequence[str],
-          space: LabelSpace) -> List[Row]:
+def _rows(records: Sequence[dict], order: Sequence[str], space: LabelSpace) -> List[Row]:
     rows: Dict[tuple, Row] = {}
     for record in records:
         name, config = record['name'], record['config']
         training, tta = record['training'], tuple(record.get('tta', ()))
         place = order.index(name) if name in order else len(order)
-        key = (place, record['family'], ROLES.index(record['role']), name,
-               config['hash'], tta)
+        key = (place, record['family'], ROLES.index(record['role']), name, config['hash'], tta)
         row = rows.setdefault(
             key,
-            Row(name, record['role'], record['family'], config['file'],
-                config['hash'], training['epochs'], training['gpus'], tta))
+            Row(
+                name,
+                record['role'],
+                record['family'],
+                config['file'],
+                config['hash'],
+                training['epochs'],
+                training['gpus'],
+                tta,
+            ),
+        )
         if record['seed'] in row.values:
             raise ValueError(
                 f'two records of {row.name!r} ({row.config} '
                 f'{row.config_hash}) have seed {record["seed"]}; pass one of '
-                'them')
+                'them'
+            )
         row.values[record['seed']] = _values(record['metrics'], space)
 
     ordered = [rows[key] for key in sorted(rows)]
@@ -238,34 +282,32 @@ def _rows(records: Sequence[dict], order: Sequence[str],
 
 def _values(metrics: dict, space: LabelSpace) -> np.ndarray:
     per_class = metrics['per_class']
-    values = [*map(metrics.get, SCORES), *map(per_class.get,
-                                              space.classes[:-1])]
+    values = [*map(metrics.get, SCORES), *map(per_class.get, space.classes[:-1])]
     return np.array([np.nan if v is None else v for v in values], float)
 
 
 def _delta(row: Row, rows: Sequence[Row]) -> Optional[Delta]:
     baselines = [
-        r for r in rows if r.role == 'baseline' and r.family == row.family
-        and r.tta == row.tta
+        r for r in rows if r.role == 'baseline' and r.family == row.family and r.tta == row.tta
     ]
     if len(baselines) > 1:
         raise ValueError(
             f'family {row.family!r} has {len(baselines)} baselines ('
             f'{", ".join(f"{r.config} {r.config_hash}" for r in baselines)}); '
-            'give each of them a family of its own')
+            'give each of them a family of its own'
+        )
     seeds = [s for r in baselines for s in row.seeds if s in r.values]
     if not seeds:
         return None
-    return Delta(
-        [row.values[s][0] - baselines[0].values[s][0] for s in seeds])
+    return Delta([row.values[s][0] - baselines[0].values[s][0] for s in seeds])
 
 
 def _describe(row: Row) -> str:
     seeds = ', '.join(map(str, row.seeds))
-    epochs = {None: 'epochs unknown', 1: '1 epoch'}.get(
-        row.epochs, f'{row.epochs} epochs')
-    gpus = {None: 'GPUs unknown', 0: 'CPU', 1: '1 GPU'}.get(
-        row.gpus, f'{row.gpus} GPUs')
+    epochs = {None: 'epochs unknown', 1: '1 epoch'}.get(row.epochs, f'{row.epochs} epochs')
+    gpus = {None: 'GPUs unknown', 0: 'CPU', 1: '1 GPU'}.get(row.gpus, f'{row.gpus} GPUs')
     tta = f', test-time augmentation {" ".join(row.tta)}' if row.tta else ''
-    return (f'{row.name} (config {row.config} {row.config_hash}, {epochs}, '
-            f'{gpus}, seed{"s" * (len(row.seeds) > 1)} {seeds}{tta})')
+    return (
+        f'{row.name} (config {row.config} {row.config_hash}, {epochs}, '
+        f'{gpus}, seed{"s" * (len(row.seeds) > 1)} {seeds}{tta})'
+    )

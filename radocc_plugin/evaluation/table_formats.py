@@ -1,4 +1,5 @@
 """A result table as terminal text, Markdown, HTML and CSV."""
+
 import csv
 import io
 import math
@@ -43,7 +44,8 @@ def to_terminal(table: ResultTable) -> RenderableType:
             *_quoted_scores(quoted, table),
             '',
             'quoted',
-            style=style)
+            style=style,
+        )
     for name, *values in zip(table.space.classes[:-1], *columns):
         classes.add_row(name, *values)
     caption = Text('\n'.join(table.caption) + '\n', style='dim')
@@ -59,15 +61,23 @@ def to_markdown(table: ResultTable) -> str:
         if row.delta and row.delta.verdict:
             delta += f' ({row.delta.verdict})'
         lines.append(
-            _pipes([
-                row.name, f'**{_mean_std(row, 0)}**',
-                *_mean_stds(row, table)[1:], delta,
-                *(_number(v, 2) for v in row.classes)
-            ]))
+            _pipes(
+                [
+                    row.name,
+                    f'**{_mean_std(row, 0)}**',
+                    *_mean_stds(row, table)[1:],
+                    delta,
+                    *(_number(v, 2) for v in row.classes),
+                ]
+            )
+        )
     for quoted in table.quoted:
-        cells = [f'{quoted.method}, {quoted.setting} (quoted)',
-                 *_quoted_scores(quoted, table), '',
-                 *(_number(v, 2) for v in quoted.classes)]
+        cells = [
+            f'{quoted.method}, {quoted.setting} (quoted)',
+            *_quoted_scores(quoted, table),
+            '',
+            *(_number(v, 2) for v in quoted.classes),
+        ]
         lines.append(_pipes([f'*{cell}*' if cell else '' for cell in cells]))
     caption = [f'- {line}' for line in table.caption]
     return '\n'.join(lines + [''] + caption) + '\n'
@@ -84,40 +94,68 @@ def to_csv(tables: List[ResultTable]) -> str:
     Percent and percentage points; empty where there is no number. Tables of
     several label spaces have the columns of all their classes.
     """
-    columns = list(
-        dict.fromkeys(name for table in tables
-                      for name in table.space.classes[:-1]))
+    columns = list(dict.fromkeys(name for table in tables for name in table.space.classes[:-1]))
 
     def in_columns(values, table):
         known = dict(zip(table.space.classes, values))
         return [known.get(name) for name in columns]
 
     spread = ('mIoU_std', 'gain', 'gain_std', 'gain_low', 'gain_high')
-    header = ('kind', 'method', 'data', 'mask', *SCORES, *spread, 'seeds',
-              'epochs', 'gpus', 'tta', 'config', 'config_hash', *columns,
-              'source')
+    header = (
+        'kind',
+        'method',
+        'data',
+        'mask',
+        *SCORES,
+        *spread,
+        'seeds',
+        'epochs',
+        'gpus',
+        'tta',
+        'config',
+        'config_hash',
+        *columns,
+        'source',
+    )
     lines = []
     for table in tables:
         for row in table.rows:
             gain = [None] * 4
             if row.delta:
-                gain = [row.delta.mean, row.delta.std,
-                        *(row.delta.interval or (None, None))]
+                gain = [row.delta.mean, row.delta.std, *(row.delta.interval or (None, None))]
             std = None if row.std is None else row.std[0]
             lines.append(
-                (row.role, row.name, table.data, table.mask,
-                 *row.mean[:len(SCORES)], std, *gain,
-                 ' '.join(map(str, row.seeds)), row.epochs, row.gpus,
-                 ' '.join(row.tta), row.config, row.config_hash,
-                 *in_columns(row.classes, table),
-                 ''))
+                (
+                    row.role,
+                    row.name,
+                    table.data,
+                    table.mask,
+                    *row.mean[: len(SCORES)],
+                    std,
+                    *gain,
+                    ' '.join(map(str, row.seeds)),
+                    row.epochs,
+                    row.gpus,
+                    ' '.join(row.tta),
+                    row.config,
+                    row.config_hash,
+                    *in_columns(row.classes, table),
+                    '',
+                )
+            )
         for quoted in table.quoted:
             lines.append(
-                ('quoted', f'{quoted.method}, {quoted.setting}',
-                 BENCHMARKS[quoted.benchmark], '',
-                 *quoted.values[:len(SCORES)], *[None] * 11,
-                 *in_columns(quoted.classes, table),
-                 f'{quoted.source} [{quoted.mark}]'))
+                (
+                    'quoted',
+                    f'{quoted.method}, {quoted.setting}',
+                    BENCHMARKS[quoted.benchmark],
+                    '',
+                    *quoted.values[: len(SCORES)],
+                    *[None] * 11,
+                    *in_columns(quoted.classes, table),
+                    f'{quoted.source} [{quoted.mark}]',
+                )
+            )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(header)
@@ -135,15 +173,18 @@ def _html_table(table: ResultTable) -> str:
     swatches = ''.join(
         f'<th class="cls"><div><i style="background:rgb{color}"></i>'
         f'{name.replace("_", " ")}</div></th>'
-        for name, color in zip(table.space.classes[:-1], table.space.palette))
+        for name, color in zip(table.space.classes[:-1], table.space.palette)
+    )
     rows = [_html_row(row, table) for row in table.rows]
     rows += [_html_quoted(quoted, table) for quoted in table.quoted]
     heads = ''.join(f'<th>{name}</th>' for name in table.scores)
     caption = ''.join(f'<p>{escape(line)}</p>' for line in table.caption)
-    return (f'<section><h2>{escape(table.data)}, mask: {table.mask}</h2>'
-            '<div class="scroll"><table><thead><tr><th>method</th>'
-            f'{heads}<th>Δ mIoU</th>{swatches}</tr></thead><tbody>'
-            f'{"".join(rows)}</tbody></table></div>{caption}</section>')
+    return (
+        f'<section><h2>{escape(table.data)}, mask: {table.mask}</h2>'
+        '<div class="scroll"><table><thead><tr><th>method</th>'
+        f'{heads}<th>Δ mIoU</th>{swatches}</tr></thead><tbody>'
+        f'{"".join(rows)}</tbody></table></div>{caption}</section>'
+    )
 
 
 def _html_row(row: Row, table: ResultTable) -> str:
@@ -152,18 +193,22 @@ def _html_row(row: Row, table: ResultTable) -> str:
         delta += f'<small>{row.delta.verdict}</small>'
     cells = ''.join(f'<td>{_number(v, 1)}</td>' for v in row.classes)
     scores = ''.join(f'<td>{s}</td>' for s in _mean_stds(row, table)[1:])
-    return (f'<tr class="{row.role}"><th>{escape(row.name)}</th>'
-            f'<td class="main">{_mean_std(row, 0)}</td>{scores}'
-            f'<td class="{_delta_style(row.delta)}">{delta}</td>{cells}</tr>')
+    return (
+        f'<tr class="{row.role}"><th>{escape(row.name)}</th>'
+        f'<td class="main">{_mean_std(row, 0)}</td>{scores}'
+        f'<td class="{_delta_style(row.delta)}">{delta}</td>{cells}</tr>'
+    )
 
 
 def _html_quoted(quoted: Quoted, table: ResultTable) -> str:
     values = [f'<td>{s}</td>' for s in _quoted_scores(quoted, table)]
     values += ['<td></td>']
     values += [f'<td>{_number(v, 1)}</td>' for v in quoted.classes]
-    return (f'<tr class="quoted"><th>{escape(quoted.method)}<small>'
-            f'{escape(quoted.setting)}, quoted</small></th>'
-            f'{"".join(values)}</tr>')
+    return (
+        f'<tr class="quoted"><th>{escape(quoted.method)}<small>'
+        f'{escape(quoted.setting)}, quoted</small></th>'
+        f'{"".join(values)}</tr>'
+    )
 
 
 def _number(value: float, digits: int) -> str:
@@ -182,9 +227,7 @@ def _mean_stds(row: Row, table: ResultTable) -> List[str]:
 
 
 def _quoted_scores(quoted: Quoted, table: ResultTable) -> List[str]:
-    return [
-        _number(quoted.values[SCORES.index(name)], 2) for name in table.scores
-    ]
+    return [_number(quoted.values[SCORES.index(name)], 2) for name in table.scores]
 
 
 def _delta(delta: Optional[Delta]) -> str:

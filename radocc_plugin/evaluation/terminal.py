@@ -1,4 +1,5 @@
 """Rich tables in the terminal, and as plain text or Markdown in files."""
+
 import io
 from typing import List
 
@@ -13,18 +14,19 @@ def render_text(renderable: RenderableType, width: int = 120) -> str:
     return console.file.getvalue()
 
 
-def show_table(console: Console, title: str, head: List[str],
-               rows: List[List[str]]) -> str:
+def show_table(console: Console, title: str, head: List[str], rows: List[List[str]]) -> str:
     """Prints a table of names and numbers and returns it in Markdown."""
     table = Table(title=title)
     for i, name in enumerate(head):
-        table.add_column(
-            name, justify='right' if i else 'left', overflow='fold')
+        table.add_column(name, justify='right' if i else 'left', overflow='fold')
     for row in rows:
         table.add_row(*row)
     console.print(table)
-    lines = [f'### {title}', '', '| ' + ' | '.join(head) + ' |',
-             '|---|' + '---:|' * (len(head) - 1)]
-    lines += ['| ' + ' | '.join([f'`{row[0]}`', *row[1:]]) + ' |'
-              for row in rows]
+    lines = [
+        f'### {title}',
+        '',
+        '| ' + ' | '.join(head) + ' |',
+        '|---|' + '---:|' * (len(head) - 1),
+    ]
+    lines += ['| ' + ' | '.join([f'`{row[0]}`', *row[1:]]) + ' |' for row in rows]
     return '\n'.join(lines) + '\n'

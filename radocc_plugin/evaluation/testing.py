@@ -3,6 +3,7 @@
 All that a record needs is known before the first batch; metrics are written
 as soon as they are there.
 """
+
 import json
 import math
 from pathlib import Path
@@ -20,8 +21,7 @@ from radocc_plugin.config_file import dataset_configs
 from radocc_plugin.evaluation.lidarseg_metric import LidarSegMetric
 from radocc_plugin.evaluation.occ_metric import OccMetric
 from radocc_plugin.evaluation.records import make_record, write_record
-from radocc_plugin.evaluation.training_log import (seconds_per_step,
-                                                   training_gpus)
+from radocc_plugin.evaluation.training_log import seconds_per_step, training_gpus
 from radocc_plugin.evaluation.tta import tta_pipeline
 from radocc_plugin.fileio import expand_path, write_atomically
 from radocc_plugin.label_space import LabelSpace
@@ -30,8 +30,8 @@ from radocc_plugin.label_space import LabelSpace
 NAMED_METRICS = dict(
     miou=dict(type='radocc_plugin.OccMetric'),
     rayiou=dict(type='radocc_plugin.RayIoU'),
-    lidarseg=dict(
-        type='radocc_plugin.LidarSegMetric', free_voxels='occupied'))
+    lidarseg=dict(type='radocc_plugin.LidarSegMetric', free_voxels='occupied'),
+)
 FLIPS = ('flip_x', 'flip_y', 'flip_image')
 UNKNOWN = 'unknown'
 
@@ -60,55 +60,53 @@ def record_masks(evaluators: Sequence[dict]) -> List[Optional[str]]:
         ValueError: If several evaluators count voxels.
     """
     masks = [
-        e.get('mask') for e in evaluators
-        if is_type(e, OccMetric, METRICS) and not e.get('ring')
+        e.get('mask') for e in evaluators if is_type(e, OccMetric, METRICS) and not e.get('ring')
     ]
     if len(masks) > 1:
-        raise ValueError('test_evaluator takes one radocc_plugin.OccMetric '
-                         f'for a record, got {len(masks)}')
+        raise ValueError(
+            f'test_evaluator takes one radocc_plugin.OccMetric for a record, got {len(masks)}'
+        )
     if any(is_type(e, LidarSegMetric, METRICS) for e in evaluators):
         masks.append('points')
     return masks
 
 
-def check_probabilities(evaluators: Sequence[dict],
-                        views: Optional[Sequence[str]]) -> None:
+def check_probabilities(evaluators: Sequence[dict], views: Optional[Sequence[str]]) -> None:
     """Refuses LiDAR segmentation that would fail at the first sample.
 
     Raises:
         ValueError: If an evaluator needs probabilities and nothing makes them.
     """
     for evaluator in evaluators:
-        if (is_type(evaluator, LidarSegMetric, METRICS)
-                and evaluator.get('free_voxels') == 'occupied'
-                and views is None):
+        if (
+            is_type(evaluator, LidarSegMetric, METRICS)
+            and evaluator.get('free_voxels') == 'occupied'
+            and views is None
+        ):
             raise ValueError(
                 "LidarSegMetric(free_voxels='occupied') takes the model's "
                 'probabilities, which --tta identity (or other views) makes; '
                 "without, leave --metrics out and set free_voxels='miss' in "
-                'the test_evaluator of the config')
+                'the test_evaluator of the config'
+            )
 
 
 def leave_labels_out(config: Config) -> None:
     """Takes the loader of the labels out of the test pipeline."""
     for dataset in dataset_configs(config.test_dataloader.dataset):
-        kept = [
-            step for step in dataset['pipeline']
-            if not is_type(step, LoadLabels, TRANSFORMS)
-        ]
+        kept = [step for step in dataset['pipeline'] if not is_type(step, LoadLabels, TRANSFORMS)]
         if len(kept) < len(dataset['pipeline']):
-            print_log('--metrics none: the test pipeline reads no labels, '
-                      'their loader is left out')
+            print_log('--metrics none: the test pipeline reads no labels, their loader is left out')
         dataset['pipeline'] = kept
 
 
 def use_tta(config: Config, views: Sequence[str]) -> dict:
     """Gives the config views and a TTA model; returns the model's config."""
-    config.tta_model = config.get('tta_model',
-                                  dict(type='radocc_plugin.OccTTAModel'))
+    config.tta_model = config.get('tta_model', dict(type='radocc_plugin.OccTTAModel'))
     for dataset in dataset_configs(config.test_dataloader.dataset):
         dataset['pipeline'] = config.get('tta_pipeline') or tta_pipeline(
-            dataset['pipeline'], views or FLIPS)
+            dataset['pipeline'], views or FLIPS
+        )
     return config.tta_model
 
 
@@ -117,20 +115,19 @@ def describe_data(dataset) -> dict:
     parts = getattr(dataset, 'datasets', [dataset])
     metainfo = getattr(dataset, 'metainfo', {})
     splits = [
-        Path(getattr(part, 'ann_file', '') or UNKNOWN).stem.replace(
-            'radocc_infos_', '') for part in parts
+        Path(getattr(part, 'ann_file', '') or UNKNOWN).stem.replace('radocc_infos_', '')
+        for part in parts
     ]
     return dict(
         space=LabelSpace.from_metainfo(metainfo),
         dataset=metainfo.get('dataset', UNKNOWN),
         version=metainfo.get('version') or UNKNOWN,
         split='+'.join(splits),
-        num_samples=len(dataset))
+        num_samples=len(dataset),
+    )
 
 
-def load_strictly(runner: Runner,
-                  filename: str,
-                  allow_partial: bool = False) -> dict:
+def load_strictly(runner: Runner, filename: str, allow_partial: bool = False) -> dict:
     """Loads a checkpoint as ``Runner.load_checkpoint``, which only logs keys
     that are missing; returns it.
 
@@ -142,17 +139,13 @@ def load_strictly(runner: Runner,
     model = getattr(runner.model, 'module', runner.model)  # DDP
     # A plain student's file has nothing of the distillation, which a test
     # does not need.
-    load_from_checkpoint(
-        model,
-        checkpoint,
-        filename,
-        allow_partial=allow_partial,
-        optional=DISTILL)
+    load_from_checkpoint(model, checkpoint, filename, allow_partial=allow_partial, optional=DISTILL)
     return checkpoint
 
 
-def describe_training(filename: str, checkpoint: Mapping, config: Config,
-                      train_dir: Union[str, Path], seed: int) -> dict:
+def describe_training(
+    filename: str, checkpoint: Mapping, config: Config, train_dir: Union[str, Path], seed: int
+) -> dict:
     """What a record says of the training that made a checkpoint.
 
     Args:
@@ -169,8 +162,10 @@ def describe_training(filename: str, checkpoint: Mapping, config: Config,
             # with the options of the training's command line
             config = Config.fromstring(meta['cfg'], '.py')
         except Exception as error:  # it may be the file of any codebase
-            print_log(f'the config inside {filename} cannot be read '
-                      f'({error}); the record takes the one given')
+            print_log(
+                f'the config inside {filename} cannot be read '
+                f'({error}); the record takes the one given'
+            )
     return dict(
         seed=seed if meta.get('seed') is None else int(meta['seed']),
         config=config.to_dict(),
@@ -181,21 +176,25 @@ def describe_training(filename: str, checkpoint: Mapping, config: Config,
         iterations=meta.get('iter'),
         batch_size=(config.get('train_dataloader') or {}).get('batch_size'),
         gpus=training_gpus(train_dir),
-        seconds_per_step=seconds_per_step(train_dir))
+        seconds_per_step=seconds_per_step(train_dir),
+    )
 
 
 def save_metrics(path: Union[str, Path], metrics: Mapping) -> None:
     """Writes metrics as JSON; NaN and what is no number become null."""
     values = {
-        key: value if isinstance(value, (int, float)) and math.isfinite(value)
-        else None
+        key: value if isinstance(value, (int, float)) and math.isfinite(value) else None
         for key, value in metrics.items()
     }
     write_atomically(path, json.dumps(values, indent=2))
 
 
-def write_records(path: Union[str, Path], masks: Sequence[Optional[str]],
-                  metrics: Optional[Mapping], description: dict) -> List[Path]:
+def write_records(
+    path: Union[str, Path],
+    masks: Sequence[Optional[str]],
+    metrics: Optional[Mapping],
+    description: dict,
+) -> List[Path]:
     """Writes a record for each mask; the first mask's last of all.
 
     Where the first is, the others are, too.
@@ -225,9 +224,7 @@ def write_records(path: Union[str, Path], masks: Sequence[Optional[str]],
         return []
     written = []
     for number, mask in reversed(list(enumerate(masks))):
-        target = path if number == 0 else path.with_name(
-            f'{path.stem}_{mask}{path.suffix}')
-        write_record(target,
-                     make_record(metrics=metrics, mask=mask, **description))
+        target = path if number == 0 else path.with_name(f'{path.stem}_{mask}{path.suffix}')
+        write_record(target, make_record(metrics=metrics, mask=mask, **description))
         written.append(target)
     return written

@@ -1,4 +1,5 @@
 """Reads what MMEngine's LoggerHook wrote while training."""
+
 import json
 import re
 from pathlib import Path

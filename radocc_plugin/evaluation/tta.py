@@ -1,4 +1,5 @@
 """Test-time augmentation: averaged class probabilities of several views."""
+
 import copy
 from itertools import product
 from typing import List, Optional, Sequence
@@ -43,8 +44,7 @@ class OccTTAModel(BaseTTAModel):
             gets several views.
     """
 
-    def __init__(self, module, tap: Optional[dict] = None,
-                 data_preprocessor=None) -> None:
+    def __init__(self, module, tap: Optional[dict] = None, data_preprocessor=None) -> None:
         super().__init__(module, data_preprocessor)
         # a distiller answers with its student
         self._tapped: nn.Module = getattr(self.module, 'student', self.module)
@@ -52,12 +52,12 @@ class OccTTAModel(BaseTTAModel):
 
     def test_step(self, data: dict) -> List:
         """Merged samples of a batch of views, see BaseTTAModel."""
-        if len(data['inputs']) > 1 and getattr(self._tapped, 'is_streaming',
-                                               False):
+        if len(data['inputs']) > 1 and getattr(self._tapped, 'is_streaming', False):
             raise ValueError(
                 f'{type(self._tapped).__name__} carries its past from call to '
                 'call and takes every view for a frame of its own; test it '
-                'with one view')
+                'with one view'
+            )
         views = []
         for view in range(len(data['inputs'])):
             batch = {key: value[view] for key, value in data.items()}
@@ -65,10 +65,7 @@ class OccTTAModel(BaseTTAModel):
                 samples = self.module.test_step(batch)
             probabilities = self.tap.read(outputs).float().softmax(-1)
             for sample, volume in zip(samples, probabilities):
-                sample.set_field(
-                    unflip(volume, sample.bda_mat),
-                    'probabilities',
-                    field_type='data')
+                sample.set_field(unflip(volume, sample.bda_mat), 'probabilities', field_type='data')
             views.append(samples)
         return self.merge_preds(list(zip(*views)))
 
@@ -80,13 +77,15 @@ class OccTTAModel(BaseTTAModel):
             if not plain:
                 raise ValueError(
                     'one view of tta_pipeline must leave the ego frame as it '
-                    f'is; sample {views[0].get("token")} has none')
+                    f'is; sample {views[0].get("token")} has none'
+                )
             mean = sum(v.probabilities for v in views) / len(views)
             sample = plain[0]
             del sample.probabilities
             sample.pred_occ = OccData(
                 semantics=mean.argmax(-1).to(torch.uint8),
-                semantics_occupied=mean[..., :-1].argmax(-1).to(torch.uint8))
+                semantics_occupied=mean[..., :-1].argmax(-1).to(torch.uint8),
+            )
             merged.append(sample)
         return merged
 
@@ -104,14 +103,18 @@ def _flipped_axes(bda_mat) -> List[int]:
     matrix = torch.as_tensor(bda_mat).double().cpu()
     signs = matrix.diagonal().sign()
     if not torch.equal(matrix, signs.diag()) or signs[2:].min() < 1:
-        raise ValueError('test-time augmentation takes ego frames that are '
-                         f'mirrored in x and y only, got bda_mat {matrix}')
+        raise ValueError(
+            'test-time augmentation takes ego frames that are '
+            f'mirrored in x and y only, got bda_mat {matrix}'
+        )
     return (signs[:2] < 0).nonzero().squeeze(1).tolist()
 
 
-def tta_pipeline(test_pipeline: Sequence[dict],
-                 views: Sequence[str] = ('flip_x', 'flip_y', 'flip_image'),
-                 scales: Sequence[float] = SCALES) -> List[dict]:
+def tta_pipeline(
+    test_pipeline: Sequence[dict],
+    views: Sequence[str] = ('flip_x', 'flip_y', 'flip_image'),
+    scales: Sequence[float] = SCALES,
+) -> List[dict]:
     """The test pipeline with every combination of the named augmentations.
 
     Args:
@@ -136,28 +139,25 @@ def tta_pipeline(test_pipeline: Sequence[dict],
         raise ValueError(
             f'test-time augmentation takes a test pipeline with one '
             f'{_AUGMENT_IMAGES} that ends with {_PACK}, got {types}; give the '
-            'config a tta_pipeline of its own')
+            'config a tta_pipeline of its own'
+        )
     place = types.index(_AUGMENT_IMAGES)
 
     def choices(view):
-        return (0., 1.) if view in views else (0., )
+        return (0.0, 1.0) if view in views else (0.0,)
 
     plain = copy.deepcopy(dict(test_pipeline[place]))
     images = [
         dict(plain, flip_prob=flip, resize=(scale, scale))
-        for scale, flip in product(scales if 'scale' in views else (0., ),
-                                   choices('flip_image'))
+        for scale, flip in product(scales if 'scale' in views else (0.0,), choices('flip_image'))
     ]
     ego_frames = [
         dict(type='radocc_plugin.AugmentBEV', flip_x_prob=x, flip_y_prob=y)
         for x, y in product(choices('flip_x'), choices('flip_y'))
     ]
-    between = [[copy.deepcopy(dict(step))]
-               for step in test_pipeline[place + 1:-1]]
+    between = [[copy.deepcopy(dict(step))] for step in test_pipeline[place + 1 : -1]]
     augment = dict(
         type='TestTimeAug',
-        transforms=[
-            images, *between, ego_frames,
-            [copy.deepcopy(dict(test_pipeline[-1]))]
-        ])
+        transforms=[images, *between, ego_frames, [copy.deepcopy(dict(test_pipeline[-1]))]],
+    )
     return [*map(copy.deepcopy, map(dict, test_pipeline[:place])), augment]

@@ -2,6 +2,7 @@
 
 B batch, N cameras, P points.
 """
+
 from dataclasses import dataclass
 from typing import Sequence, Tuple, Union
 
@@ -9,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radocc_plugin.geometry.frames import (invert, transform_points,
-                                           upload)
+from radocc_plugin.geometry.frames import invert, transform_points, upload
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Cameras:
         image_size: Height and width of the raw images in pixels; a tensor
             (B, N, 2) where they differ.
     """
+
     cam2img: Tensor
     cam2ego: Tensor
     bda_mat: Tensor
@@ -33,20 +34,16 @@ class Cameras:
 
     def __post_init__(self) -> None:
         lead = self.cam2img.shape[:-2]
-        expected = dict(
-            cam2img=(*lead, 3, 3),
-            cam2ego=(*lead, 4, 4),
-            bda_mat=(*lead[:1], 4, 4))
+        expected = dict(cam2img=(*lead, 3, 3), cam2ego=(*lead, 4, 4), bda_mat=(*lead[:1], 4, 4))
         for name, shape in expected.items():
             got = tuple(getattr(self, name).shape)
             if len(lead) != 2 or got != tuple(shape):
                 raise ValueError(
-                    f'{name} takes shape {tuple(shape)} with (B, N) leading '
-                    f'cam2img, got {got}')
+                    f'{name} takes shape {tuple(shape)} with (B, N) leading cam2img, got {got}'
+                )
 
     @classmethod
-    def from_data_samples(cls, data_samples: Sequence,
-                          device=None) -> 'Cameras':
+    def from_data_samples(cls, data_samples: Sequence, device=None) -> 'Cameras':
         """Cameras from the metainfo of data samples, float32.
 
         Each sample needs ``cam2img`` (N, 3, 3), ``cam2ego`` (N, 4, 4) and
@@ -61,23 +58,19 @@ class Cameras:
                     raise ValueError(
                         f'data_samples lack the metainfo {name!r}; add it to '
                         'meta_keys of the packing transform (have '
-                        f'{sorted(sample.metainfo)})')
+                        f'{sorted(sample.metainfo)})'
+                    )
         sizes = [tuple(s.metainfo['ori_shape'][:2]) for s in data_samples]
         image_size = sizes[0]
         if len(set(sizes)) > 1:
             num_cameras = len(data_samples[0].metainfo['cam2img'])
-            image_size = upload(torch.tensor(sizes), device)[:, None].expand(
-                -1, num_cameras, -1)
+            image_size = upload(torch.tensor(sizes), device)[:, None].expand(-1, num_cameras, -1)
 
         def stack(name: str) -> Tensor:
-            values = [
-                np.asarray(s.metainfo.get(name, np.eye(4)), np.float32)
-                for s in data_samples
-            ]
+            values = [np.asarray(s.metainfo.get(name, np.eye(4)), np.float32) for s in data_samples]
             return upload(torch.from_numpy(np.stack(values)), device)
 
-        return cls(
-            stack('cam2img'), stack('cam2ego'), stack('bda_mat'), image_size)
+        return cls(stack('cam2img'), stack('cam2ego'), stack('bda_mat'), image_size)
 
     @property
     def image_sizes(self) -> Tensor:
@@ -88,8 +81,9 @@ class Cameras:
     def select(self, sample: int) -> 'Cameras':
         """The cameras of one sample, batch size 1."""
         own = slice(sample, sample + 1)
-        return Cameras(self.cam2img[own], self.cam2ego[own],
-                       self.bda_mat[own], self.image_sizes[own])
+        return Cameras(
+            self.cam2img[own], self.cam2ego[own], self.bda_mat[own], self.image_sizes[own]
+        )
 
     @property
     def cam2aug_ego(self) -> Tensor:
@@ -110,10 +104,8 @@ class Cameras:
             camera have depth <= 0 and meaningless pixels.
         """
         ego2cam = invert(self.cam2aug_ego)
-        in_camera = transform_points(
-            ego2cam, points[:, None].expand(-1, ego2cam.shape[1], -1, -1))
+        in_camera = transform_points(ego2cam, points[:, None].expand(-1, ego2cam.shape[1], -1, -1))
         depth = in_camera[..., 2]
-        homogeneous = in_camera.double() @ self.cam2img.double().transpose(
-            -1, -2)
+        homogeneous = in_camera.double() @ self.cam2img.double().transpose(-1, -2)
         pixels = homogeneous[..., :2] / depth[..., None]
         return pixels.to(points.dtype), depth

@@ -1,4 +1,5 @@
 """Rigid and affine transforms; a matrix ``a2b`` takes points of a to b."""
+
 from typing import Optional
 
 import torch

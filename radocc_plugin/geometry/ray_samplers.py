@@ -2,6 +2,7 @@
 
 B batch, N cameras, h w render size, R rays, P points.
 """
+
 from typing import Optional, Sequence, Tuple
 
 import torch
@@ -16,14 +17,16 @@ RAY_SAMPLERS = ('random', 'grid', 'lidar', 'segments')
 LIDAR_DEPTHS = (1.0, 45.0)
 
 
-def draw_rays(cameras: Cameras,
-              render_size: Tuple[int, int],
-              sampler: str = 'random',
-              *,
-              max_rays: Optional[int] = None,
-              generator: Optional[torch.Generator] = None,
-              points: Optional[Sequence[Tensor]] = None,
-              segments: Optional[Tensor] = None) -> Rays:
+def draw_rays(
+    cameras: Cameras,
+    render_size: Tuple[int, int],
+    sampler: str = 'random',
+    *,
+    max_rays: Optional[int] = None,
+    generator: Optional[torch.Generator] = None,
+    points: Optional[Sequence[Tensor]] = None,
+    segments: Optional[Tensor] = None,
+) -> Rays:
     """Rays through pixel centres of a render of every camera.
 
     - ``random``: pixels drawn uniformly without replacement.
@@ -63,27 +66,31 @@ def draw_rays(cameras: Cameras,
         index = _evenly(total, cap, generator)
     elif sampler == 'lidar':
         if points is None:
-            raise ValueError("ray_sampler 'lidar' needs the batch's LiDAR "
-                             'points; load them in the training pipeline')
+            raise ValueError(
+                "ray_sampler 'lidar' needs the batch's LiDAR "
+                'points; load them in the training pipeline'
+            )
         hits = lidar_pixels(cameras, render_size, points).cpu()
         index = hits[_draw_of(len(hits), min(cap, len(hits)), generator)]
     elif sampler == 'segments':
         if segments is None:
-            raise ValueError("ray_sampler 'segments' needs segment maps; add "
-                             'LoadSegments to the training pipeline')
+            raise ValueError(
+                "ray_sampler 'segments' needs segment maps; add "
+                'LoadSegments to the training pipeline'
+            )
         if segments.dim() != 4 or segments.shape[:2] != (batch, num_cameras):
-            raise ValueError(f'segments take shape ({batch}, {num_cameras}, '
-                             f'H, W), got {tuple(segments.shape)}')
+            raise ValueError(
+                f'segments take shape ({batch}, {num_cameras}, H, W), got {tuple(segments.shape)}'
+            )
         index = _segment_balanced(segments, render_size, cap, generator)
     else:
-        raise ValueError(f'ray_sampler takes one of {RAY_SAMPLERS}, got '
-                         f'{sampler!r}')
-    return rays_of_pixels(cameras, render_size,
-                          upload(index, cameras.cam2img.device))
+        raise ValueError(f'ray_sampler takes one of {RAY_SAMPLERS}, got {sampler!r}')
+    return rays_of_pixels(cameras, render_size, upload(index, cameras.cam2img.device))
 
 
-def lidar_pixels(cameras: Cameras, render_size: Tuple[int, int],
-                 points: Sequence[Tensor]) -> Tensor:
+def lidar_pixels(
+    cameras: Cameras, render_size: Tuple[int, int], points: Sequence[Tensor]
+) -> Tensor:
     """Pixels of the render that a LiDAR return falls into.
 
     Args:
@@ -95,27 +102,30 @@ def lidar_pixels(cameras: Cameras, render_size: Tuple[int, int],
         Flat indices (batch, camera, row, column), ascending, int64.
     """
     if len(points) != len(cameras.cam2img):
-        raise ValueError(f'points take one cloud for each of the '
-                         f'{len(cameras.cam2img)} samples, got {len(points)}')
+        raise ValueError(
+            f'points take one cloud for each of the '
+            f'{len(cameras.cam2img)} samples, got {len(points)}'
+        )
     size = cameras.image_sizes.new_tensor(render_size)
     found = []
     for i, cloud in enumerate(points):
-        uv, depth = cameras.select(i).project(
-            cloud[None, :, :3].to(cameras.cam2img))
+        uv, depth = cameras.select(i).project(cloud[None, :, :3].to(cameras.cam2img))
         image_size = cameras.image_sizes[i][:, None]
         cell = (uv[0].flip(-1) * size / image_size).floor()  # row, column
-        seen = ((depth[0] >= LIDAR_DEPTHS[0]) &
-                (depth[0] <= LIDAR_DEPTHS[1]) &
-                ((cell >= 0) & (cell < size)).all(-1))
+        seen = (
+            (depth[0] >= LIDAR_DEPTHS[0])
+            & (depth[0] <= LIDAR_DEPTHS[1])
+            & ((cell >= 0) & (cell < size)).all(-1)
+        )
         camera = seen.nonzero()[:, 0]
         cell = cell[seen].long()
-        found.append(((i * len(seen) + camera) * render_size[0] + cell[:, 0]) *
-                     render_size[1] + cell[:, 1])
+        found.append(
+            ((i * len(seen) + camera) * render_size[0] + cell[:, 0]) * render_size[1] + cell[:, 1]
+        )
     return torch.cat(found).unique()
 
 
-def _draw_of(total: int, number: int,
-             generator: Optional[torch.Generator]) -> Tensor:
+def _draw_of(total: int, number: int, generator: Optional[torch.Generator]) -> Tensor:
     """``number`` of ``range(total)``, ascending."""
     if number >= total:
         return torch.arange(total)
@@ -125,15 +135,13 @@ def _draw_of(total: int, number: int,
     # Without a permutation of all pixels: draw until enough differ.
     drawn = torch.empty(0, dtype=torch.long)
     while len(drawn) < number:
-        more = torch.randint(
-            total, (number + number // 4 + 8, ), generator=generator)
+        more = torch.randint(total, (number + number // 4 + 8,), generator=generator)
         drawn = torch.cat((drawn, more)).unique()
     spare = torch.randperm(len(drawn), generator=generator)[:number]
     return drawn[spare].sort().values
 
 
-def _evenly(total: int, number: int,
-            generator: Optional[torch.Generator]) -> Tensor:
+def _evenly(total: int, number: int, generator: Optional[torch.Generator]) -> Tensor:
     if number >= total:
         return torch.arange(total)
     start = torch.rand((), generator=generator, dtype=torch.float64)
@@ -141,15 +149,20 @@ def _evenly(total: int, number: int,
     return (place * total).long().clamp_max(total - 1)
 
 
-def _segment_balanced(segments: Tensor, render_size: Tuple[int, int],
-                      number: int,
-                      generator: Optional[torch.Generator]) -> Tensor:
+def _segment_balanced(
+    segments: Tensor,
+    render_size: Tuple[int, int],
+    number: int,
+    generator: Optional[torch.Generator],
+) -> Tensor:
     batch, num_cameras = segments.shape[:2]
-    row, column = (((torch.arange(n) + 0.5) * size / n).long()
-                   for n, size in zip(render_size, segments.shape[2:]))
+    row, column = (
+        ((torch.arange(n) + 0.5) * size / n).long()
+        for n, size in zip(render_size, segments.shape[2:])
+    )
     ids = segments.cpu()[:, :, row][..., column].long()
     image = torch.arange(batch * num_cameras).view(batch, num_cameras, 1, 1)
-    group = (ids + image * (int(ids.max()) + 1 if ids.numel() else 1))
+    group = ids + image * (int(ids.max()) + 1 if ids.numel() else 1)
     candidates = (ids > 0).flatten().nonzero().squeeze(1)
     group = group.flatten()[candidates]
     _, inverse, count = group.unique(return_inverse=True, return_counts=True)

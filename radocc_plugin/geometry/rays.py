@@ -2,6 +2,7 @@
 
 B batch, N cameras, h w render size, R rays.
 """
+
 from dataclasses import dataclass, replace
 from typing import Tuple
 
@@ -25,6 +26,7 @@ class Rays:
         pixel: Row-major pixel index in the render of the camera, int64, (R,).
         render_size: Height and width of the render in pixels.
     """
+
     origins: Tensor
     directions: Tensor
     sample: Tensor
@@ -41,9 +43,9 @@ class Rays:
             self,
             **{
                 name: getattr(self, name)[index]
-                for name in ('origins', 'directions', 'sample', 'camera',
-                             'pixel')
-            })
+                for name in ('origins', 'directions', 'sample', 'camera', 'pixel')
+            },
+        )
 
     def gather_maps(self, maps: Tensor) -> Tensor:
         """Value of per-image maps at each ray, nearest neighbour.
@@ -56,8 +58,7 @@ class Rays:
             Values, (R,).
         """
         if maps.dim() != 4:
-            raise ValueError('maps take shape (B, N, h, w), got '
-                             f'{tuple(maps.shape)}')
+            raise ValueError(f'maps take shape (B, N, h, w), got {tuple(maps.shape)}')
         height, width = self.render_size
         row = torch.div(self.pixel, width, rounding_mode='floor')
         row = ((row + 0.5) * maps.shape[2] / height).long()
@@ -65,9 +66,7 @@ class Rays:
         return maps[self.sample, self.camera, row, column]
 
 
-def pixel_centres(image_size: Tuple[int, int],
-                  render_size: Tuple[int, int],
-                  device=None) -> Tensor:
+def pixel_centres(image_size: Tuple[int, int], render_size: Tuple[int, int], device=None) -> Tensor:
     """Centres of the render's pixels in raw-image pixels.
 
     Args:
@@ -85,8 +84,9 @@ def pixel_centres(image_size: Tuple[int, int],
     return torch.stack((u, v), dim=-1).flatten(0, 1)
 
 
-def rays_through(cameras: Cameras, sample: Tensor, camera: Tensor,
-                 pixels: Tensor) -> Tuple[Tensor, Tensor]:
+def rays_through(
+    cameras: Cameras, sample: Tensor, camera: Tensor, pixels: Tensor
+) -> Tuple[Tensor, Tensor]:
     """Rays through given points of the raw images.
 
     Args:
@@ -108,8 +108,7 @@ def rays_through(cameras: Cameras, sample: Tensor, camera: Tensor,
     return cam2ego[sample, camera, :3, 3].float(), directions.float()
 
 
-def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int],
-                   index: Tensor) -> Rays:
+def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int], index: Tensor) -> Rays:
     """Rays through the centres of chosen pixels of the render.
 
     Args:
@@ -128,8 +127,8 @@ def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int],
     row = torch.div(pixel, width, rounding_mode='floor')
     size = cameras.image_size
     rows, columns = size[sample, camera].t() if torch.is_tensor(size) else size
-    centre = torch.stack(((pixel % width + 0.5) / width * columns,
-                          (row + 0.5) / height * rows), dim=-1)
+    centre = torch.stack(
+        ((pixel % width + 0.5) / width * columns, (row + 0.5) / height * rows), dim=-1
+    )
     origins, directions = rays_through(cameras, sample, camera, centre)
-    return Rays(origins, directions, sample, camera, pixel,
-                tuple(render_size))
+    return Rays(origins, directions, sample, camera, pixel, tuple(render_size))

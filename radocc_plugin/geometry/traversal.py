@@ -2,6 +2,7 @@
 
 R rays, M crossings (one for each voxel that a ray crosses, packed ray by ray).
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Tuple
 
@@ -28,6 +29,7 @@ class RayCrossings:
         length: Metres travelled in the voxel, (M,).
         offsets: First crossing of each ray and M at the end, int64, (R + 1,).
     """
+
     voxel: Tensor
     near: Tensor
     far: Tensor
@@ -44,14 +46,17 @@ class RayCrossings:
         return torch.repeat_interleave(
             torch.arange(self.num_rays, device=self.offsets.device),
             self.offsets.diff(),
-            output_size=len(self.voxel))
+            output_size=len(self.voxel),
+        )
 
 
-def traverse(origins: Tensor,
-             directions: Tensor,
-             grid: VoxelGrid,
-             max_parameter: Optional[float] = None,
-             dtype: torch.dtype = torch.float32) -> RayCrossings:
+def traverse(
+    origins: Tensor,
+    directions: Tensor,
+    grid: VoxelGrid,
+    max_parameter: Optional[float] = None,
+    dtype: torch.dtype = torch.float32,
+) -> RayCrossings:
     """Every voxel that each ray crosses, with entry and exit, in closed form.
 
     The crossings of a ray with the planes of one axis are an arithmetic
@@ -79,23 +84,23 @@ def traverse(origins: Tensor,
 
     The same voxels as the incremental walk of Amanatides and Woo (1987).
     """
-    if origins.dim() != 2 or origins.shape[1] != 3 or (origins.shape !=
-                                                       directions.shape):
-        raise ValueError('origins and directions take the same shape (R, 3), '
-                         f'got {tuple(origins.shape)} and '
-                         f'{tuple(directions.shape)}')
+    if origins.dim() != 2 or origins.shape[1] != 3 or (origins.shape != directions.shape):
+        raise ValueError(
+            'origins and directions take the same shape (R, 3), '
+            f'got {tuple(origins.shape)} and '
+            f'{tuple(directions.shape)}'
+        )
     usable = directions.isfinite().all(-1) & (directions != 0).any(-1)
     if not bool(usable.all()):
-        raise ValueError('directions must be finite and not zero, got '
-                         f'{directions[~usable][0].tolist()}')
-    lines = _lines(origins.detach().double(),
-                   directions.detach().double(), grid, max_parameter)
+        raise ValueError(
+            f'directions must be finite and not zero, got {directions[~usable][0].tolist()}'
+        )
+    lines = _lines(origins.detach().double(), directions.detach().double(), grid, max_parameter)
     # Filled part by part, for parts to be joined would be there twice; an end
     # is left over where voxels of no length are dropped.
     most = int(lines.voxels.sum())
     voxel = lines.entry.new_empty(most)
-    near, far, length = (lines.start.new_empty(most, dtype=dtype)
-                         for _ in range(3))
+    near, far, length = (lines.start.new_empty(most, dtype=dtype) for _ in range(3))
     count, begin = [], 0
     size = CPU_CHUNK if origins.device.type == 'cpu' else GPU_CHUNK
     for part in zip(*(x.split(size, dim=-1) for x in lines)):
@@ -105,12 +110,14 @@ def traverse(origins: Tensor,
             whole[begin:end] = own
         count.append(voxels)
         begin = end
-    return RayCrossings(*(x[:begin] for x in (voxel, near, far, length)),
-                        F.pad(torch.cat(count).cumsum(0), (1, 0)))
+    return RayCrossings(
+        *(x[:begin] for x in (voxel, near, far, length)), F.pad(torch.cat(count).cumsum(0), (1, 0))
+    )
 
 
 class _Lines(NamedTuple):
     """How rays meet the grid, (R,), and its inner planes, by axis, (3, R)."""
+
     start: Tensor  # parameter where the ray enters the grid, >= 0
     end: Tensor  # where it leaves the grid or ends
     entry: Tensor  # flat index of the first voxel
@@ -122,14 +129,16 @@ class _Lines(NamedTuple):
     stride: Tensor  # what a crossing adds to the flat index
 
 
-def _lines(origins: Tensor, directions: Tensor, grid: VoxelGrid,
-           max_parameter: Optional[float]) -> _Lines:
+def _lines(
+    origins: Tensor, directions: Tensor, grid: VoxelGrid, max_parameter: Optional[float]
+) -> _Lines:
     start, end = _clip(origins, directions, grid, max_parameter)
     cell, *sequences = _plane_sequences(origins, directions, grid, start, end)
     count, first, period, stride = (x.t().contiguous() for x in sequences)
     voxels = torch.where(end > start, count.sum(0) + 1, 0)
-    return _Lines(start, end, grid.ravel(cell), voxels,
-                  directions.norm(dim=-1), count, first, period, stride)
+    return _Lines(
+        start, end, grid.ravel(cell), voxels, directions.norm(dim=-1), count, first, period, stride
+    )
 
 
 def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
@@ -152,17 +161,18 @@ def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
         number = torch.arange(1, len(ray) + 1, device=ray.device).double()
         number -= spread(count[axis].cumsum(0) - count[axis])
         bounds = spread(start), spread(end)
-        t = _term(
-            spread(first[axis]), spread(period[axis]), number - 1, bounds)
+        t = _term(spread(first[axis]), spread(period[axis]), number - 1, bounds)
         place = spread(begin).add_(number)
         at = spread(stride[axis]).mul_(number).add_(spread(entry))
         for other in range(3):
             if other == axis:
                 continue
             before = _crossings_before(
-                t, *(spread(x[other])
-                     for x in (first, period, frequency, count)), bounds,
-                including_ties=other < axis)
+                t,
+                *(spread(x[other]) for x in (first, period, frequency, count)),
+                bounds,
+                including_ties=other < axis,
+            )
             place += before
             at += before.mul_(spread(stride[other]))
         place = place.long()
@@ -181,8 +191,9 @@ def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
     return voxel, near, far, length, voxels
 
 
-def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,
-          max_parameter: Optional[float]) -> Tuple[Tensor, Tensor]:
+def _clip(
+    origins: Tensor, directions: Tensor, grid: VoxelGrid, max_parameter: Optional[float]
+) -> Tuple[Tensor, Tensor]:
     """Parameters between which each ray is inside the grid; end <= start
     where it never is."""
     low = (origins.new_tensor(grid.minimum) - origins) / directions
@@ -190,11 +201,11 @@ def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     near, far = torch.minimum(low, high), torch.maximum(low, high)
     # A ray parallel to an axis is inside its slab for ever or never.
     parallel = directions == 0
-    inside = ((origins >= origins.new_tensor(grid.minimum)) &
-              (origins < origins.new_tensor(grid.maximum)))
+    inside = (origins >= origins.new_tensor(grid.minimum)) & (
+        origins < origins.new_tensor(grid.maximum)
+    )
     infinity = torch.full_like(near, float('inf'))
-    near = torch.where(parallel, torch.where(inside, -infinity, infinity),
-                       near)
+    near = torch.where(parallel, torch.where(inside, -infinity, infinity), near)
     far = torch.where(parallel, torch.where(inside, infinity, -infinity), far)
     start = near.amax(-1).clamp_min(0)
     end = far.amin(-1)
@@ -204,8 +215,9 @@ def _clip(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     return start.masked_fill(missed, 0), end.masked_fill(missed, 0)
 
 
-def _plane_sequences(origins: Tensor, directions: Tensor, grid: VoxelGrid,
-                     start: Tensor, end: Tensor) -> Tuple[Tensor, ...]:
+def _plane_sequences(
+    origins: Tensor, directions: Tensor, grid: VoxelGrid, start: Tensor, end: Tensor
+) -> Tuple[Tensor, ...]:
     """Crossings of each ray with the inner planes of each axis.
 
     Returns:
@@ -236,22 +248,26 @@ def _plane_sequences(origins: Tensor, directions: Tensor, grid: VoxelGrid,
     period = torch.where(count > 0, period, torch.ones_like(period))
     step = forward.long() - backward.long()
     stride = step * torch.as_tensor(
-        (grid.shape[1] * grid.shape[2], grid.shape[2], 1),
-        device=origins.device)
+        (grid.shape[1] * grid.shape[2], grid.shape[2], 1), device=origins.device
+    )
     return cell.long(), count.long(), first, period, stride
 
 
-def _term(first: Tensor, period: Tensor, index: Tensor,
-          bounds: Tuple[Tensor, Tensor]) -> Tensor:
+def _term(first: Tensor, period: Tensor, index: Tensor, bounds: Tuple[Tensor, Tensor]) -> Tensor:
     """A term of a clamped arithmetic sequence. Not by ``addcmul``: whether
     that rounds once or twice may differ within one tensor."""
     return (period * index).add_(first).clamp_(*bounds)
 
 
-def _crossings_before(t: Tensor, first: Tensor, period: Tensor,
-                      frequency: Tensor, count: Tensor,
-                      bounds: Tuple[Tensor, Tensor],
-                      including_ties: bool) -> Tensor:
+def _crossings_before(
+    t: Tensor,
+    first: Tensor,
+    period: Tensor,
+    frequency: Tensor,
+    count: Tensor,
+    bounds: Tuple[Tensor, Tensor],
+    including_ties: bool,
+) -> Tensor:
     """How many terms of a clamped arithmetic sequence come before ``t``.
 
     The division may be off by one where a term and ``t`` agree to rounding;

@@ -1,4 +1,5 @@
 """A regular grid of cubic or box-shaped voxels in a metric frame."""
+
 from dataclasses import dataclass
 from typing import Sequence, Tuple
 
@@ -20,34 +21,36 @@ class VoxelGrid:
     Raises:
         ValueError: If the range is empty or the shape is not positive.
     """
+
     point_cloud_range: Tuple[float, ...]
     shape: Tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'point_cloud_range',
-                           tuple(float(v) for v in self.point_cloud_range))
+        object.__setattr__(
+            self, 'point_cloud_range', tuple(float(v) for v in self.point_cloud_range)
+        )
         object.__setattr__(self, 'shape', tuple(int(n) for n in self.shape))
         if len(self.point_cloud_range) != 6 or any(
-                high <= low for low, high in zip(self.minimum, self.maximum)):
+            high <= low for low, high in zip(self.minimum, self.maximum)
+        ):
             raise ValueError(
                 'point_cloud_range takes (x0, y0, z0, x1, y1, z1) with each '
                 f'upper bound above its lower bound, got '
-                f'{self.point_cloud_range}')
+                f'{self.point_cloud_range}'
+            )
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError('shape takes three positive cell counts (X, Y, '
-                             f'Z), got {self.shape}')
+            raise ValueError(f'shape takes three positive cell counts (X, Y, Z), got {self.shape}')
 
     @classmethod
-    def from_voxel_size(cls, point_cloud_range: Sequence[float],
-                        voxel_size: float) -> 'VoxelGrid':
+    def from_voxel_size(cls, point_cloud_range: Sequence[float], voxel_size: float) -> 'VoxelGrid':
         """Grid whose cells have one edge length in metres."""
-        extent = [
-            point_cloud_range[a + 3] - point_cloud_range[a] for a in range(3)
-        ]
+        extent = [point_cloud_range[a + 3] - point_cloud_range[a] for a in range(3)]
         shape = tuple(round(e / voxel_size) for e in extent)
         if any(abs(n * voxel_size - e) > 1e-4 for n, e in zip(shape, extent)):
-            raise ValueError(f'voxel_size {voxel_size} does not divide '
-                             f'point_cloud_range {tuple(point_cloud_range)}')
+            raise ValueError(
+                f'voxel_size {voxel_size} does not divide '
+                f'point_cloud_range {tuple(point_cloud_range)}'
+            )
         return cls(tuple(point_cloud_range), shape)
 
     @property
@@ -60,8 +63,9 @@ class VoxelGrid:
 
     @property
     def voxel_size(self) -> Tuple[float, ...]:
-        return tuple((high - low) / n for low, high, n in zip(
-            self.minimum, self.maximum, self.shape))
+        return tuple(
+            (high - low) / n for low, high, n in zip(self.minimum, self.maximum, self.shape)
+        )
 
     @property
     def num_voxels(self) -> int:

@@ -3,6 +3,7 @@
 The published text and this code differ; docs/losses.md sets them side by
 side. R rays, S samples of a ray, M packed segments, B batch, C classes.
 """
+
 from typing import Dict, Optional
 
 import torch
@@ -10,18 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
-from radocc_plugin.losses.common import (check_shape, connected_zero,
-                                         full_precision)
+from radocc_plugin.losses.common import check_shape, connected_zero, full_precision
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import Render
 
 
 @full_precision
-def kd_kl_div(student: Tensor,
-              teacher: Tensor,
-              temperature: float = 10.0,
-              weight: Optional[Tensor] = None,
-              avg_factor: Optional[float] = None) -> Tensor:
+def kd_kl_div(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 10.0,
+    weight: Optional[Tensor] = None,
+    avg_factor: Optional[float] = None,
+) -> Tensor:
     """mmdet's ``KnowledgeDistillationKLDivLoss``: softmax over axis 1 inside.
 
     The divergence is divided by the number of bins and multiplied by the
@@ -46,10 +48,12 @@ def kd_kl_div(student: Tensor,
     if not student.numel():
         return connected_zero(student)
     target = (teacher.detach() / temperature).log_softmax(1)
-    divergence = F.kl_div((student / temperature).log_softmax(1),
-                          target,
-                          reduction='none',
-                          log_target=True).mean(1) * temperature**2
+    divergence = (
+        F.kl_div(
+            (student / temperature).log_softmax(1), target, reduction='none', log_target=True
+        ).mean(1)
+        * temperature**2
+    )
     if weight is not None:
         check_shape('weight', weight, divergence.shape, 'the rows of student')
         divergence = divergence * weight
@@ -59,12 +63,14 @@ def kd_kl_div(student: Tensor,
 
 
 @full_precision
-def packed_double_softmax_kl(student_weights: Tensor,
-                             teacher_weights: Tensor,
-                             student_no_hit: Tensor,
-                             teacher_no_hit: Tensor,
-                             offsets: Tensor,
-                             temperature: float = 10.0) -> Tensor:
+def packed_double_softmax_kl(
+    student_weights: Tensor,
+    teacher_weights: Tensor,
+    student_no_hit: Tensor,
+    teacher_no_hit: Tensor,
+    offsets: Tensor,
+    temperature: float = 10.0,
+) -> Tensor:
     """``kd_kl_div`` over rays of different length.
 
     The softmax runs over a ray's own segments and its no-hit bin, and the
@@ -85,21 +91,21 @@ def packed_double_softmax_kl(student_weights: Tensor,
     Raises:
         ValueError: If shapes disagree.
     """
-    check_shape('teacher_weights', teacher_weights, student_weights.shape,
-                'student_weights')
-    rays = (len(offsets) - 1, )
+    check_shape('teacher_weights', teacher_weights, student_weights.shape, 'student_weights')
+    rays = (len(offsets) - 1,)
     check_shape('student_no_hit', student_no_hit, rays, 'offsets')
     check_shape('teacher_no_hit', teacher_no_hit, rays, 'offsets')
     if int(offsets[-1]) != len(student_weights):
-        raise ValueError(f'offsets must end at {len(student_weights)}, the '
-                         f'number of weights, got {int(offsets[-1])}')
+        raise ValueError(
+            f'offsets must end at {len(student_weights)}, the '
+            f'number of weights, got {int(offsets[-1])}'
+        )
     if rays[0] == 0:
         return connected_zero(student_weights)
     count = offsets.diff()
     ray = torch.repeat_interleave(
-        torch.arange(rays[0], device=offsets.device),
-        count,
-        output_size=len(student_weights))
+        torch.arange(rays[0], device=offsets.device), count, output_size=len(student_weights)
+    )
     # Float64: the divergence of two nearly uniform distributions is smaller
     # than the rounding of their logarithms in float32.
     bins = torch.cat((ray, torch.arange(rays[0], device=ray.device)))
@@ -130,28 +136,30 @@ class RenderedDepthDoubleSoftmax(DistillLoss):
         loss_weight: Weight of the loss; 100 in the author's last config.
         temperature: Divides the weights before the softmax.
     """
+
     compares = 'render'
     loss_name = 'loss_rdc_double_softmax'
 
-    def __init__(self,
-                 loss_weight: float = 100.0,
-                 temperature: float = 10.0,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self, loss_weight: float = 100.0, temperature: float = 10.0, loss_name: Optional[str] = None
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         self.temperature = temperature
 
-    def forward(self, student: Render, teacher: Render,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; ``Render.weights`` are (M,) or (R, S)."""
         if student.weights.dim() == 2:
             # Equal samples on all rays, the author's setting.
-            loss = kd_kl_div(student.weights, teacher.weights,
-                             self.temperature)
+            loss = kd_kl_div(student.weights, teacher.weights, self.temperature)
         else:
             loss = packed_double_softmax_kl(
-                student.weights, teacher.weights, student.no_hit,
-                teacher.no_hit, student.geometry.crossings.offsets,
-                self.temperature)
+                student.weights,
+                teacher.weights,
+                student.no_hit,
+                teacher.no_hit,
+                student.geometry.crossings.offsets,
+                self.temperature,
+            )
         return {self.loss_name: self.loss_weight * loss}
 
 
@@ -169,10 +177,8 @@ def elementwise_semantic_kl(student: Tensor, teacher: Tensor) -> Tensor:
     if not student.numel():
         return connected_zero(student)
     return F.kl_div(
-        student.log_softmax(1),
-        teacher.detach().log_softmax(1),
-        reduction='none',
-        log_target=True).mean()
+        student.log_softmax(1), teacher.detach().log_softmax(1), reduction='none', log_target=True
+    ).mean()
 
 
 @MODELS.register_module()
@@ -182,16 +188,14 @@ class RenderedSemanticElementwiseKL(DistillLoss):
     Args:
         loss_weight: Weight of the loss; 10 in the author's last config.
     """
+
     compares = 'render'
     loss_name = 'loss_rsc_elementwise_kl'
 
-    def __init__(self,
-                 loss_weight: float = 10.0,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(self, loss_weight: float = 10.0, loss_name: Optional[str] = None) -> None:
         super().__init__(loss_weight, loss_name)
 
-    def forward(self, student: Render, teacher: Render,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss."""
         loss = elementwise_semantic_kl(student.semantics, teacher.semantics)
         return {self.loss_name: self.loss_weight * loss}
@@ -208,18 +212,17 @@ class LogitsKDOverX(DistillLoss):
         loss_weight: Weight of the loss; 10 in the author's last config.
         temperature: Divides the logits before the softmax.
     """
+
     compares = 'occ_logits'
     loss_name = 'loss_logits_kd_over_x'
 
-    def __init__(self,
-                 loss_weight: float = 10.0,
-                 temperature: float = 10.0,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self, loss_weight: float = 10.0, temperature: float = 10.0, loss_name: Optional[str] = None
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         self.temperature = temperature
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Tensor, teacher: Tensor, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; logits (B, X, Y, Z, C)."""
         loss = kd_kl_div(student, teacher, self.temperature)
         return {self.loss_name: self.loss_weight * loss}

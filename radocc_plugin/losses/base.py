@@ -2,6 +2,7 @@
 
 B batch, N cameras, X Y Z grid, C classes or channels.
 """
+
 from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
@@ -16,18 +17,17 @@ from radocc_plugin.rendering import Render, VoxelLight
 COMPARED = ('render', 'occ_logits', 'features', 'outputs')
 # Where a data sample keeps a field of the batch.
 SAMPLE_FIELD = dict(
-    segments=('segments', ),
-    gt_occ=('gt_occ', 'semantics'),
-    mask_camera=('gt_occ', 'mask_camera'))
+    segments=('segments',), gt_occ=('gt_occ', 'semantics'), mask_camera=('gt_occ', 'mask_camera')
+)
 # What to do about a missing field of the batch.
 REMEDY = dict(
     segments='add radocc_plugin.LoadSegments to the training pipeline and '
     'make the maps with tools/generate_segments.py',
     gt_occ='the training pipeline must load data_sample.gt_occ.semantics',
-    mask_camera='the training pipeline must load '
-    'data_sample.gt_occ.mask_camera',
+    mask_camera='the training pipeline must load data_sample.gt_occ.mask_camera',
     light="only RadOccDistiller's renderer finds it",
-    generator='pass a CPU torch.Generator of its own, never the global one')
+    generator='pass a CPU torch.Generator of its own, never the global one',
+)
 
 
 def compared_part(loss: nn.Module) -> str:
@@ -54,6 +54,7 @@ class ModelOutputs:
             model learns from; None for equal ones. Its softmax is that of
             the class frequencies times these.
     """
+
     occ_logits: Optional[Tensor] = None
     features: Mapping[str, Tensor] = field(default_factory=dict)
     render: Optional[Render] = None
@@ -69,14 +70,16 @@ class ModelOutputs:
         if part != 'features':
             name = 'occ_logits' if part == 'outputs' else part
             if getattr(self, name) is None:
-                raise ValueError(f'{type(loss).__name__} compares {name}, '
-                                 'which the models did not provide')
+                raise ValueError(
+                    f'{type(loss).__name__} compares {name}, which the models did not provide'
+                )
             return self if part == 'outputs' else getattr(self, name)
         if loss.feature not in self.features:
             raise ValueError(
                 f'{type(loss).__name__}.feature takes the name of a tapped '
                 f'feature, one of {sorted(self.features)}, got '
-                f'{loss.feature!r}')
+                f'{loss.feature!r}'
+            )
         return self.features[loss.feature]
 
 
@@ -94,6 +97,7 @@ class DistillBatch:
             student's random numbers are those of plain training.
         light: Light of the teacher's rays in each voxel.
     """
+
     segments: Optional[Tensor] = None
     gt_occ: Optional[Tensor] = None
     mask_camera: Optional[Tensor] = None
@@ -102,12 +106,13 @@ class DistillBatch:
 
     @classmethod
     def from_data_samples(
-            cls,
-            data_samples: Sequence,
-            losses: Iterable[nn.Module],
-            device: torch.device,
-            generator: Optional[torch.Generator] = None,
-            needs: Iterable[str] = ()) -> 'DistillBatch':
+        cls,
+        data_samples: Sequence,
+        losses: Iterable[nn.Module],
+        device: torch.device,
+        generator: Optional[torch.Generator] = None,
+        needs: Iterable[str] = (),
+    ) -> 'DistillBatch':
         """Stacks what some loss, or ``needs``, asks for and every sample
         has."""
         needs = {*needs, *(n for loss in losses for n in needs_of(loss))}
@@ -115,17 +120,15 @@ class DistillBatch:
         for name in needs & SAMPLE_FIELD.keys():
             values = list(data_samples)
             for part in SAMPLE_FIELD[name]:
-                values = [
-                    getattr(value, part) for value in values if part in value
-                ]
+                values = [getattr(value, part) for value in values if part in value]
             if len(values) == len(data_samples):
                 stacked[name] = torch.stack(values).to(device)
         if 'mask_camera' in needs - stacked.keys() and all(
-                _comes_without_mask(sample) for sample in data_samples):
-            stacked['mask_camera'] = torch.stack([
-                sample.gt_occ.semantics != UNLABELLED
-                for sample in data_samples
-            ]).to(device)
+            _comes_without_mask(sample) for sample in data_samples
+        ):
+            stacked['mask_camera'] = torch.stack(
+                [sample.gt_occ.semantics != UNLABELLED for sample in data_samples]
+            ).to(device)
         return cls(generator=generator, **stacked)
 
     def check(self, loss: nn.Module) -> None:
@@ -142,8 +145,7 @@ class DistillBatch:
 def _comes_without_mask(sample) -> bool:
     """Whether a labelled sample is of a benchmark without camera mask."""
     space = sample.metainfo.get('label_space')
-    return (space is not None and 'camera' not in space.masks
-            and 'gt_occ' in sample)
+    return space is not None and 'camera' not in space.masks and 'gt_occ' in sample
 
 
 class DistillLoss(BaseModule):
@@ -167,25 +169,26 @@ class DistillLoss(BaseModule):
     Raises:
         ValueError: If ``loss_weight`` or ``loss_name`` is not valid.
     """
+
     compares: str = 'render'
     feature: Optional[str] = None
     needs: Tuple[str, ...] = ()
     loss_name: str
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(self, loss_weight: float = 1.0, loss_name: Optional[str] = None) -> None:
         super().__init__()
         if loss_weight < 0:
-            raise ValueError(f'{type(self).__name__}.loss_weight takes a '
-                             f'number >= 0, got {loss_weight}')
+            raise ValueError(
+                f'{type(self).__name__}.loss_weight takes a number >= 0, got {loss_weight}'
+            )
         self.loss_weight = loss_weight
         if loss_name is not None:
             self.loss_name = loss_name
             if 'loss' not in loss_name:
                 raise ValueError(
                     f'{type(self).__name__}.loss_name must contain "loss", or '
-                    f'MMEngine does not optimise it; got {loss_name!r}')
+                    f'MMEngine does not optimise it; got {loss_name!r}'
+                )
 
     def set_compared(self, compares: str, feature: str) -> None:
         """Chooses occupancy logits or a named feature.
@@ -193,23 +196,22 @@ class DistillLoss(BaseModule):
         Raises:
             ValueError: If ``compares`` is neither.
         """
-        check_choice(f'{type(self).__name__}.compares', compares,
-                     COMPARED[1:3])
+        check_choice(f'{type(self).__name__}.compares', compares, COMPARED[1:3])
         self.compares = compares
         self.feature = feature if compares == 'features' else None
 
-    def forward(self, student, teacher,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student, teacher, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict; gradients reach the student only."""
         raise NotImplementedError
 
 
 def distill_losses(
-        losses: Mapping[str, nn.Module],
-        student: ModelOutputs,
-        teacher: ModelOutputs,
-        batch: DistillBatch,
-        factors: Optional[Mapping[str, float]] = None) -> Dict[str, Tensor]:
+    losses: Mapping[str, nn.Module],
+    student: ModelOutputs,
+    teacher: ModelOutputs,
+    batch: DistillBatch,
+    factors: Optional[Mapping[str, float]] = None,
+) -> Dict[str, Tensor]:
     """Every loss of a config slot in one dict.
 
     Args:
@@ -229,15 +231,12 @@ def distill_losses(
         own = batch
         if batch.generator is not None:
             # A stream of its own: one switched off changes no other.
-            own = replace(
-                batch,
-                generator=seeded_generator(batch.generator.initial_seed(),
-                                           name))
-        values = loss(
-            student.compared_by(loss), teacher.compared_by(loss), batch=own)
+            own = replace(batch, generator=seeded_generator(batch.generator.initial_seed(), name))
+        values = loss(student.compared_by(loss), teacher.compared_by(loss), batch=own)
         for key in values.keys() & result.keys():
-            raise ValueError(f'losses.{name} returns {key!r} as another loss '
-                             'does; set its loss_name')
+            raise ValueError(
+                f'losses.{name} returns {key!r} as another loss does; set its loss_name'
+            )
         factor = (factors or {}).get(name, 1.0)
         result.update({key: factor * value for key, value in values.items()})
     return result

@@ -2,6 +2,7 @@
 
 B batch, X Y Z grid, R rays, C classes or channels.
 """
+
 import functools
 import zlib
 from typing import Callable, Optional, Union
@@ -30,9 +31,10 @@ def full_precision(function: Callable) -> Callable:
     def run(tensor: Tensor, *args, **kwargs):
         with torch.autocast(tensor.device.type, enabled=False):
             return function(
-                _upcast(tensor), *map(_upcast, args),
-                **{name: _upcast(value)
-                   for name, value in kwargs.items()})
+                _upcast(tensor),
+                *map(_upcast, args),
+                **{name: _upcast(value) for name, value in kwargs.items()},
+            )
 
     return run
 
@@ -46,11 +48,8 @@ def seeded_generator(*entropy: Union[int, str]) -> torch.Generator:
     Args:
         entropy: Numbers >= 0 and names.
     """
-    parts = [
-        zlib.crc32(part.encode()) if isinstance(part, str) else part
-        for part in entropy
-    ]
-    seed, = np.random.SeedSequence(parts).generate_state(1, np.uint64)
+    parts = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in entropy]
+    (seed,) = np.random.SeedSequence(parts).generate_state(1, np.uint64)
     # torch takes seeds up to 2 ** 63
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
 
@@ -63,15 +62,15 @@ def connected_zero(tensor: Tensor) -> Tensor:
 def check_shape(name: str, tensor: Tensor, shape, like: str) -> None:
     """Raises a ValueError unless ``tensor`` has the shape of ``like``."""
     if tensor.shape != tuple(shape):
-        raise ValueError(f'{name} takes shape {tuple(shape)} to fit {like}, '
-                         f'got {tuple(tensor.shape)}')
+        raise ValueError(
+            f'{name} takes shape {tuple(shape)} to fit {like}, got {tuple(tensor.shape)}'
+        )
 
 
 def check_choice(name: str, value, choices) -> None:
     """Raises a ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
-        raise ValueError(f'{name} takes one of {tuple(choices)}, got '
-                         f'{value!r}')
+        raise ValueError(f'{name} takes one of {tuple(choices)}, got {value!r}')
 
 
 def visible_rows(volume: Tensor, mask: Optional[Tensor]) -> Tensor:
@@ -102,10 +101,9 @@ def distance(difference: Tensor, kind: str) -> Tensor:
 
 
 @full_precision
-def class_kl(student: Tensor,
-             teacher: Tensor,
-             temperature: float = 1.0,
-             weight: Optional[Tensor] = None) -> Tensor:
+def class_kl(
+    student: Tensor, teacher: Tensor, temperature: float = 1.0, weight: Optional[Tensor] = None
+) -> Tensor:
     """KL(teacher || student) of the class distributions of rows.
 
     Args:
@@ -123,11 +121,15 @@ def class_kl(student: Tensor,
     Hinton et al., arXiv 1503.02531.
     """
     check_shape('teacher', teacher, student.shape, 'student')
-    divergence = F.kl_div(
-        F.log_softmax(student / temperature, dim=-1),
-        F.log_softmax(teacher.detach() / temperature, dim=-1),
-        reduction='none',
-        log_target=True).sum(-1) * temperature**2
+    divergence = (
+        F.kl_div(
+            F.log_softmax(student / temperature, dim=-1),
+            F.log_softmax(teacher.detach() / temperature, dim=-1),
+            reduction='none',
+            log_target=True,
+        ).sum(-1)
+        * temperature**2
+    )
     if weight is None:
         weight = torch.ones_like(divergence)
     check_shape('weight', weight, divergence.shape, 'student')

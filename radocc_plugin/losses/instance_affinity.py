@@ -2,6 +2,7 @@
 
 B batch, X Y Z grid, C classes or channels, N instances.
 """
+
 from typing import Callable, Dict, Optional
 
 import torch
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
-from radocc_plugin.losses.common import (check_shape, connected_zero,
-                                         full_precision)
+from radocc_plugin.losses.common import check_shape, connected_zero, full_precision
 from radocc_plugin.occ3d import FREE
 from radocc_plugin.registry import MODELS
 
@@ -26,8 +26,9 @@ def inter_channel_affinity(features: Tensor) -> Tensor:
 
 
 @full_precision
-def affinity_alignment(student: Tensor, teacher: Tensor,
-                       affinity: Callable[[Tensor], Tensor]) -> Tensor:
+def affinity_alignment(
+    student: Tensor, teacher: Tensor, affinity: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Squared distance between the rows of two affinity matrices.
 
     Args:
@@ -49,8 +50,7 @@ def affinity_alignment(student: Tensor, teacher: Tensor,
     if not len(student) and not len(teacher):
         return connected_zero(student)
     student, teacher = affinity(student), affinity(teacher.detach())
-    check_shape(f'{affinity.__name__} of teacher', teacher, student.shape,
-                'the student\'s')
+    check_shape(f'{affinity.__name__} of teacher', teacher, student.shape, "the student's")
     return (student - teacher).square().sum(1).mean()
 
 
@@ -71,18 +71,21 @@ class AffinityAlignment(DistillLoss):
         loss_weight: Weight of the whole loss.
         free_index: Label of free space.
     """
+
     needs = ('gt_occ', 'mask_camera', 'generator')
     loss_name = 'loss_affinity'
 
-    def __init__(self,
-                 compares: str = 'features',
-                 feature: str = 'voxel',
-                 instance_weight: float = 1.0,
-                 channel_weight: float = 1.0,
-                 num_instances: int = 512,
-                 loss_weight: float = 1.0,
-                 free_index: int = FREE,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        compares: str = 'features',
+        feature: str = 'voxel',
+        instance_weight: float = 1.0,
+        channel_weight: float = 1.0,
+        num_instances: int = 512,
+        loss_weight: float = 1.0,
+        free_index: int = FREE,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         self.set_compared(compares, feature)
         self.instance_weight = instance_weight
@@ -90,27 +93,29 @@ class AffinityAlignment(DistillLoss):
         self.num_instances = num_instances
         self.free_index = free_index
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Tensor, teacher: Tensor, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; volumes (B, X, Y, Z, C)."""
         for name, volume in dict(student=student, teacher=teacher).items():
-            check_shape(f'{name} without its channels', volume[..., 0],
-                        batch.gt_occ.shape, 'gt_occ')
+            check_shape(
+                f'{name} without its channels', volume[..., 0], batch.gt_occ.shape, 'gt_occ'
+            )
         occupied = (batch.gt_occ != self.free_index) & batch.mask_camera.bool()
         loss = connected_zero(student)
         for index, own in enumerate(occupied):
             voxels = own.flatten().nonzero().squeeze(1)
             order = torch.randperm(len(voxels), generator=batch.generator)
-            voxels = voxels[order[:self.num_instances].to(voxels.device)]
+            voxels = voxels[order[: self.num_instances].to(voxels.device)]
             pair = [
                 volume[index].flatten(0, -2).index_select(0, voxels)
                 for volume in (student, teacher)
             ]
             if self.instance_weight:
                 loss = loss + self.instance_weight * affinity_alignment(
-                    *pair, inter_instance_affinity)
+                    *pair, inter_instance_affinity
+                )
             if self.channel_weight:
                 loss = loss + self.channel_weight * affinity_alignment(
-                    *pair, inter_channel_affinity)
+                    *pair, inter_channel_affinity
+                )
         loss = loss / max(len(student), 1)
         return {self.loss_name: self.loss_weight * loss}

@@ -2,6 +2,7 @@
 
 B batch, X Y Z grid, C classes, V visible voxels.
 """
+
 from typing import Optional
 
 import torch
@@ -25,17 +26,15 @@ def _of_voxels(probability: Tensor, labels: Tensor) -> Optional[Tensor]:
     losses = []
     for index in labels.unique().tolist():
         foreground = (labels == index).to(probability.dtype)
-        errors, order = (foreground - probability[:, index]).abs().sort(
-            descending=True)
+        errors, order = (foreground - probability[:, index]).abs().sort(descending=True)
         losses.append(errors @ _jaccard_gradient(foreground[order]))
     return torch.stack(losses).mean() if losses else None
 
 
 @full_precision
-def lovasz_softmax(logits: Tensor,
-                   labels: Tensor,
-                   mask: Optional[Tensor] = None,
-                   per_sample: bool = False) -> Tensor:
+def lovasz_softmax(
+    logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None, per_sample: bool = False
+) -> Tensor:
     """Lovasz-softmax of the visible voxels, over the classes present.
 
     Args:
@@ -58,9 +57,10 @@ def lovasz_softmax(logits: Tensor,
     if per_sample:
         losses = [
             _of_voxels(rows.softmax(1), target)
-            for rows, target in (visible_voxels(
-                logits[i], labels[i], None if mask is None else mask[i])
-                                 for i in range(len(logits)))
+            for rows, target in (
+                visible_voxels(logits[i], labels[i], None if mask is None else mask[i])
+                for i in range(len(logits))
+            )
         ]
     else:
         losses = [_of_voxels(rows.softmax(1), target)]

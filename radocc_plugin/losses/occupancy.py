@@ -2,6 +2,7 @@
 
 B batch, X Y Z grid, C classes, V visible voxels.
 """
+
 from typing import Optional, Sequence, Tuple
 
 import torch
@@ -9,18 +10,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radocc_plugin.label_space import UNLABELLED
-from radocc_plugin.losses.common import (check_shape, connected_zero,
-                                         visible_rows)
+from radocc_plugin.losses.common import check_shape, connected_zero, visible_rows
 
 # Voxels of each class in the training set of Occ3D-nuScenes.
-OCC3D_CLASS_FREQUENCIES = (944004, 1897170, 152386, 2391677, 16957802, 724139,
-                           189027, 2074468, 413451, 2384460, 5916653,
-                           175883646, 4275424, 51393615, 61411620, 105975596,
-                           116424404, 1892500630)
+OCC3D_CLASS_FREQUENCIES = (
+    944004,
+    1897170,
+    152386,
+    2391677,
+    16957802,
+    724139,
+    189027,
+    2074468,
+    413451,
+    2384460,
+    5916653,
+    175883646,
+    4275424,
+    51393615,
+    61411620,
+    105975596,
+    116424404,
+    1892500630,
+)
 
 
-def visible_voxels(logits: Tensor, labels: Tensor,
-                   mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
+def visible_voxels(logits: Tensor, labels: Tensor, mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
     """Logits (V, C), at least float32, and labels (V,) of the voxels that
     count: those of the mask, all if None, that have a label.
 
@@ -38,8 +53,7 @@ def visible_voxels(logits: Tensor, labels: Tensor,
     return logits if logits.dtype == torch.double else logits.float(), labels
 
 
-def labelled_mask(labels: Tensor,
-                  mask: Optional[Tensor]) -> Optional[Tensor]:
+def labelled_mask(labels: Tensor, mask: Optional[Tensor]) -> Optional[Tensor]:
     """The mask without voxels labelled 255; None if all voxels count.
 
     A turned or scaled ego frame leaves such voxels (``AugmentBEV``).
@@ -68,10 +82,12 @@ def zero_nonfinite(logits: Tensor) -> Tensor:
     return logits.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def masked_cross_entropy(logits: Tensor,
-                         labels: Tensor,
-                         mask: Optional[Tensor] = None,
-                         class_weight: Optional[Tensor] = None) -> Tensor:
+def masked_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    mask: Optional[Tensor] = None,
+    class_weight: Optional[Tensor] = None,
+) -> Tensor:
     """Mean cross entropy over the visible voxels.
 
     The mask is applied before the softmax, so hidden voxels cost nothing.
@@ -101,8 +117,8 @@ def masked_cross_entropy(logits: Tensor,
 
 
 def class_balanced_weights(
-        class_frequencies: Sequence[int] = OCC3D_CLASS_FREQUENCIES,
-        void_first: bool = False) -> Tensor:
+    class_frequencies: Sequence[int] = OCC3D_CLASS_FREQUENCIES, void_first: bool = False
+) -> Tensor:
     """Weight 1 / ln(frequency + 0.001) of each class.
 
     Args:
@@ -120,8 +136,7 @@ def class_balanced_weights(
     """
     frequencies = torch.tensor(class_frequencies, dtype=torch.double)
     if len(frequencies) == 0 or float(frequencies.min()) < 2:
-        raise ValueError('class_frequencies take numbers of at least 2, got '
-                         f'{class_frequencies}')
+        raise ValueError(f'class_frequencies take numbers of at least 2, got {class_frequencies}')
     weights = 1 / (frequencies + 0.001).log()
     return F.pad(weights, (int(void_first), 0)).float()
 
@@ -144,13 +159,15 @@ def radial_weights(shape: Tuple[int, int]) -> Tensor:
     return 1 + radius / radius.max()
 
 
-def focal_loss(logits: Tensor,
-               labels: Tensor,
-               mask: Optional[Tensor] = None,
-               class_weight: Optional[Tensor] = None,
-               voxel_weight: Optional[Tensor] = None,
-               gamma: float = 2.0,
-               alpha: float = 0.25) -> Tensor:
+def focal_loss(
+    logits: Tensor,
+    labels: Tensor,
+    mask: Optional[Tensor] = None,
+    class_weight: Optional[Tensor] = None,
+    voxel_weight: Optional[Tensor] = None,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+) -> Tensor:
     """Sigmoid focal loss, one binary decision a class.
 
     Args:
@@ -178,15 +195,14 @@ def focal_loss(logits: Tensor,
     probability = rows.sigmoid()
     miss = torch.where(positive > 0, 1 - probability, probability)
     share = torch.where(positive > 0, alpha, 1 - alpha)
-    loss = F.binary_cross_entropy_with_logits(
-        rows, positive, reduction='none') * share * miss**gamma
+    loss = (
+        F.binary_cross_entropy_with_logits(rows, positive, reduction='none') * share * miss**gamma
+    )
     if class_weight is not None:
-        check_shape('class_weight', class_weight, rows.shape[1:],
-                    'the classes of logits')
+        check_shape('class_weight', class_weight, rows.shape[1:], 'the classes of logits')
         loss = loss * class_weight
     loss = loss.sum(1)
     if voxel_weight is not None:
         weight = voxel_weight.expand(labels.shape)[..., None]
-        loss = loss * visible_rows(weight, labelled_mask(
-            labels, mask)).squeeze(1)
+        loss = loss * visible_rows(weight, labelled_mask(labels, mask)).squeeze(1)
     return loss.mean()

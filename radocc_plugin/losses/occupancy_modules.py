@@ -2,6 +2,7 @@
 
 Thin: the functions of the same names say what is computed.
 """
+
 from typing import Optional, Sequence, Union
 
 import torch
@@ -9,9 +10,12 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from radocc_plugin.losses.lovasz import lovasz_softmax
-from radocc_plugin.losses.occupancy import (class_balanced_weights, focal_loss,
-                                            masked_cross_entropy,
-                                            radial_weights)
+from radocc_plugin.losses.occupancy import (
+    class_balanced_weights,
+    focal_loss,
+    masked_cross_entropy,
+    radial_weights,
+)
 from radocc_plugin.losses.scene_class_affinity import geo_scal, sem_scal
 from radocc_plugin.registry import MODELS
 
@@ -31,18 +35,16 @@ class _OccLoss(BaseModule):
         ValueError: If ``class_weight`` is another word.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 class_weight: ClassWeight = None) -> None:
+    def __init__(self, loss_weight: float = 1.0, class_weight: ClassWeight = None) -> None:
         super().__init__()
         if class_weight in ('balanced', 'balanced_with_void'):
-            class_weight = class_balanced_weights(
-                void_first=class_weight == 'balanced_with_void')
+            class_weight = class_balanced_weights(void_first=class_weight == 'balanced_with_void')
         elif isinstance(class_weight, str):
             raise ValueError(
                 f'{type(self).__name__}.class_weight takes a list of numbers, '
                 "'balanced' or 'balanced_with_void', got "
-                f'{class_weight!r}')
+                f'{class_weight!r}'
+            )
         elif class_weight is not None:
             class_weight = torch.tensor(class_weight, dtype=torch.float)
         self.loss_weight = loss_weight
@@ -54,13 +56,9 @@ class _OccLoss(BaseModule):
 class OccCrossEntropy(_OccLoss):
     """``masked_cross_entropy``; see there and ``_OccLoss``."""
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """Scalar loss of logits (B, X, Y, Z, C)."""
-        return self.loss_weight * masked_cross_entropy(
-            logits, labels, mask, self.class_weight)
+        return self.loss_weight * masked_cross_entropy(logits, labels, mask, self.class_weight)
 
 
 @MODELS.register_module()
@@ -72,29 +70,28 @@ class OccFocal(_OccLoss):
         gamma, alpha: See ``focal_loss``.
     """
 
-    def __init__(self,
-                 loss_weight: float = 100.0,
-                 class_weight: ClassWeight = None,
-                 radial: bool = False,
-                 gamma: float = 2.0,
-                 alpha: float = 0.25) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 100.0,
+        class_weight: ClassWeight = None,
+        radial: bool = False,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+    ) -> None:
         super().__init__(loss_weight, class_weight)
         self.radial = radial
         self.gamma = gamma
         self.alpha = alpha
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """Scalar loss of logits (B, X, Y, Z, C)."""
         weight = None
         if self.radial:
             weight = radial_weights(logits.shape[1:3]).to(logits.device)
             weight = weight[..., None]
-        return self.loss_weight * focal_loss(logits, labels, mask,
-                                             self.class_weight, weight,
-                                             self.gamma, self.alpha)
+        return self.loss_weight * focal_loss(
+            logits, labels, mask, self.class_weight, weight, self.gamma, self.alpha
+        )
 
 
 @MODELS.register_module()
@@ -105,19 +102,13 @@ class OccLovasz(_OccLoss):
         per_sample: See ``lovasz_softmax``.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 per_sample: bool = False) -> None:
+    def __init__(self, loss_weight: float = 1.0, per_sample: bool = False) -> None:
         super().__init__(loss_weight)
         self.per_sample = per_sample
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """Scalar loss of logits (B, X, Y, Z, C)."""
-        return self.loss_weight * lovasz_softmax(logits, labels, mask,
-                                                 self.per_sample)
+        return self.loss_weight * lovasz_softmax(logits, labels, mask, self.per_sample)
 
 
 @MODELS.register_module()
@@ -128,21 +119,16 @@ class OccSemScal(_OccLoss):
         free_index, void_index: See ``sem_scal``.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 free_index: int = -1,
-                 void_index: Optional[int] = None) -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, free_index: int = -1, void_index: Optional[int] = None
+    ) -> None:
         super().__init__(loss_weight)
         self.free_index = free_index
         self.void_index = void_index
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """Scalar loss of logits (B, X, Y, Z, C)."""
-        return self.loss_weight * sem_scal(logits, labels, mask,
-                                           self.free_index, self.void_index)
+        return self.loss_weight * sem_scal(logits, labels, mask, self.free_index, self.void_index)
 
 
 @MODELS.register_module()
@@ -153,16 +139,10 @@ class OccGeoScal(_OccLoss):
         free_index: See ``geo_scal``.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 free_index: int = -1) -> None:
+    def __init__(self, loss_weight: float = 1.0, free_index: int = -1) -> None:
         super().__init__(loss_weight)
         self.free_index = free_index
 
-    def forward(self,
-                logits: Tensor,
-                labels: Tensor,
-                mask: Optional[Tensor] = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """Scalar loss of logits (B, X, Y, Z, C)."""
-        return self.loss_weight * geo_scal(logits, labels, mask,
-                                           self.free_index)
+        return self.loss_weight * geo_scal(logits, labels, mask, self.free_index)

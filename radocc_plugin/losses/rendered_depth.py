@@ -1,4 +1,5 @@
 """Rendered depth consistency (RDC)."""
+
 from typing import Dict
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
@@ -13,11 +14,11 @@ class RenderedDepthConsistency(DistillLoss):
     One bin a crossed voxel (or a sample) and one no-hit bin; gradients reach
     the student only. See ``rendering.ray_kl``.
     """
+
     compares = 'render'
     loss_name = 'loss_rdc'
 
-    def forward(self, student: Render, teacher: Render,
-                batch: DistillBatch) -> Dict:
+    def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict:
         """Loss dict with one loss; a connected zero without rays."""
         divergence = student.ray_kl(teacher)
         mean = divergence.sum() / max(len(divergence), 1)

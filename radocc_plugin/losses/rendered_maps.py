@@ -2,6 +2,7 @@
 
 R rays, C classes.
 """
+
 from typing import Dict, Optional
 
 import torch
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
-from radocc_plugin.losses.common import (check_choice, check_shape,
-                                         connected_zero, full_precision)
+from radocc_plugin.losses.common import check_choice, check_shape, connected_zero, full_precision
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import Render
 
@@ -18,9 +18,7 @@ DEPTH_DISTANCES = ('smooth_l1', 'l1', 'silog')
 
 
 @full_precision
-def scale_invariant_log(student: Tensor,
-                        teacher: Tensor,
-                        variance_focus: float = 0.85) -> Tensor:
+def scale_invariant_log(student: Tensor, teacher: Tensor, variance_focus: float = 0.85) -> Tensor:
     """Square root of ``mean(d^2) - variance_focus * mean(d)^2`` with d the
     difference of the logarithms.
 
@@ -43,20 +41,20 @@ def scale_invariant_log(student: Tensor,
     valid = teacher > 0
     if not bool(valid.any()):
         return connected_zero(student)
-    difference = (
-        student[valid].clamp_min(1e-3).log() - teacher.detach()[valid].log())
-    value = (
-        difference.square().mean() - variance_focus * difference.mean()**2)
+    difference = student[valid].clamp_min(1e-3).log() - teacher.detach()[valid].log()
+    value = difference.square().mean() - variance_focus * difference.mean() ** 2
     # The root of 0 has an infinite gradient.
     positive = value > 1e-12
     return torch.where(positive, value, 1.0).sqrt() * positive
 
 
-def depth_map_distance(student: Tensor,
-                       teacher: Tensor,
-                       valid: Optional[Tensor] = None,
-                       kind: str = 'smooth_l1',
-                       variance_focus: float = 0.85) -> Tensor:
+def depth_map_distance(
+    student: Tensor,
+    teacher: Tensor,
+    valid: Optional[Tensor] = None,
+    kind: str = 'smooth_l1',
+    variance_focus: float = 0.85,
+) -> Tensor:
     """Distance between two rendered depth maps.
 
     Args:
@@ -86,9 +84,9 @@ def depth_map_distance(student: Tensor,
 
 
 @full_precision
-def rendered_cross_entropy(student: Tensor,
-                           teacher: Tensor,
-                           weight: Optional[Tensor] = None) -> Tensor:
+def rendered_cross_entropy(
+    student: Tensor, teacher: Tensor, weight: Optional[Tensor] = None
+) -> Tensor:
     """Cross entropy of rendered semantics against the teacher's best class.
 
     Args:
@@ -131,34 +129,35 @@ class RenderedDepthMapAlignment(DistillLoss):
     Raises:
         ValueError: If an argument is not valid.
     """
+
     compares = 'render'
     loss_name = 'loss_depth_map'
 
-    def __init__(self,
-                 loss_weight: float = 0.1,
-                 distance: str = 'smooth_l1',
-                 given_hit: bool = True,
-                 min_opacity: float = 0.5,
-                 variance_focus: float = 0.85,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 0.1,
+        distance: str = 'smooth_l1',
+        given_hit: bool = True,
+        min_opacity: float = 0.5,
+        variance_focus: float = 0.85,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name)
-        check_choice('RenderedDepthMapAlignment.distance', distance,
-                     DEPTH_DISTANCES)
+        check_choice('RenderedDepthMapAlignment.distance', distance, DEPTH_DISTANCES)
         self.distance = distance
         self.given_hit = given_hit
         self.min_opacity = min_opacity
         self.variance_focus = variance_focus
 
-    def forward(self, student: Render, teacher: Render,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss."""
         depths = [
             render.depth_given_hit if self.given_hit else render.depth
             for render in (student, teacher)
         ]
-        loss = depth_map_distance(*depths,
-                                  1 - teacher.no_hit > self.min_opacity,
-                                  self.distance, self.variance_focus)
+        loss = depth_map_distance(
+            *depths, 1 - teacher.no_hit > self.min_opacity, self.distance, self.variance_focus
+        )
         return {self.loss_name: self.loss_weight * loss}
 
 
@@ -171,12 +170,11 @@ class RenderedCrossEntropy(DistillLoss):
     Args:
         loss_weight: Weight of the loss.
     """
+
     compares = 'render'
     loss_name = 'loss_rendered_ce'
 
-    def forward(self, student: Render, teacher: Render,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss."""
-        loss = rendered_cross_entropy(student.semantics, teacher.semantics,
-                                      1 - teacher.no_hit)
+        loss = rendered_cross_entropy(student.semantics, teacher.semantics, 1 - teacher.no_hit)
         return {self.loss_name: self.loss_weight * loss}

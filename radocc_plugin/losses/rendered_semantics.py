@@ -1,13 +1,16 @@
 """Rendered semantic consistency (RSC) as a registered loss."""
+
 from typing import Dict, Optional
 
 from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
 from radocc_plugin.losses.common import DISTANCES, check_choice, class_kl
-from radocc_plugin.losses.segment_affinity import (group_rays,
-                                                   pixel_affinity_distance,
-                                                   segment_affinity_distance)
+from radocc_plugin.losses.segment_affinity import (
+    group_rays,
+    pixel_affinity_distance,
+    segment_affinity_distance,
+)
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import Render
 
@@ -46,37 +49,40 @@ class RenderedSemanticConsistency(DistillLoss):
 
     RadOcc section 3.4.
     """
+
     compares = 'render'
     loss_name = 'loss_rsc'
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 kl_weight: float = 1.0,
-                 affinity_weight: float = 1.0,
-                 temperature: float = 1.0,
-                 affinity: str = 'segments',
-                 affinity_features: str = 'centred',
-                 distance: str = 'l1',
-                 min_rays: int = 2,
-                 max_pairs: int = 256,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        affinity_weight: float = 1.0,
+        temperature: float = 1.0,
+        affinity: str = 'segments',
+        affinity_features: str = 'centred',
+        distance: str = 'l1',
+        min_rays: int = 2,
+        max_pairs: int = 256,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         name = type(self).__name__
         check_choice(f'{name}.affinity', affinity, AFFINITIES)
-        check_choice(f'{name}.affinity_features', affinity_features,
-                     AFFINITY_FEATURES)
+        check_choice(f'{name}.affinity_features', affinity_features, AFFINITY_FEATURES)
         check_choice(f'{name}.distance', distance, DISTANCES)
         if min_rays < 1 or max_pairs < 1:
-            raise ValueError(f'{name}.min_rays and max_pairs take positive '
-                             f'numbers, got {min_rays} and {max_pairs}')
+            raise ValueError(
+                f'{name}.min_rays and max_pairs take positive '
+                f'numbers, got {min_rays} and {max_pairs}'
+            )
         if temperature <= 0:
-            raise ValueError(f'{name}.temperature takes a positive number, '
-                             f'got {temperature}')
-        if min(kl_weight, affinity_weight) < 0 or not (kl_weight
-                                                       or affinity_weight):
+            raise ValueError(f'{name}.temperature takes a positive number, got {temperature}')
+        if min(kl_weight, affinity_weight) < 0 or not (kl_weight or affinity_weight):
             raise ValueError(
                 f'{name}.kl_weight and affinity_weight take numbers >= 0, not '
-                f'both 0, got {kl_weight} and {affinity_weight}')
+                f'both 0, got {kl_weight} and {affinity_weight}'
+            )
         self.kl_weight = kl_weight
         self.affinity_weight = affinity_weight
         self.temperature = temperature
@@ -86,12 +92,11 @@ class RenderedSemanticConsistency(DistillLoss):
         self.min_rays = min_rays
         self.max_pairs = max_pairs
         if affinity_weight:
-            self.needs = ('segments', )
+            self.needs = ('segments',)
             if affinity == 'pixels':
-                self.needs += ('generator', )
+                self.needs += ('generator',)
 
-    def forward(self, student: Render, teacher: Render,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with ``<loss_name>_affinity`` and ``<loss_name>_kl``.
 
         Args:
@@ -102,24 +107,27 @@ class RenderedSemanticConsistency(DistillLoss):
         losses = {}
         if self.affinity_weight:
             losses[f'{self.loss_name}_affinity'] = (
-                self.loss_weight * self.affinity_weight *
-                self._affinity_distance(student, teacher, batch))
+                self.loss_weight
+                * self.affinity_weight
+                * self._affinity_distance(student, teacher, batch)
+            )
         if self.kl_weight:
             losses[f'{self.loss_name}_kl'] = (
-                self.loss_weight * self.kl_weight *
-                class_kl(student.semantics, teacher.semantics,
-                         self.temperature, 1 - teacher.no_hit))
+                self.loss_weight
+                * self.kl_weight
+                * class_kl(
+                    student.semantics, teacher.semantics, self.temperature, 1 - teacher.no_hit
+                )
+            )
         return losses
 
-    def _affinity_distance(self, student: Render, teacher: Render,
-                           batch: DistillBatch) -> Tensor:
+    def _affinity_distance(self, student: Render, teacher: Render, batch: DistillBatch) -> Tensor:
         group, image = group_rays(student.geometry.rays, batch.segments)
         own, target = student.semantics, teacher.semantics
         if self.affinity_features == 'centred':
             own, target = (x - x.mean(1, keepdim=True) for x in (own, target))
         if self.affinity == 'pixels':
             return pixel_affinity_distance(
-                own, target, group, batch.generator, self.min_rays,
-                self.max_pairs, self.distance)
-        return segment_affinity_distance(own, target, group, image,
-                                         self.min_rays, self.distance)
+                own, target, group, batch.generator, self.min_rays, self.max_pairs, self.distance
+            )
+        return segment_affinity_distance(own, target, group, image, self.min_rays, self.distance)

@@ -2,6 +2,7 @@
 
 B batch, X Y Z grid, C classes, V visible voxels.
 """
+
 from typing import List, Optional
 
 import torch
@@ -22,8 +23,7 @@ def _negative_log(ratio: Tensor) -> Tensor:
     return -(ratio + EPS * shift).log()
 
 
-def _affinity(hit: Tensor, predicted: Tensor, present: int,
-              total: int) -> Tensor:
+def _affinity(hit: Tensor, predicted: Tensor, present: int, total: int) -> Tensor:
     """Sum of the three terms for one class.
 
     Args:
@@ -45,11 +45,13 @@ def _affinity(hit: Tensor, predicted: Tensor, present: int,
 
 
 @full_precision
-def sem_scal(logits: Tensor,
-             labels: Tensor,
-             mask: Optional[Tensor] = None,
-             free_index: int = -1,
-             void_index: Optional[int] = None) -> Tensor:
+def sem_scal(
+    logits: Tensor,
+    labels: Tensor,
+    mask: Optional[Tensor] = None,
+    free_index: int = -1,
+    void_index: Optional[int] = None,
+) -> Tensor:
     """Scene-class affinity of the semantic classes present.
 
     Args:
@@ -76,20 +78,17 @@ def sem_scal(logits: Tensor,
     of_label = probability.gather(1, target[:, None]).squeeze(1)
     left_out = {free_index % logits.shape[-1], void_index}
     losses = [
-        _affinity((of_label * (target == index)).sum(), predicted[index],
-                  count, len(target))
-        for index, count in zip(*(
-            values.tolist() for values in target.unique(return_counts=True)))
+        _affinity((of_label * (target == index)).sum(), predicted[index], count, len(target))
+        for index, count in zip(*(values.tolist() for values in target.unique(return_counts=True)))
         if index not in left_out
     ]
     return torch.stack(losses).mean() if losses else connected_zero(logits)
 
 
 @full_precision
-def geo_scal(logits: Tensor,
-             labels: Tensor,
-             mask: Optional[Tensor] = None,
-             free_index: int = -1) -> Tensor:
+def geo_scal(
+    logits: Tensor, labels: Tensor, mask: Optional[Tensor] = None, free_index: int = -1
+) -> Tensor:
     """Scene-class affinity of occupied against free space.
 
     Args:
@@ -113,5 +112,4 @@ def geo_scal(logits: Tensor,
     free = free_index % logits.shape[-1]
     occupied = 1 - rows.softmax(1)[:, free]
     present = target != free
-    return _affinity((occupied * present).sum(), occupied.sum(),
-                     int(present.sum()), len(target))
+    return _affinity((occupied * present).sum(), occupied.sum(), int(present.sum()), len(target))

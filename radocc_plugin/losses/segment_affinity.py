@@ -2,6 +2,7 @@
 
 R rays, S groups (segments of all images of a batch), P pairs, C classes.
 """
+
 from typing import Tuple
 
 import torch
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from radocc_plugin.geometry import Rays
-from radocc_plugin.losses.common import (check_shape, connected_zero,
-                                         distance, full_precision)
+from radocc_plugin.losses.common import check_shape, connected_zero, distance, full_precision
 
 # Rendered logits shorter than this saw next to nothing and have no direction;
 # dividing by their length would blow up their gradient.
@@ -37,9 +37,7 @@ def group_rays(rays: Rays, segments: Tensor) -> Tuple[Tensor, Tensor]:
     return group.where(label > 0, -1), image
 
 
-def segment_means(features: Tensor,
-                  group: Tensor,
-                  min_rays: int = 1) -> Tuple[Tensor, Tensor]:
+def segment_means(features: Tensor, group: Tensor, min_rays: int = 1) -> Tuple[Tensor, Tensor]:
     """Mean feature of each group of rays.
 
     Args:
@@ -71,12 +69,14 @@ def _check(student: Tensor, teacher: Tensor, group: Tensor) -> None:
 
 
 @full_precision
-def segment_affinity_distance(student: Tensor,
-                              teacher: Tensor,
-                              group: Tensor,
-                              image: Tensor,
-                              min_rays: int = 2,
-                              kind: str = 'l1') -> Tensor:
+def segment_affinity_distance(
+    student: Tensor,
+    teacher: Tensor,
+    group: Tensor,
+    image: Tensor,
+    min_rays: int = 2,
+    kind: str = 'l1',
+) -> Tensor:
     """Mean distance between the segment affinities of student and teacher.
 
     Rays are averaged over each segment; segments of one image are compared
@@ -117,9 +117,9 @@ def segment_affinity_distance(student: Tensor,
     return (distance(difference, kind) * pair).sum() / pair.sum().clamp_min(1)
 
 
-def draw_pairs(group: Tensor, min_rays: int, max_pairs: int,
-               generator: torch.Generator
-               ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+def draw_pairs(
+    group: Tensor, min_rays: int, max_pairs: int, generator: torch.Generator
+) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pairs of different rays inside each segment.
 
     A segment gives all its pairs if they are at most ``max_pairs``, else
@@ -143,8 +143,7 @@ def draw_pairs(group: Tensor, min_rays: int, max_pairs: int,
     count, first = count[keep], first[keep]
     total = count * (count - 1) // 2
     pairs = total.clamp_max(max_pairs)
-    row = torch.repeat_interleave(
-        torch.arange(len(pairs), device=group.device), pairs)
+    row = torch.repeat_interleave(torch.arange(len(pairs), device=group.device), pairs)
     rank = torch.arange(len(row), device=group.device)
     rank = rank - (pairs.cumsum(0) - pairs)[row]
     drawn = torch.rand(len(row), generator=generator, dtype=torch.double)
@@ -160,13 +159,15 @@ def draw_pairs(group: Tensor, min_rays: int, max_pairs: int,
 
 
 @full_precision
-def pixel_affinity_distance(student: Tensor,
-                            teacher: Tensor,
-                            group: Tensor,
-                            generator: torch.Generator,
-                            min_rays: int = 2,
-                            max_pairs: int = 256,
-                            kind: str = 'l1') -> Tensor:
+def pixel_affinity_distance(
+    student: Tensor,
+    teacher: Tensor,
+    group: Tensor,
+    generator: torch.Generator,
+    min_rays: int = 2,
+    max_pairs: int = 256,
+    kind: str = 'l1',
+) -> Tensor:
     """Mean distance between the affinities of pixels inside a segment.
 
     Args:
@@ -195,8 +196,7 @@ def pixel_affinity_distance(student: Tensor,
 
     def cosine(features: Tensor) -> Tensor:
         features = F.normalize(features, dim=-1, eps=MIN_NORM)
-        return (features.index_select(0, one) *
-                features.index_select(0, other)).sum(-1)
+        return (features.index_select(0, one) * features.index_select(0, other)).sum(-1)
 
     each = distance(cosine(student) - cosine(teacher.detach()), kind)
     return (each.new_zeros(len(pairs)).index_add(0, row, each) / pairs).mean()

@@ -2,6 +2,7 @@
 
 B batch, X Y Z grid, C classes or channels.
 """
+
 from typing import Dict, Optional
 
 import torch
@@ -9,16 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
-from radocc_plugin.losses.common import (DISTANCES, check_choice, check_shape,
-                                         class_kl, connected_zero, distance,
-                                         full_precision, visible_rows)
+from radocc_plugin.losses.common import (
+    DISTANCES,
+    check_choice,
+    check_shape,
+    class_kl,
+    connected_zero,
+    distance,
+    full_precision,
+    visible_rows,
+)
 from radocc_plugin.registry import MODELS
 
 
-def logits_kd(student: Tensor,
-              teacher: Tensor,
-              mask: Optional[Tensor] = None,
-              temperature: float = 1.0) -> Tensor:
+def logits_kd(
+    student: Tensor, teacher: Tensor, mask: Optional[Tensor] = None, temperature: float = 1.0
+) -> Tensor:
     """KL(teacher || student) of the class distributions of visible voxels.
 
     Args:
@@ -36,15 +43,13 @@ def logits_kd(student: Tensor,
     Hinton et al., arXiv 1503.02531.
     """
     check_shape('teacher', teacher, student.shape, 'student')
-    return class_kl(
-        visible_rows(student, mask), visible_rows(teacher, mask), temperature)
+    return class_kl(visible_rows(student, mask), visible_rows(teacher, mask), temperature)
 
 
 @full_precision
-def feature_distance(student: Tensor,
-                     teacher: Tensor,
-                     mask: Optional[Tensor] = None,
-                     kind: str = 'l2') -> Tensor:
+def feature_distance(
+    student: Tensor, teacher: Tensor, mask: Optional[Tensor] = None, kind: str = 'l2'
+) -> Tensor:
     """Mean distance of features over visible cells and channels.
 
     Args:
@@ -69,10 +74,9 @@ def feature_distance(student: Tensor,
 
 
 @full_precision
-def channel_wise_kl(student: Tensor,
-                    teacher: Tensor,
-                    mask: Optional[Tensor] = None,
-                    temperature: float = 4.0) -> Tensor:
+def channel_wise_kl(
+    student: Tensor, teacher: Tensor, mask: Optional[Tensor] = None, temperature: float = 4.0
+) -> Tensor:
     """KL(teacher || student) of each channel's distribution over the cells.
 
     Args:
@@ -99,22 +103,19 @@ def channel_wise_kl(student: Tensor,
         rows = visible_rows(student[index], own) / temperature
         target = visible_rows(teacher[index].detach(), own) / temperature
         loss = loss + F.kl_div(
-            rows.log_softmax(0),
-            target.log_softmax(0),
-            reduction='sum',
-            log_target=True)
+            rows.log_softmax(0), target.log_softmax(0), reduction='sum', log_target=True
+        )
     return loss * temperature**2 / max(len(student) * student.shape[-1], 1)
 
 
 class _VolumeLoss(DistillLoss):
     """A loss on volumes that may look at the visible voxels only."""
 
-    def __init__(self, loss_weight: float, loss_name: Optional[str],
-                 visible_only: bool) -> None:
+    def __init__(self, loss_weight: float, loss_name: Optional[str], visible_only: bool) -> None:
         super().__init__(loss_weight, loss_name)
         self.visible_only = visible_only
         if visible_only:
-            self.needs = ('mask_camera', )
+            self.needs = ('mask_camera',)
 
     def _mask(self, batch: DistillBatch) -> Optional[Tensor]:
         return batch.mask_camera if self.visible_only else None
@@ -129,22 +130,23 @@ class LogitsKD(_VolumeLoss):
         temperature: Temperature of both softmaxes.
         visible_only: Only the voxels that a camera sees.
     """
+
     compares = 'occ_logits'
     loss_name = 'loss_logits_kd'
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 temperature: float = 1.0,
-                 visible_only: bool = True,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        temperature: float = 1.0,
+        visible_only: bool = True,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name, visible_only)
         self.temperature = temperature
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Tensor, teacher: Tensor, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; logits (B, X, Y, Z, C)."""
-        loss = logits_kd(student, teacher, self._mask(batch),
-                         self.temperature)
+        loss = logits_kd(student, teacher, self._mask(batch), self.temperature)
         return {self.loss_name: self.loss_weight * loss}
 
 
@@ -169,24 +171,28 @@ class FeatureAlignment(_VolumeLoss):
     The size is not found at the first step, since an optimizer and DDP need
     the adapter's parameters before it.
     """
+
     compares = 'features'
     loss_name = 'loss_feature'
 
-    def __init__(self,
-                 student_channels: Optional[int] = None,
-                 teacher_channels: Optional[int] = None,
-                 feature: str = 'voxel',
-                 distance: str = 'l2',
-                 loss_weight: float = 1.0,
-                 visible_only: bool = False,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        student_channels: Optional[int] = None,
+        teacher_channels: Optional[int] = None,
+        feature: str = 'voxel',
+        distance: str = 'l2',
+        loss_weight: float = 1.0,
+        visible_only: bool = False,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name, visible_only)
         check_choice('FeatureAlignment.distance', distance, DISTANCES)
         if (student_channels is None) != (teacher_channels is None):
             raise ValueError(
                 'FeatureAlignment.student_channels and teacher_channels take '
                 'two numbers or None twice, got '
-                f'{student_channels} and {teacher_channels}')
+                f'{student_channels} and {teacher_channels}'
+            )
         self.feature = feature
         self.distance = distance
         self.adapter = None
@@ -195,14 +201,13 @@ class FeatureAlignment(_VolumeLoss):
             with torch.random.fork_rng(devices=[]):
                 self.adapter = nn.Linear(student_channels, teacher_channels)
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Tensor, teacher: Tensor, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; features (B, ..., C).
 
         Raises:
             ValueError: If the channels are not those of the config.
         """
-        expected = (teacher.shape[-1], ) * 2
+        expected = (teacher.shape[-1],) * 2
         if self.adapter is not None:
             expected = (self.adapter.in_features, self.adapter.out_features)
         channels = (student.shape[-1], teacher.shape[-1])
@@ -211,11 +216,11 @@ class FeatureAlignment(_VolumeLoss):
                 'FeatureAlignment.student_channels and teacher_channels must '
                 f'be {channels[0]} and {channels[1]} for feature '
                 f'{self.feature!r}, got '
-                f'{expected if self.adapter is not None else None}')
+                f'{expected if self.adapter is not None else None}'
+            )
         if self.adapter is not None:
             student = self.adapter(student)
-        loss = feature_distance(student, teacher, self._mask(batch),
-                                self.distance)
+        loss = feature_distance(student, teacher, self._mask(batch), self.distance)
         return {self.loss_name: self.loss_weight * loss}
 
 
@@ -230,22 +235,23 @@ class ChannelWiseDistillation(_VolumeLoss):
         temperature: Temperature of both softmaxes.
         visible_only: Only the voxels that a camera sees.
     """
+
     loss_name = 'loss_cwd'
 
-    def __init__(self,
-                 compares: str = 'occ_logits',
-                 feature: str = 'voxel',
-                 loss_weight: float = 1.0,
-                 temperature: float = 4.0,
-                 visible_only: bool = True,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        compares: str = 'occ_logits',
+        feature: str = 'voxel',
+        loss_weight: float = 1.0,
+        temperature: float = 4.0,
+        visible_only: bool = True,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name, visible_only)
         self.set_compared(compares, feature)
         self.temperature = temperature
 
-    def forward(self, student: Tensor, teacher: Tensor,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(self, student: Tensor, teacher: Tensor, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; volumes (B, X, Y, Z, C)."""
-        loss = channel_wise_kl(student, teacher, self._mask(batch),
-                               self.temperature)
+        loss = channel_wise_kl(student, teacher, self._mask(batch), self.temperature)
         return {self.loss_name: self.loss_weight * loss}

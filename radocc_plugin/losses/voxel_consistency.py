@@ -2,14 +2,14 @@
 
 B batch, X Y Z grid, C classes, V voxels.
 """
+
 from typing import Dict, Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss, ModelOutputs
-from radocc_plugin.losses.common import (check_choice, check_shape,
-                                         full_precision, visible_rows)
+from radocc_plugin.losses.common import check_choice, check_shape, full_precision, visible_rows
 from radocc_plugin.registry import MODELS
 
 LIGHTS = ('entered', 'ended')
@@ -40,14 +40,11 @@ def voxel_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """
     check_shape('teacher', teacher, student.shape, 'student')
     log_teacher = teacher.detach().log_softmax(-1)
-    return (log_teacher.exp() *
-            (log_teacher - student.log_softmax(-1))).sum(-1)
+    return (log_teacher.exp() * (log_teacher - student.log_softmax(-1))).sum(-1)
 
 
 @full_precision
-def weighted_mean(values: Tensor,
-                  weight: Tensor,
-                  region: Optional[Tensor] = None) -> Tensor:
+def weighted_mean(values: Tensor, weight: Tensor, region: Optional[Tensor] = None) -> Tensor:
     """Weighted mean over voxels, or the mean over regions of their means.
 
     Args:
@@ -66,12 +63,10 @@ def weighted_mean(values: Tensor,
     zeros = values.new_zeros(NUM_REGIONS)
     sums = zeros.index_add(0, region, weight * values)
     weights = zeros.index_add(0, region, weight)
-    return (sums / weights.clamp_min(1e-6)).sum() / (
-        weights > 0).sum().clamp_min(1)
+    return (sums / weights.clamp_min(1e-6)).sum() / (weights > 0).sum().clamp_min(1)
 
 
-def regions_of(classes: Tensor, objects: Sequence[int],
-               free: int) -> Tensor:
+def regions_of(classes: Tensor, objects: Sequence[int], free: int) -> Tensor:
     """0 for voxels of an object class, 2 for free ones, 1 for the rest.
 
     Args:
@@ -81,8 +76,7 @@ def regions_of(classes: Tensor, objects: Sequence[int],
 
     The regions of EFFOcc's balanced distillation (arXiv 2406.07042).
     """
-    is_object = torch.isin(classes,
-                           torch.tensor(objects, device=classes.device))
+    is_object = torch.isin(classes, torch.tensor(objects, device=classes.device))
     region = torch.where(classes == free, 2, 1)
     return region.masked_fill(is_object, 0)
 
@@ -130,36 +124,36 @@ class RenderedVoxelConsistency(DistillLoss):
     Raises:
         ValueError: If an argument is not valid.
     """
+
     compares = 'outputs'
     needs = ('light', 'gt_occ', 'mask_camera')
     loss_name = 'loss_voxel'
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 labelled_factor: float = 1.0,
-                 light: str = 'entered',
-                 cap: Optional[float] = 1.0,
-                 min_light: float = 0.5,
-                 class_balance: bool = True,
-                 observed: str = 'light',
-                 gate: bool = False,
-                 occupied_only: bool = False,
-                 hard: bool = False,
-                 objects: Optional[Sequence[int]] = None,
-                 free_index: int = -1,
-                 loss_name: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        labelled_factor: float = 1.0,
+        light: str = 'entered',
+        cap: Optional[float] = 1.0,
+        min_light: float = 0.5,
+        class_balance: bool = True,
+        observed: str = 'light',
+        gate: bool = False,
+        occupied_only: bool = False,
+        hard: bool = False,
+        objects: Optional[Sequence[int]] = None,
+        free_index: int = -1,
+        loss_name: Optional[str] = None,
+    ) -> None:
         super().__init__(loss_weight, loss_name)
         name = type(self).__name__
         check_choice(f'{name}.light', light, LIGHTS)
         check_choice(f'{name}.observed', observed, ('light', 'mask_camera'))
-        for field, value in (('labelled_factor', labelled_factor),
-                             ('min_light', min_light)):
+        for field, value in (('labelled_factor', labelled_factor), ('min_light', min_light)):
             if value < 0:
-                raise ValueError(f'{name}.{field} takes a number >= 0, got '
-                                 f'{value}')
+                raise ValueError(f'{name}.{field} takes a number >= 0, got {value}')
         if cap is not None and cap <= 0:
-            raise ValueError(f'{name}.cap takes a positive number or None, '
-                             f'got {cap}')
+            raise ValueError(f'{name}.cap takes a positive number or None, got {cap}')
         self.labelled_factor = labelled_factor
         self.light = light
         self.cap = cap
@@ -172,19 +166,21 @@ class RenderedVoxelConsistency(DistillLoss):
         self.objects = objects
         self.free_index = free_index
 
-    def forward(self, student: ModelOutputs, teacher: ModelOutputs,
-                batch: DistillBatch) -> Dict[str, Tensor]:
+    def forward(
+        self, student: ModelOutputs, teacher: ModelOutputs, batch: DistillBatch
+    ) -> Dict[str, Tensor]:
         """Loss dict with one loss; logits (B, X, Y, Z, C)."""
         logits = student.occ_logits
         check_shape('teacher', teacher.occ_logits, logits.shape, 'student')
         target = with_class_weights(teacher, student.class_weight)
         weight = self._weight(target, student.class_weight, batch)
-        factor = torch.where(labelled(batch.mask_camera),
-                             self.labelled_factor, 1.0).expand(weight.shape)
+        factor = torch.where(labelled(batch.mask_camera), self.labelled_factor, 1.0).expand(
+            weight.shape
+        )
         kept = weight > 0
         rows, target, weight, factor = (
-            visible_rows(x, kept)
-            for x in (logits, target, weight[..., None], factor[..., None]))
+            visible_rows(x, kept) for x in (logits, target, weight[..., None], factor[..., None])
+        )
         weight, factor = weight.squeeze(1), factor.squeeze(1)
         free = self.free_index % logits.shape[-1]
         region = None
@@ -192,15 +188,16 @@ class RenderedVoxelConsistency(DistillLoss):
             region = regions_of(target.argmax(-1), self.objects, free)
         if self.occupied_only:
             rows, target = (
-                torch.cat((x[:, :free], x[:, free + 1:]), dim=1)
-                for x in (rows, target))
+                torch.cat((x[:, :free], x[:, free + 1 :]), dim=1) for x in (rows, target)
+            )
         if self.hard:
             target = one_class_logits(target.argmax(-1), target.shape[1])
         loss = weighted_mean(factor * voxel_kl(rows, target), weight, region)
         return {self.loss_name: self.loss_weight * loss}
 
-    def _weight(self, target: Tensor, class_weight: Optional[Sequence[float]],
-                batch: DistillBatch) -> Tensor:
+    def _weight(
+        self, target: Tensor, class_weight: Optional[Sequence[float]], batch: DistillBatch
+    ) -> Tensor:
         """Weight of each voxel, 0 for those that do not count,
         (B, X, Y, Z)."""
         light = getattr(batch.light, self.light)
@@ -226,8 +223,7 @@ def labelled(mask_camera: Tensor) -> Tensor:
     return mask_camera.bool().flatten(1).any(1)[:, None, None, None]
 
 
-def with_class_weights(teacher: ModelOutputs,
-                       class_weight: Optional[Sequence[float]]) -> Tensor:
+def with_class_weights(teacher: ModelOutputs, class_weight: Optional[Sequence[float]]) -> Tensor:
     """The teacher's logits as if its cross entropy had had other weights.
 
     Args:
@@ -249,14 +245,14 @@ def with_class_weights(teacher: ModelOutputs,
         if weight is None:
             continue
         if len(weight) != logits.shape[-1]:
-            raise ValueError(f'class_weight takes {logits.shape[-1]} numbers, '
-                             f'one a class, got {len(weight)}')
+            raise ValueError(
+                f'class_weight takes {logits.shape[-1]} numbers, one a class, got {len(weight)}'
+            )
         logits = logits + sign * logits.new_tensor(weight).log()
     return logits
 
 
 def one_class_logits(classes: Tensor, num_classes: int) -> Tensor:
     """Logits of distributions that are sure of one class, (V, C)."""
-    logits = torch.full((len(classes), num_classes), -1e4,
-                        device=classes.device)
+    logits = torch.full((len(classes), num_classes), -1e4, device=classes.device)
     return logits.scatter(1, classes[:, None], 0.0)

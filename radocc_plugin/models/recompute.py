@@ -1,4 +1,5 @@
 """Activations that are computed again instead of kept."""
+
 from typing import Any, Callable
 
 import torch
@@ -17,7 +18,6 @@ def run(layer: Callable, *inputs: Tensor, with_cp: bool) -> Any:
         *inputs: Its arguments.
         with_cp: Whether the backward pass computes the layer again.
     """
-    if with_cp and torch.is_grad_enabled() and any(
-            x.requires_grad for x in inputs):
+    if with_cp and torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         return checkpoint(layer, *inputs, use_reentrant=False)
     return layer(*inputs)

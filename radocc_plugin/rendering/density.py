@@ -2,6 +2,7 @@
 
 V voxels, C classes.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,10 +15,9 @@ DENSITIES = (*LOGIT_DENSITIES, 'head')
 _CHUNK = 2**14
 
 
-def density_from_logits(logits: Tensor,
-                        voxel_size: float,
-                        free_index: int = -1,
-                        mode: str = 'free_probability') -> Tensor:
+def density_from_logits(
+    logits: Tensor, voxel_size: float, free_index: int = -1, mode: str = 'free_probability'
+) -> Tensor:
     """Density of each voxel in 1/m, differentiable.
 
     - ``free_probability`` (default): ``-log p(free) / voxel_size``; light
@@ -53,8 +53,7 @@ def density_from_head(density_logits: Tensor) -> Tensor:
     return F.softplus(density_logits)
 
 
-def density_from_labels(labels: Tensor, voxel_size: float,
-                        free_class: int) -> Tensor:
+def density_from_labels(labels: Tensor, voxel_size: float, free_class: int) -> Tensor:
     """Density of a label volume in 1/m: ``2 / voxel_size`` where occupied.
 
     The mean free path is then half a voxel, so that the expected depth of a
@@ -67,36 +66,38 @@ def density_from_labels(labels: Tensor, voxel_size: float,
 def check_logit_density(mode: str) -> None:
     """Raises ValueError unless ``mode`` is one of ``LOGIT_DENSITIES``."""
     if mode not in LOGIT_DENSITIES:
-        raise ValueError(f'density takes one of {LOGIT_DENSITIES}, got '
-                         f'{mode!r}')
+        raise ValueError(f'density takes one of {LOGIT_DENSITIES}, got {mode!r}')
 
 
 def class_index(index: int, num_classes: int) -> int:
     """A class index from 0 on; raises ValueError if there is no such class."""
     if not -num_classes <= index < num_classes:
-        raise ValueError(f'free_index takes one of {num_classes} classes, got '
-                         f'{index}')
+        raise ValueError(f'free_index takes one of {num_classes} classes, got {index}')
     return index % num_classes
 
 
 @torch.no_grad()
-def chunked_density(logits: Tensor, voxel_size: float, free_index: int,
-                    mode: str) -> Tensor:
+def chunked_density(logits: Tensor, voxel_size: float, free_index: int, mode: str) -> Tensor:
     """``density_from_logits`` of (V, C) without a graph and without (V, C)
     temporaries, (V,)."""
     if mode == 'softplus':
         return density_from_logits(logits, voxel_size, free_index, mode)
     density = logits.new_empty(len(logits))
-    for out, part in zip(density.split(_chunk(logits)),
-                         logits.split(_chunk(logits))):
+    for out, part in zip(density.split(_chunk(logits)), logits.split(_chunk(logits))):
         out.copy_(density_from_logits(part, voxel_size, free_index, mode))
     return density
 
 
 @torch.no_grad()
-def add_density_gradient_(grad_logits: Tensor, grad_density: Tensor,
-                          density: Tensor, logits: Tensor, voxel_size: float,
-                          free_index: int, mode: str) -> None:
+def add_density_gradient_(
+    grad_logits: Tensor,
+    grad_density: Tensor,
+    density: Tensor,
+    logits: Tensor,
+    voxel_size: float,
+    free_index: int,
+    mode: str,
+) -> None:
     """Adds to (V, C), in place, what (V,) means for the logits.
 
     ``free_probability``: ``(softmax - one hot of free) / voxel_size``;
@@ -109,8 +110,7 @@ def add_density_gradient_(grad_logits: Tensor, grad_density: Tensor,
         return
     scale = grad_density / voxel_size
     size = _chunk(logits)
-    for out, part, factor in zip(
-            grad_logits.split(size), logits.split(size), scale.split(size)):
+    for out, part, factor in zip(grad_logits.split(size), logits.split(size), scale.split(size)):
         out.addcmul_(part.softmax(-1), factor[:, None])
     grad_logits[:, free_index] -= scale
 

@@ -2,6 +2,7 @@
 
 R rays, M crossings (packed ray by ray).
 """
+
 from typing import Tuple
 
 import torch
@@ -15,8 +16,7 @@ MIN_HIT = 1e-7
 MAX_OPTICAL_DEPTH = 1e4
 
 
-def crossing_transmittance(optical_depth: Tensor,
-                          offsets: Tensor) -> Tuple[Tensor, Tensor]:
+def crossing_transmittance(optical_depth: Tensor, offsets: Tensor) -> Tuple[Tensor, Tensor]:
     """Probability that each ray reaches each of its crossings, and its end.
 
     Args:
@@ -34,19 +34,20 @@ def crossing_transmittance(optical_depth: Tensor,
     in the first digit.
     """
     if int(offsets[-1]) != len(optical_depth):
-        raise ValueError(f'offsets must end at {len(optical_depth)}, the '
-                         f'number of crossings, got {int(offsets[-1])}')
+        raise ValueError(
+            f'offsets must end at {len(optical_depth)}, the '
+            f'number of crossings, got {int(offsets[-1])}'
+        )
     total = F.pad(optical_depth.double().cumsum(0), (1, 0))
     base = total[offsets[:-1]]
     entry = total[:-1] - torch.repeat_interleave(
-        base, offsets.diff(), output_size=len(optical_depth))
+        base, offsets.diff(), output_size=len(optical_depth)
+    )
     leave = total[offsets[1:]] - base
-    return ((-entry).exp().to(optical_depth.dtype),
-            (-leave).exp().to(optical_depth.dtype))
+    return ((-entry).exp().to(optical_depth.dtype), (-leave).exp().to(optical_depth.dtype))
 
 
-def termination(optical_depth: Tensor,
-                offsets: Tensor) -> Tuple[Tensor, Tensor]:
+def termination(optical_depth: Tensor, offsets: Tensor) -> Tuple[Tensor, Tensor]:
     """Probability that each ray ends in each of its crossings.
 
     Args:
@@ -63,8 +64,7 @@ def termination(optical_depth: Tensor,
     return entry * -torch.expm1(-optical_depth), no_hit
 
 
-def depth_in_crossing(optical_depth: Tensor, near: Tensor,
-                     far: Tensor) -> Tensor:
+def depth_in_crossing(optical_depth: Tensor, near: Tensor, far: Tensor) -> Tensor:
     """Integral of the ray parameter over the terminations in a crossing.
 
     ``int t sigma e^(-sigma s) ds`` from entry to exit with density constant:
@@ -89,8 +89,7 @@ def depth_in_crossing(optical_depth: Tensor, near: Tensor,
     return near * -torch.expm1(-optical_depth) + (far - near) * mean
 
 
-def expected_depth(optical_depth: Tensor, near: Tensor, far: Tensor,
-                   offsets: Tensor) -> Tensor:
+def expected_depth(optical_depth: Tensor, near: Tensor, far: Tensor, offsets: Tensor) -> Tensor:
     """Expected ray parameter of the termination, accumulated.
 
     The result is not divided by the opacity: a ray that hits nothing has
@@ -106,8 +105,7 @@ def expected_depth(optical_depth: Tensor, near: Tensor, far: Tensor,
         Depth in units of the ray parameter, (R,).
     """
     entry, _ = crossing_transmittance(optical_depth, offsets)
-    return sum_rays(entry * depth_in_crossing(optical_depth, near, far),
-                    offsets)
+    return sum_rays(entry * depth_in_crossing(optical_depth, near, far), offsets)
 
 
 def sum_rays(values: Tensor, offsets: Tensor) -> Tensor:
@@ -115,13 +113,14 @@ def sum_rays(values: Tensor, offsets: Tensor) -> Tensor:
     ray = torch.repeat_interleave(
         torch.arange(len(offsets) - 1, device=offsets.device),
         offsets.diff(),
-        output_size=len(values))
-    return values.new_zeros(len(offsets) - 1,
-                            *values.shape[1:]).index_add(0, ray, values)
+        output_size=len(values),
+    )
+    return values.new_zeros(len(offsets) - 1, *values.shape[1:]).index_add(0, ray, values)
 
 
-def packed_ray_kl(teacher_optical_depth: Tensor,
-                  student_optical_depth: Tensor, offsets: Tensor) -> Tensor:
+def packed_ray_kl(
+    teacher_optical_depth: Tensor, student_optical_depth: Tensor, offsets: Tensor
+) -> Tensor:
     """KL(teacher || student) of the ray termination distributions.
 
     The distributions have one bin for each crossing and one no-hit bin. The
@@ -145,19 +144,18 @@ def packed_ray_kl(teacher_optical_depth: Tensor,
     RadOcc section 3.3 with the no-hit bin made explicit.
     """
     if teacher_optical_depth.shape != student_optical_depth.shape:
-        raise ValueError('teacher_optical_depth and student_optical_depth '
-                         'must have one shape, got '
-                         f'{tuple(teacher_optical_depth.shape)} and '
-                         f'{tuple(student_optical_depth.shape)}')
+        raise ValueError(
+            'teacher_optical_depth and student_optical_depth '
+            'must have one shape, got '
+            f'{tuple(teacher_optical_depth.shape)} and '
+            f'{tuple(student_optical_depth.shape)}'
+        )
     teacher, student = teacher_optical_depth, student_optical_depth
     entry, _ = crossing_transmittance(teacher, offsets)
     hit = (-torch.expm1(-teacher)).clamp_min(MIN_HIT)
     student_hit = -torch.expm1(-student)
     # The bound changes the value, not the direction of the gradient: a
     # student that is sure of free space must still learn of a wall.
-    student_hit = student_hit + (student_hit.clamp_min(MIN_HIT) -
-                                 student_hit).detach()
-    divergence = (
-        hit * (hit.log() - student_hit.log()) + (-teacher).exp() *
-        (student - teacher))
+    student_hit = student_hit + (student_hit.clamp_min(MIN_HIT) - student_hit).detach()
+    divergence = hit * (hit.log() - student_hit.log()) + (-teacher).exp() * (student - teacher)
     return sum_rays(entry * divergence, offsets)

@@ -2,6 +2,7 @@
 
 R rays, V voxels of all volumes, C channels.
 """
+
 from typing import Tuple
 
 import torch
@@ -9,17 +10,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from radocc_plugin.rendering.backends import get_backend, reference
-from radocc_plugin.rendering.density import (check_logit_density, class_index,
-                                             density_from_logits)
+from radocc_plugin.rendering.density import check_logit_density, class_index, density_from_logits
 from radocc_plugin.rendering.render_geometry import RenderGeometry
 
 
-def render(density: Tensor,
-           values: Tensor,
-           geometry: RenderGeometry,
-           *,
-           backend: str = 'auto',
-           min_transmittance: float = 1e-4) -> Tuple[Tensor, Tensor, Tensor]:
+def render(
+    density: Tensor,
+    values: Tensor,
+    geometry: RenderGeometry,
+    *,
+    backend: str = 'auto',
+    min_transmittance: float = 1e-4,
+) -> Tuple[Tensor, Tensor, Tensor]:
     """Renders a volume with constant density and values in each voxel.
 
     Every voxel that a ray crosses counts with its exact length. Nothing of
@@ -49,18 +51,20 @@ def render(density: Tensor,
     if backend == 'reference':
         return reference.render(density, values, geometry)
     implementation = get_backend(backend, density.device, density.dtype)
-    return _Render.apply(density.contiguous(), values.contiguous(), geometry,
-                         implementation, min_transmittance)
+    return _Render.apply(
+        density.contiguous(), values.contiguous(), geometry, implementation, min_transmittance
+    )
 
 
 def render_logits(
-        logits: Tensor,
-        geometry: RenderGeometry,
-        *,
-        density: str = 'free_probability',
-        free_index: int = -1,
-        backend: str = 'auto',
-        min_transmittance: float = 1e-4) -> Tuple[Tensor, ...]:
+    logits: Tensor,
+    geometry: RenderGeometry,
+    *,
+    density: str = 'free_probability',
+    free_index: int = -1,
+    backend: str = 'auto',
+    min_transmittance: float = 1e-4,
+) -> Tuple[Tensor, ...]:
     """Renders occupancy logits, density and semantics from one tensor.
 
     The same as ``density_from_logits`` and ``render`` of the non-free logits,
@@ -86,28 +90,27 @@ def render_logits(
     geometry.check_volume('logits', logits, like=logits)
     geometry.check_volume('logits', logits[:, 0])
     free = class_index(free_index, logits.shape[1])
-    options = dict(
-        voxel_size=geometry.cubic_voxel_size, free_index=free, mode=density)
+    options = dict(voxel_size=geometry.cubic_voxel_size, free_index=free, mode=density)
     if backend == 'reference':
         sigma = density_from_logits(logits, **options)
         depth, rendered, no_hit = reference.render(sigma, logits, geometry)
     else:
         implementation = get_backend(backend, logits.device, logits.dtype)
         sigma, depth, rendered, no_hit = _RenderLogits.apply(
-            logits.contiguous(), geometry, implementation, min_transmittance,
-            options)
+            logits.contiguous(), geometry, implementation, min_transmittance, options
+        )
     return sigma, depth, _without(rendered, free), no_hit
 
 
 def render_logits_pair(
-        teacher_logits: Tensor,
-        student_logits: Tensor,
-        geometry: RenderGeometry,
-        *,
-        density: str = 'free_probability',
-        free_index: int = -1,
-        backend: str = 'auto',
-        min_transmittance: float = 1e-4
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    geometry: RenderGeometry,
+    *,
+    density: str = 'free_probability',
+    free_index: int = -1,
+    backend: str = 'auto',
+    min_transmittance: float = 1e-4,
 ) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor]:
     """Renders teacher and student along the same rays, and compares them.
 
@@ -133,48 +136,49 @@ def render_logits_pair(
     """
     check_logit_density(density)
     geometry.check_volume('student_logits', student_logits[:, 0])
-    geometry.check_volume(
-        'student_logits', student_logits, like=student_logits)
-    if (teacher_logits.shape, teacher_logits.dtype) != (student_logits.shape,
-                                                        student_logits.dtype):
+    geometry.check_volume('student_logits', student_logits, like=student_logits)
+    if (teacher_logits.shape, teacher_logits.dtype) != (student_logits.shape, student_logits.dtype):
         raise ValueError(
             'teacher_logits and student_logits take one shape and type, got '
             f'{tuple(teacher_logits.shape)} in {teacher_logits.dtype} and '
-            f'{tuple(student_logits.shape)} in {student_logits.dtype}')
+            f'{tuple(student_logits.shape)} in {student_logits.dtype}'
+        )
     teacher_logits = teacher_logits.detach()
     free = class_index(free_index, student_logits.shape[1])
     if backend == 'reference':
         options = dict(density=density, free_index=free, backend=backend)
         teacher, student = (
-            render_logits(x, geometry, **options)
-            for x in (teacher_logits, student_logits))
-        return teacher, student, ray_kl(
-            teacher[0], student[0], geometry, backend=backend)
-    implementation = get_backend(backend, student_logits.device,
-                                 student_logits.dtype)
+            render_logits(x, geometry, **options) for x in (teacher_logits, student_logits)
+        )
+        return teacher, student, ray_kl(teacher[0], student[0], geometry, backend=backend)
+    implementation = get_backend(backend, student_logits.device, student_logits.dtype)
     *outputs, divergence = _RenderPair.apply(
-        student_logits.contiguous(), teacher_logits.contiguous(), geometry,
-        implementation, min_transmittance,
-        dict(
-            voxel_size=geometry.cubic_voxel_size,
-            free_index=free,
-            mode=density))
+        student_logits.contiguous(),
+        teacher_logits.contiguous(),
+        geometry,
+        implementation,
+        min_transmittance,
+        dict(voxel_size=geometry.cubic_voxel_size, free_index=free, mode=density),
+    )
     student, teacher = (
         (sigma, depth, _without(rendered, free), no_hit)
-        for sigma, depth, rendered, no_hit in (outputs[:4], outputs[4:]))
+        for sigma, depth, rendered, no_hit in (outputs[:4], outputs[4:])
+    )
     return teacher, student, divergence
 
 
 def _without(rendered: Tensor, free: int) -> Tensor:
-    return torch.cat((rendered[:, :free], rendered[:, free + 1:]), dim=1)
+    return torch.cat((rendered[:, :free], rendered[:, free + 1 :]), dim=1)
 
 
-def ray_kl(teacher_density: Tensor,
-           student_density: Tensor,
-           geometry: RenderGeometry,
-           *,
-           backend: str = 'auto',
-           min_transmittance: float = 1e-4) -> Tensor:
+def ray_kl(
+    teacher_density: Tensor,
+    student_density: Tensor,
+    geometry: RenderGeometry,
+    *,
+    backend: str = 'auto',
+    min_transmittance: float = 1e-4,
+) -> Tensor:
     """KL(teacher || student) of where each ray ends, in nats.
 
     One bin a crossed voxel and one no-hit bin. Neither distribution is ever
@@ -198,24 +202,31 @@ def ray_kl(teacher_density: Tensor,
     geometry.check_volume('teacher_density', teacher_density)
     geometry.check_volume('student_density', student_density)
     if teacher_density.dtype != student_density.dtype:
-        raise ValueError('teacher_density and student_density take one type, '
-                         f'got {teacher_density.dtype} and '
-                         f'{student_density.dtype}')
+        raise ValueError(
+            'teacher_density and student_density take one type, '
+            f'got {teacher_density.dtype} and '
+            f'{student_density.dtype}'
+        )
     if backend == 'reference':
         return reference.ray_kl(teacher_density, student_density, geometry)
-    implementation = get_backend(backend, student_density.device,
-                                 student_density.dtype)
-    return _RayKL.apply(teacher_density.detach().contiguous(),
-                        student_density.contiguous(), geometry,
-                        implementation, min_transmittance)
+    implementation = get_backend(backend, student_density.device, student_density.dtype)
+    return _RayKL.apply(
+        teacher_density.detach().contiguous(),
+        student_density.contiguous(),
+        geometry,
+        implementation,
+        min_transmittance,
+    )
 
 
 @torch.no_grad()
-def voxel_light(density: Tensor,
-                geometry: RenderGeometry,
-                *,
-                backend: str = 'auto',
-                min_transmittance: float = 1e-4) -> Tuple[Tensor, Tensor]:
+def voxel_light(
+    density: Tensor,
+    geometry: RenderGeometry,
+    *,
+    backend: str = 'auto',
+    min_transmittance: float = 1e-4,
+) -> Tuple[Tensor, Tensor]:
     """The light that enters each voxel and that ends in it, of all rays.
 
     Light enters a voxel by as much as a ray has left there, so a ray counts 1
@@ -242,21 +253,20 @@ def voxel_light(density: Tensor,
     geometry.check_volume('density', density)
     if backend == 'reference':
         return reference.voxel_light(density, geometry)
-    implementation = get_backend(
-        backend, density.device, density.dtype, gradients=False)
-    return implementation.voxel_light(density.contiguous(), geometry,
-                                      min_transmittance)
+    implementation = get_backend(backend, density.device, density.dtype, gradients=False)
+    return implementation.voxel_light(density.contiguous(), geometry, min_transmittance)
 
 
 @torch.no_grad()
 def voxel_light_of_logits(
-        logits: Tensor,
-        geometry: RenderGeometry,
-        *,
-        density: str = 'free_probability',
-        free_index: int = -1,
-        backend: str = 'auto',
-        min_transmittance: float = 1e-4) -> Tuple[Tensor, Tensor]:
+    logits: Tensor,
+    geometry: RenderGeometry,
+    *,
+    density: str = 'free_probability',
+    free_index: int = -1,
+    backend: str = 'auto',
+    min_transmittance: float = 1e-4,
+) -> Tuple[Tensor, Tensor]:
     """``voxel_light`` of occupancy logits (V, C), without (V, C) temporaries.
 
     Args and errors are those of ``render_logits``.
@@ -265,20 +275,17 @@ def voxel_light_of_logits(
     geometry.check_volume('logits', logits, like=logits)
     implementation = reference
     if backend != 'reference':
-        implementation = get_backend(
-            backend, logits.device, logits.dtype, gradients=False)
+        implementation = get_backend(backend, logits.device, logits.dtype, gradients=False)
     sigma = implementation.chunked_density(
-        logits.contiguous(), geometry.cubic_voxel_size,
-        class_index(free_index, logits.shape[1]), density)
-    return voxel_light(
-        sigma,
-        geometry,
-        backend=backend,
-        min_transmittance=min_transmittance)
+        logits.contiguous(),
+        geometry.cubic_voxel_size,
+        class_index(free_index, logits.shape[1]),
+        density,
+    )
+    return voxel_light(sigma, geometry, backend=backend, min_transmittance=min_transmittance)
 
 
 class _Render(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, density, values, geometry, backend, min_transmittance):
         outputs = backend.render(density, values, geometry, min_transmittance)
@@ -293,15 +300,13 @@ class _Render(torch.autograd.Function):
     def backward(ctx, *grads):
         density, values, *outputs = ctx.saved_tensors
         grads, outputs, seen = _asked(grads, outputs, values)
-        own, grad = ctx.backend.render_backward(grads, outputs, density, seen,
-                                                *ctx.static)
+        own, grad = ctx.backend.render_backward(grads, outputs, density, seen, *ctx.static)
         if grad.shape != values.shape:
             grad = None
         return own, grad, None, None, None
 
 
 class _RenderLogits(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, logits, geometry, backend, min_transmittance, options):
         density = backend.chunked_density(logits, **options)
@@ -317,28 +322,22 @@ class _RenderLogits(torch.autograd.Function):
     def backward(ctx, grad_density, *grads):
         density, logits, *outputs = ctx.saved_tensors
         grads, outputs, values = _asked(grads, outputs, logits)
-        own, grad = ctx.backend.render_backward(grads, outputs, density,
-                                                values, *ctx.static)
+        own, grad = ctx.backend.render_backward(grads, outputs, density, values, *ctx.static)
         if grad.shape != logits.shape:
             grad = torch.zeros_like(logits)
         if grad_density is not None:
             own += grad_density
-        ctx.backend.add_density_gradient_(grad, own, density, logits,
-                                          **ctx.options)
+        ctx.backend.add_density_gradient_(grad, own, density, logits, **ctx.options)
         return grad, None, None, None, None
 
 
 class _RenderPair(torch.autograd.Function):
-
     @staticmethod
-    def forward(ctx, student, teacher, geometry, backend, min_transmittance,
-                options):
-        densities = [
-            backend.chunked_density(x, **options) for x in (student, teacher)
-        ]
+    def forward(ctx, student, teacher, geometry, backend, min_transmittance, options):
+        densities = [backend.chunked_density(x, **options) for x in (student, teacher)]
         own, target, divergence, kept = backend.render_pair(
-            (densities[1], teacher), (densities[0], student), geometry,
-            min_transmittance)
+            (densities[1], teacher), (densities[0], student), geometry, min_transmittance
+        )
         ctx.save_for_backward(densities[0], student, *own, *kept)
         ctx.set_materialize_grads(False)
         ctx.static = geometry, min_transmittance
@@ -354,14 +353,19 @@ class _RenderPair(torch.autograd.Function):
         grad_kl = grads[-1]
         grads, outputs, values = _asked(grads[:3], outputs, logits)
         own, grad = ctx.backend.render_pair_backward(
-            grads, None if grad_kl is None else grad_kl.contiguous(), outputs,
-            kept, density, values, *ctx.static)
+            grads,
+            None if grad_kl is None else grad_kl.contiguous(),
+            outputs,
+            kept,
+            density,
+            values,
+            *ctx.static,
+        )
         if grad.shape != logits.shape:
             grad = torch.zeros_like(logits)
         if grad_density is not None:
             own += grad_density
-        ctx.backend.add_density_gradient_(grad, own, density, logits,
-                                          **ctx.options)
+        ctx.backend.add_density_gradient_(grad, own, density, logits, **ctx.options)
         return grad, None, None, None, None, None
 
 
@@ -374,12 +378,12 @@ def _asked(grads, outputs, values):
         outputs = outputs[0], outputs[1][:, :0], outputs[2]
     grads = tuple(
         torch.zeros_like(output) if grad is None else grad.contiguous()
-        for grad, output in zip(grads, outputs))
+        for grad, output in zip(grads, outputs)
+    )
     return grads, outputs, values
 
 
 class _RayKL(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, teacher, student, geometry, backend, min_transmittance):
         ctx.save_for_backward(teacher, student)
@@ -390,6 +394,5 @@ class _RayKL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        grad = ctx.backend.ray_kl_backward(grad.contiguous(),
-                                           *ctx.saved_tensors, *ctx.static)
+        grad = ctx.backend.ray_kl_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.static)
         return None, grad, None, None, None

@@ -2,6 +2,7 @@
 
 R rays, V voxels, C classes.
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -20,6 +21,7 @@ class VoxelLight(NamedTuple):
         entered: Light that enters a voxel, in rays of the full render.
         ended: Light that ends in it.
     """
+
     entered: Tensor
     ended: Tensor
 
@@ -41,6 +43,7 @@ class Render:
             one, see ``VolumeRenderer.render_pair``.
         divergence: ``ray_kl`` of that teacher, (R,).
     """
+
     depth: Tensor
     semantics: Tensor
     no_hit: Tensor
@@ -72,8 +75,10 @@ class Render:
             ValueError: If the teacher's render has other rays.
         """
         if teacher.geometry is not self.geometry:
-            raise ValueError('teacher and student must be rendered along the '
-                             'same rays: pass one RenderGeometry to both')
+            raise ValueError(
+                'teacher and student must be rendered along the '
+                'same rays: pass one RenderGeometry to both'
+            )
         if teacher is self.teacher:
             return self.divergence
         return ray_kl(
@@ -81,4 +86,5 @@ class Render:
             self.density,
             self.geometry,
             backend=self.backend,
-            min_transmittance=self.min_transmittance)
+            min_transmittance=self.min_transmittance,
+        )

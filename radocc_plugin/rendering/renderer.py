@@ -1,4 +1,5 @@
 """The registered renderer: occupancy volumes and cameras to what rays see."""
+
 from dataclasses import replace
 from typing import Dict, Optional, Sequence, Tuple, Union
 
@@ -7,16 +8,22 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from radocc_plugin.geometry import (RAY_SAMPLERS, Cameras, VoxelGrid,
-                                    draw_rays)
+from radocc_plugin.geometry import RAY_SAMPLERS, Cameras, VoxelGrid, draw_rays
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering.backends import BACKENDS
-from radocc_plugin.rendering.density import (DENSITIES, class_index,
-                                             density_from_head,
-                                             density_from_labels)
-from radocc_plugin.rendering.ops import (render, render_logits,
-                                         render_logits_pair, voxel_light,
-                                         voxel_light_of_logits)
+from radocc_plugin.rendering.density import (
+    DENSITIES,
+    class_index,
+    density_from_head,
+    density_from_labels,
+)
+from radocc_plugin.rendering.ops import (
+    render,
+    render_logits,
+    render_logits_pair,
+    voxel_light,
+    voxel_light_of_logits,
+)
 from radocc_plugin.rendering.render_geometry import RenderGeometry
 from radocc_plugin.rendering.outputs import Render, VoxelLight
 
@@ -45,29 +52,35 @@ class VolumeRenderer(BaseModule):
         ValueError: If an option is not valid.
     """
 
-    def __init__(self,
-                 point_cloud_range: Sequence[float],
-                 render_size: Tuple[int, int],
-                 ray_sampler: str = 'random',
-                 max_rays: Optional[int] = 80000,
-                 density: str = 'free_probability',
-                 free_index: int = -1,
-                 backend: str = 'auto',
-                 min_transmittance: float = 1e-4) -> None:
+    def __init__(
+        self,
+        point_cloud_range: Sequence[float],
+        render_size: Tuple[int, int],
+        ray_sampler: str = 'random',
+        max_rays: Optional[int] = 80000,
+        density: str = 'free_probability',
+        free_index: int = -1,
+        backend: str = 'auto',
+        min_transmittance: float = 1e-4,
+    ) -> None:
         super().__init__()
         for name, value, allowed in (
             ('density', density, DENSITIES),
             ('backend', backend, BACKENDS),
-            ('ray_sampler', ray_sampler, RAY_SAMPLERS)):
+            ('ray_sampler', ray_sampler, RAY_SAMPLERS),
+        ):
             if value not in allowed:
-                raise ValueError(f'VolumeRenderer.{name} takes one of '
-                                 f'{tuple(allowed)}, got {value!r}')
+                raise ValueError(
+                    f'VolumeRenderer.{name} takes one of {tuple(allowed)}, got {value!r}'
+                )
         if max_rays is not None and max_rays < 1:
-            raise ValueError('VolumeRenderer.max_rays takes a positive number '
-                             f'or None, got {max_rays}')
+            raise ValueError(
+                f'VolumeRenderer.max_rays takes a positive number or None, got {max_rays}'
+            )
         if not 0 <= min_transmittance < 1:
-            raise ValueError('VolumeRenderer.min_transmittance takes 0 to 1, '
-                             f'got {min_transmittance}')
+            raise ValueError(
+                f'VolumeRenderer.min_transmittance takes 0 to 1, got {min_transmittance}'
+            )
         self.point_cloud_range = tuple(point_cloud_range)
         self.render_size = tuple(render_size)
         self.ray_sampler = ray_sampler
@@ -77,11 +90,13 @@ class VolumeRenderer(BaseModule):
         self.backend = backend
         self.min_transmittance = min_transmittance
 
-    def trace(self,
-              cameras: Cameras,
-              grid_shape: Tuple[int, int, int],
-              generator: Optional[torch.Generator] = None,
-              **sampler_inputs) -> RenderGeometry:
+    def trace(
+        self,
+        cameras: Cameras,
+        grid_shape: Tuple[int, int, int],
+        generator: Optional[torch.Generator] = None,
+        **sampler_inputs,
+    ) -> RenderGeometry:
         """Draws the rays that all volumes of a step share.
 
         Args:
@@ -97,26 +112,24 @@ class VolumeRenderer(BaseModule):
             self.ray_sampler,
             max_rays=self.max_rays,
             generator=generator,
-            **sampler_inputs)
+            **sampler_inputs,
+        )
         return self.geometry(rays, cameras, grid_shape)
 
-    def trace_all(self, cameras: Cameras,
-                  grid_shape: Tuple[int, int, int]) -> RenderGeometry:
+    def trace_all(self, cameras: Cameras, grid_shape: Tuple[int, int, int]) -> RenderGeometry:
         """Every pixel of the render, for maps and pictures."""
         rays = draw_rays(cameras, self.render_size, 'grid')
         return self.geometry(rays, cameras, grid_shape)
 
-    def geometry(self, rays, cameras: Cameras,
-                 grid_shape: Tuple[int, int, int]) -> RenderGeometry:
+    def geometry(self, rays, cameras: Cameras, grid_shape: Tuple[int, int, int]) -> RenderGeometry:
         """Rays of one's own in this renderer's grid."""
         return RenderGeometry(
-            rays, VoxelGrid(self.point_cloud_range, grid_shape),
-            len(cameras.cam2img))
+            rays, VoxelGrid(self.point_cloud_range, grid_shape), len(cameras.cam2img)
+        )
 
-    def forward(self,
-                occ_logits: Tensor,
-                geometry: RenderGeometry,
-                density_logits: Optional[Tensor] = None) -> Render:
+    def forward(
+        self, occ_logits: Tensor, geometry: RenderGeometry, density_logits: Optional[Tensor] = None
+    ) -> Render:
         """Renders logits in float32.
 
         Args:
@@ -140,17 +153,20 @@ class VolumeRenderer(BaseModule):
                     geometry,
                     density=self.density,
                     free_index=self.free_index,
-                    **self._options)
+                    **self._options,
+                )
             else:
                 density = density_from_head(density_logits)
-                depth, semantics, no_hit = render(density, logits, geometry,
-                                                  **self._options)
+                depth, semantics, no_hit = render(density, logits, geometry, **self._options)
                 semantics = self._without_free(semantics)
             return self._render(depth, semantics, no_hit, density, geometry)
 
-    def render_pair(self, teacher: Tuple[Tensor, Optional[Tensor]],
-                    student: Tuple[Tensor, Optional[Tensor]],
-                    geometry: RenderGeometry) -> Tuple[Render, Render]:
+    def render_pair(
+        self,
+        teacher: Tuple[Tensor, Optional[Tensor]],
+        student: Tuple[Tensor, Optional[Tensor]],
+        geometry: RenderGeometry,
+    ) -> Tuple[Render, Render]:
         """Renders a teacher, without gradient, and its student.
 
         The same as two calls, and as ``Render.ray_kl`` later, in one walk of
@@ -180,17 +196,15 @@ class VolumeRenderer(BaseModule):
                 geometry,
                 density=self.density,
                 free_index=self.free_index,
-                **self._options)
-        target, own = (
-            self._render(*rest, density, geometry)
-            for density, *rest in renders)
+                **self._options,
+            )
+        target, own = (self._render(*rest, density, geometry) for density, *rest in renders)
         return target, replace(own, teacher=target, divergence=divergence)
 
     @torch.no_grad()
-    def light(self,
-              occ_logits: Tensor,
-              geometry: RenderGeometry,
-              density_logits: Optional[Tensor] = None) -> VoxelLight:
+    def light(
+        self, occ_logits: Tensor, geometry: RenderGeometry, density_logits: Optional[Tensor] = None
+    ) -> VoxelLight:
         """The light of a volume's rays in each of its voxels, no gradient.
 
         Args:
@@ -205,19 +219,19 @@ class VolumeRenderer(BaseModule):
         with torch.autocast(occ_logits.device.type, enabled=False):
             if density_logits is not None:
                 light = voxel_light(
-                    density_from_head(density_logits.flatten()), geometry,
-                    **self._options)
+                    density_from_head(density_logits.flatten()), geometry, **self._options
+                )
             else:
                 light = voxel_light_of_logits(
                     _at_least_float32(occ_logits.flatten(0, 3)),
                     geometry,
                     density=self.density,
                     free_index=self.free_index,
-                    **self._options)
+                    **self._options,
+                )
         return VoxelLight(*(x.view(occ_logits.shape[:4]) for x in light))
 
-    def render_labels(self, labels: Tensor, geometry: RenderGeometry,
-                      num_classes: int) -> Render:
+    def render_labels(self, labels: Tensor, geometry: RenderGeometry, num_classes: int) -> Render:
         """Renders a label volume (B, X, Y, Z), such as ground truth, see
         ``density_from_labels``; ``semantics`` holds the share of each
         non-free class."""
@@ -225,40 +239,40 @@ class VolumeRenderer(BaseModule):
         free = class_index(self.free_index, num_classes)
         density = density_from_labels(labels, geometry.cubic_voxel_size, free)
         depth, semantics, no_hit = render(
-            density,
-            F.one_hot(labels, num_classes).float(), geometry,
-            **self._options)
-        return self._render(depth, self._without_free(semantics), no_hit,
-                            density, geometry)
+            density, F.one_hot(labels, num_classes).float(), geometry, **self._options
+        )
+        return self._render(depth, self._without_free(semantics), no_hit, density, geometry)
 
     @property
     def _options(self) -> Dict[str, Union[str, float]]:
-        return dict(
-            backend=self.backend, min_transmittance=self.min_transmittance)
+        return dict(backend=self.backend, min_transmittance=self.min_transmittance)
 
     def _render(self, *outputs) -> Render:
         return Render(*outputs, **self._options)
 
     def _without_free(self, semantics: Tensor) -> Tensor:
         free = class_index(self.free_index, semantics.shape[1])
-        return torch.cat((semantics[:, :free], semantics[:, free + 1:]), dim=1)
+        return torch.cat((semantics[:, :free], semantics[:, free + 1 :]), dim=1)
 
-    def _check(self, occ_logits: Tensor, geometry: RenderGeometry,
-               density_logits: Optional[Tensor]) -> None:
+    def _check(
+        self, occ_logits: Tensor, geometry: RenderGeometry, density_logits: Optional[Tensor]
+    ) -> None:
         shape = geometry.grid.shape
         expected = (geometry.num_volumes, *shape)
         if occ_logits.dim() != 5 or tuple(occ_logits.shape[:4]) != expected:
-            raise ValueError(f'occ_logits take shape {(*expected, "C")}, got '
-                             f'{tuple(occ_logits.shape)}')
+            raise ValueError(
+                f'occ_logits take shape {(*expected, "C")}, got {tuple(occ_logits.shape)}'
+            )
         if (density_logits is None) == (self.density == 'head'):
             raise ValueError(
                 "density_logits belong to VolumeRenderer.density='head', got "
                 f'density={self.density!r} and density_logits='
-                f'{"None" if density_logits is None else "a tensor"}')
-        if density_logits is not None and (tuple(density_logits.shape) !=
-                                           expected):
-            raise ValueError(f'density_logits take shape {expected}, got '
-                             f'{tuple(density_logits.shape)}')
+                f'{"None" if density_logits is None else "a tensor"}'
+            )
+        if density_logits is not None and (tuple(density_logits.shape) != expected):
+            raise ValueError(
+                f'density_logits take shape {expected}, got {tuple(density_logits.shape)}'
+            )
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

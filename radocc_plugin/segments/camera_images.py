@@ -1,4 +1,5 @@
 """The camera images that still need a segment map."""
+
 from pathlib import Path
 from typing import Dict, Sequence, Union
 
@@ -45,19 +46,17 @@ class CameraImages(Dataset):
 
     metainfo: dict = {}
 
-    def __init__(self, ann_file: Union[str, Sequence[str]], data_root: str,
-                 segments_root: str) -> None:
+    def __init__(
+        self, ann_file: Union[str, Sequence[str]], data_root: str, segments_root: str
+    ) -> None:
         self.data_root = data_root
         todo = []
         if is_main_process():
             paths = image_paths(ann_file)
-            todo = [
-                path for path in paths
-                if not is_complete(segment_path(segments_root, path))
-            ]
+            todo = [path for path in paths if not is_complete(segment_path(segments_root, path))]
             print_log(
-                f'{len(paths)} images, {len(paths) - len(todo)} already done',
-                logger='current')
+                f'{len(paths)} images, {len(paths) - len(todo)} already done', logger='current'
+            )
         # The first rank decides for all: while one lists, another may write.
         todo = [todo]
         broadcast_object_list(todo)

@@ -3,6 +3,7 @@
 True instances of the synthetic world are the upper bound, segments of the
 same sizes in the wrong places the control.
 """
+
 import json
 import re
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class RandomSegments:
     Raises:
         ValueError: If the folder has no manifest or an image has no map.
     """
+
     reference_root: str
     seed: int = 0
 
@@ -52,7 +54,8 @@ class RandomSegments:
         return dict(
             method='random',
             seed=self.seed,
-            reference=read_manifest(self.reference_root)['settings'])
+            reference=read_manifest(self.reference_root)['settings'],
+        )
 
     def __call__(self, image: np.ndarray, img_path: str) -> np.ndarray:
         """Segment ids, shape (h, w) of the reference, uint16.
@@ -88,6 +91,7 @@ class SyntheticInstances:
         ValueError: If the folder is no synthetic data set, or an image is not
             one that this version of the world renders.
     """
+
     data_root: str
     min_area: int = 4
 
@@ -97,7 +101,8 @@ class SyntheticInstances:
         return dict(
             method='synthetic_instances',
             min_area=self.min_area,
-            world=_world_settings(self.data_root))
+            world=_world_settings(self.data_root),
+        )
 
     def __call__(self, image: np.ndarray, img_path: str) -> np.ndarray:
         """Segment ids, shape (H, W), uint16.
@@ -118,26 +123,26 @@ class SyntheticInstances:
             raise ValueError(
                 f'{Path(self.data_root) / img_path} is not what this version '
                 'of the synthetic world renders; write the data set again '
-                'with tools/create_synthetic_nuscenes.py')
+                'with tools/create_synthetic_nuscenes.py'
+            )
         hits = view.hits
         # Materials are below 256; objects come after them.
-        identity = np.where(hits.instance >= 0, 256 + hits.instance,
-                            hits.material)
+        identity = np.where(hits.instance >= 0, 256 + hits.instance, hits.material)
         labels = np.where(np.isfinite(hits.distance), identity + 1, 0)
         labels = labels.reshape(image.shape[:2])
         # A pole in front of a car leaves the car one segment.
         parts = split_components(np.where(labels <= 256, labels, 0))
-        return renumber(
-            np.where(labels <= 256, parts, labels + labels.size),
-            self.min_area)
+        return renumber(np.where(labels <= 256, parts, labels + labels.size), self.min_area)
 
 
 def _world_settings(data_root: str) -> dict:
     path = Path(data_root) / 'synthetic_settings.json'
     if not path.is_file():
-        raise ValueError(f'data_root takes a synthetic data set, {path} is '
-                         'not there; tools/create_synthetic_nuscenes.py '
-                         'writes one')
+        raise ValueError(
+            f'data_root takes a synthetic data set, {path} is '
+            'not there; tools/create_synthetic_nuscenes.py '
+            'writes one'
+        )
     return json.loads(path.read_text())
 
 
@@ -145,5 +150,5 @@ def _world_settings(data_root: str) -> dict:
 def _scene(data_root: str, name: str):
     """The scene of this name."""
     from radocc_plugin.synthetic.scene import SceneWriter, scene_settings
-    return SceneWriter(
-        Path(data_root), scene_settings(name, _world_settings(data_root)))
+
+    return SceneWriter(Path(data_root), scene_settings(name, _world_settings(data_root)))

@@ -3,6 +3,7 @@
 The model writes the maps, the metric adds up their statistics; the launcher
 shards the images over processes as in any test.
 """
+
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from radocc_plugin.registry import METRICS, MODEL_WRAPPERS, MODELS
-from radocc_plugin.segments.label_map import (ensure_manifest, segment_path,
-                                              write_label_map)
+from radocc_plugin.segments.label_map import ensure_manifest, segment_path, write_label_map
 from radocc_plugin.segments.statistics import map_statistics
 
 
@@ -40,10 +40,7 @@ class SegmentWriter(BaseModel):
         ValueError: If the folder holds maps of other settings.
     """
 
-    def __init__(self,
-                 segmenter: dict,
-                 segments_root: str,
-                 threads: Optional[int] = None) -> None:
+    def __init__(self, segmenter: dict, segments_root: str, threads: Optional[int] = None) -> None:
         super().__init__()
         self.segmenter = MODELS.build(segmenter)
         self.segments_root = segments_root
@@ -57,10 +54,9 @@ class SegmentWriter(BaseModel):
             ensure_manifest(segments_root, settings)
         barrier()
 
-    def forward(self,
-                inputs: Sequence[np.ndarray],
-                img_path: Sequence[str],
-                mode: str = 'predict') -> List[dict]:
+    def forward(
+        self, inputs: Sequence[np.ndarray], img_path: Sequence[str], mode: str = 'predict'
+    ) -> List[dict]:
         """Writes the map of each image.
 
         Args:
@@ -86,7 +82,9 @@ class SegmentWriter(BaseModel):
                     map_statistics(labels),
                     img_path=path,
                     seconds=seconds,
-                    bytes=target.stat().st_size))
+                    bytes=target.stat().st_size,
+                )
+            )
         return results
 
     def _segment(self, images, img_paths) -> List[np.ndarray]:
@@ -136,4 +134,5 @@ class SegmentStatistics(BaseMetric):
             count_max=max(counts),
             covered=mean['covered'],
             kib=mean['bytes'] / 1024,
-            seconds=mean['seconds'])
+            seconds=mean['seconds'],
+        )

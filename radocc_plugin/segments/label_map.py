@@ -4,6 +4,7 @@ A map may be smaller than its image (segmenters work at reduced resolution);
 readers scale it up by nearest neighbour. A folder of maps holds one
 ``manifest.json`` with the settings they were made with.
 """
+
 import hashlib
 import json
 import os
@@ -34,8 +35,7 @@ def segment_path(segments_root: PathLike, img_path: PathLike) -> Path:
     """
     relative = Path(img_path)
     if relative.is_absolute() or '..' in relative.parts:
-        raise ValueError('img_path takes a path relative to the data root, '
-                         f'got {img_path}')
+        raise ValueError(f'img_path takes a path relative to the data root, got {img_path}')
     return Path(segments_root) / relative.with_suffix('.png')
 
 
@@ -47,11 +47,11 @@ def write_label_map(path: PathLike, labels: np.ndarray) -> None:
     """
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in 'iu':
-        raise ValueError('labels takes integers of shape (h, w), got '
-                         f'{labels.dtype} {labels.shape}')
+        raise ValueError(
+            f'labels takes integers of shape (h, w), got {labels.dtype} {labels.shape}'
+        )
     if labels.size and not 0 <= labels.min() <= labels.max() <= MAX_LABEL:
-        raise ValueError(f'labels takes ids 0..{MAX_LABEL}, got '
-                         f'{labels.min()}..{labels.max()}')
+        raise ValueError(f'labels takes ids 0..{MAX_LABEL}, got {labels.min()}..{labels.max()}')
     _, png = cv2.imencode('.png', labels.astype(np.uint16))
     write_atomically(path, png.tobytes())
 
@@ -71,8 +71,7 @@ def is_complete(path: PathLike) -> bool:
         return start == _PNG_START and file.read() == _PNG_END
 
 
-def read_label_map(path: PathLike,
-                   backend_args: Optional[dict] = None) -> np.ndarray:
+def read_label_map(path: PathLike, backend_args: Optional[dict] = None) -> np.ndarray:
     """Segment ids of an image, shape (h, w), int32, 0 = no segment.
 
     Args:
@@ -86,15 +85,16 @@ def read_label_map(path: PathLike,
         raise ValueError(
             f'{path}: no segment map here; make the maps with '
             'tools/generate_segments.py --data-root <data root> --ann-file '
-            '<info file> --out <folder of the maps>')
+            '<info file> --out <folder of the maps>'
+        )
     data = np.frombuffer(read_bytes(path, backend_args), np.uint8)
     labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if labels is None:
-        raise ValueError(f'{path}: not a readable PNG; run '
-                         'tools/generate_segments.py again')
+        raise ValueError(f'{path}: not a readable PNG; run tools/generate_segments.py again')
     if labels.ndim != 2 or labels.dtype != np.uint16:
-        raise ValueError(f'{path}: takes a uint16 PNG of one channel, got '
-                         f'{labels.dtype} of shape {labels.shape}')
+        raise ValueError(
+            f'{path}: takes a uint16 PNG of one channel, got {labels.dtype} of shape {labels.shape}'
+        )
     return labels.astype(np.int32)
 
 
@@ -112,17 +112,21 @@ def read_manifest(segments_root: PathLike) -> dict:
     """
     path = Path(segments_root) / MANIFEST
     if not path.is_file():
-        raise ValueError(f'{path}: missing, so the settings of these segment '
-                         'maps are unknown; run tools/generate_segments.py')
+        raise ValueError(
+            f'{path}: missing, so the settings of these segment '
+            'maps are unknown; run tools/generate_segments.py'
+        )
     try:
         manifest = json.loads(path.read_text())
         settings, digest = manifest['settings'], manifest['hash']
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path}: takes JSON with the fields settings and '
-                         f'hash ({error!r})') from error
+        raise ValueError(
+            f'{path}: takes JSON with the fields settings and hash ({error!r})'
+        ) from error
     if settings_hash(settings) != digest:
-        raise ValueError(f'{path}: hash {digest} does not belong to the '
-                         'settings; the file was edited')
+        raise ValueError(
+            f'{path}: hash {digest} does not belong to the settings; the file was edited'
+        )
     return manifest
 
 
@@ -140,8 +144,7 @@ def ensure_manifest(segments_root: PathLike, settings: dict) -> None:
     root = Path(segments_root)
     if not (root / MANIFEST).exists():
         if next(root.rglob('*.png'), None):
-            raise ValueError(f'{root} holds segment maps without a '
-                             f'{MANIFEST}; use an empty folder')
+            raise ValueError(f'{root} holds segment maps without a {MANIFEST}; use an empty folder')
         manifest = dict(hash=settings_hash(settings), settings=settings)
         write_atomically(root / MANIFEST, json.dumps(manifest, indent=2))
         return
@@ -152,5 +155,7 @@ def ensure_manifest(segments_root: PathLike, settings: dict) -> None:
             for key in sorted({*found, *settings})
             if found.get(key) != settings.get(key)
         ]
-        raise ValueError(f'{root} holds segment maps of other settings '
-                         f'({"; ".join(changed)}); use another folder')
+        raise ValueError(
+            f'{root} holds segment maps of other settings '
+            f'({"; ".join(changed)}); use another folder'
+        )

@@ -4,6 +4,7 @@ SAM, SAM 2, MobileSAM and their like have one interface: an automatic mask
 generator whose ``generate(image)`` gives one record a mask. Adapting another
 model is a subclass of :class:`MaskGenerator` with one method, ``build``.
 """
+
 import hashlib
 from pathlib import Path
 from typing import List, Optional, Sequence
@@ -17,8 +18,7 @@ from radocc_plugin.compat import import_segment_anything
 from radocc_plugin.registry import MODELS
 from radocc_plugin.segments.painting import paint_masks, shrink
 
-DTYPES = dict(
-    float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
+DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
 
 def decode_mask(segmentation) -> np.ndarray:
@@ -35,6 +35,7 @@ def decode_mask(segmentation) -> np.ndarray:
     counts, (height, width) = segmentation['counts'], segmentation['size']
     if isinstance(counts, (str, bytes)):
         from pycocotools import mask
+
         if isinstance(counts, str):
             counts = counts.encode()
         return mask.decode(dict(segmentation, counts=counts)).astype(bool)
@@ -64,25 +65,27 @@ class MaskGenerator(BaseModule):
 
     method = ''
 
-    def __init__(self,
-                 checkpoint: str,
-                 *,
-                 generator: Optional[dict] = None,
-                 width: Optional[int] = None,
-                 min_area: int = 100,
-                 connected_components: bool = False,
-                 dtype: str = 'float32') -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        *,
+        generator: Optional[dict] = None,
+        width: Optional[int] = None,
+        min_area: int = 100,
+        connected_components: bool = False,
+        dtype: str = 'float32',
+    ) -> None:
         super().__init__()
         if dtype not in DTYPES:
             raise ValueError(f'dtype takes {", ".join(DTYPES)}, got {dtype!r}')
         if min_area < 1:
-            raise ValueError('min_area takes a positive number, got '
-                             f'{min_area}')
+            raise ValueError(f'min_area takes a positive number, got {min_area}')
         if not Path(checkpoint).is_file():
             raise ValueError(
                 f'checkpoint: {checkpoint} is not there; download the weights '
                 'that the README of the model links to, or set '
-                'model.segmenter.checkpoint')
+                'model.segmenter.checkpoint'
+            )
         self.checkpoint = checkpoint
         self.generator = dict(generator or {})
         self.width = width
@@ -113,11 +116,11 @@ class MaskGenerator(BaseModule):
             width=self.width,
             min_area=self.min_area,
             connected_components=self.connected_components,
-            dtype=self.dtype)
+            dtype=self.dtype,
+        )
 
     @torch.no_grad()
-    def forward(self, images: Sequence[np.ndarray],
-                img_paths: Sequence[str]) -> List[np.ndarray]:
+    def forward(self, images: Sequence[np.ndarray], img_paths: Sequence[str]) -> List[np.ndarray]:
         """Segments a batch.
 
         Args:
@@ -129,15 +132,14 @@ class MaskGenerator(BaseModule):
         """
         images = [shrink(image, self.width) for image in images]
         device = next(self.network.parameters()).device
-        with torch.autocast(
-                device.type,
-                dtype=DTYPES[self.dtype],
-                enabled=self.dtype != 'float32'):
+        with torch.autocast(device.type, dtype=DTYPES[self.dtype], enabled=self.dtype != 'float32'):
             return [
-                paint_masks([decode_mask(r['segmentation']) for r in records],
-                            image.shape[:2],
-                            min_area=self.min_area,
-                            connected_components=self.connected_components)
+                paint_masks(
+                    [decode_mask(r['segmentation']) for r in records],
+                    image.shape[:2],
+                    min_area=self.min_area,
+                    connected_components=self.connected_components,
+                )
                 for image, records in zip(images, self.generate(images))
             ]
 
@@ -165,12 +167,9 @@ class SegmentAnything(MaskGenerator):
 
     method = 'segment_anything'
 
-    def __init__(self,
-                 model_type: str,
-                 checkpoint: str,
-                 *,
-                 package: str = 'segment_anything',
-                 **kwargs) -> None:
+    def __init__(
+        self, model_type: str, checkpoint: str, *, package: str = 'segment_anything', **kwargs
+    ) -> None:
         self.model_type = model_type
         self.package = package
         super().__init__(checkpoint, **kwargs)
@@ -179,20 +178,19 @@ class SegmentAnything(MaskGenerator):
         library = import_segment_anything(self.package)
         if self.model_type not in library.sam_model_registry:
             raise ValueError(
-                f'model_type takes {", ".join(library.sam_model_registry)}, '
-                f'got {self.model_type!r}')
+                f'model_type takes {", ".join(library.sam_model_registry)}, got {self.model_type!r}'
+            )
         builder = library.sam_model_registry[self.model_type]
         network = builder(checkpoint=self.checkpoint).eval()
         # Masks are thresholded, measured and handed to numpy in float32.
         network.mask_decoder.register_forward_hook(
-            lambda module, inputs, outputs: tuple(o.float() for o in outputs))
-        return network, library.SamAutomaticMaskGenerator(
-            network, **self.generator)
+            lambda module, inputs, outputs: tuple(o.float() for o in outputs)
+        )
+        return network, library.SamAutomaticMaskGenerator(network, **self.generator)
 
     @property
     def settings(self) -> dict:
-        return dict(
-            super().settings, model_type=self.model_type, package=self.package)
+        return dict(super().settings, model_type=self.model_type, package=self.package)
 
     def generate(self, images: Sequence[np.ndarray]):
         one_size = len({image.shape for image in images}) == 1
@@ -256,12 +254,13 @@ class Sam2(MaskGenerator):
         try:
             from sam2 import automatic_mask_generator, build_sam
         except ImportError as error:
-            raise ImportError('radocc_plugin.Sam2 needs the package sam2: pip '
-                              'install sam2') from error
-        network = build_sam.build_sam2(
-            self.model_config, self.checkpoint, device='cpu')
+            raise ImportError(
+                'radocc_plugin.Sam2 needs the package sam2: pip install sam2'
+            ) from error
+        network = build_sam.build_sam2(self.model_config, self.checkpoint, device='cpu')
         return network, automatic_mask_generator.SAM2AutomaticMaskGenerator(
-            network, **self.generator)
+            network, **self.generator
+        )
 
     @property
     def settings(self) -> dict:

@@ -1,13 +1,12 @@
 """Looking at segments."""
+
 import colorsys
 
 import cv2
 import numpy as np
 
 
-def overlay(image: np.ndarray,
-            labels: np.ndarray,
-            opacity: float = 0.45) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray, opacity: float = 0.45) -> np.ndarray:
     """An image with its segments in colours and their borders in white.
 
     Args:
@@ -20,8 +19,8 @@ def overlay(image: np.ndarray,
     """
     height, width = image.shape[:2]
     labels = cv2.resize(
-        labels.astype(np.int32).astype(np.float32), (width, height),
-        interpolation=cv2.INTER_NEAREST).astype(np.int64)
+        labels.astype(np.int32).astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
+    ).astype(np.int64)
     # steps of the golden ratio keep the hues of neighbouring ids apart
     hues = np.arange(labels.max() + 1) * 0.618034 % 1
     colors = np.array([colorsys.hsv_to_rgb(h, 0.75, 1.0) for h in hues]) * 255

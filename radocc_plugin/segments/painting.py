@@ -1,4 +1,5 @@
 """From masks of a segmentation model to a segment map."""
+
 from typing import Optional, Sequence, Tuple
 
 import cv2
@@ -18,8 +19,9 @@ def shrink(image: np.ndarray, width: Optional[int]) -> np.ndarray:
         ValueError: If the image has another shape or type.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError('image takes uint8 RGB of shape (H, W, 3), got '
-                         f'{image.dtype} {image.shape}')
+        raise ValueError(
+            f'image takes uint8 RGB of shape (H, W, 3), got {image.dtype} {image.shape}'
+        )
     if width is None or image.shape[1] <= width:
         return image
     height = max(1, round(image.shape[0] * width / image.shape[1]))
@@ -41,11 +43,11 @@ def renumber(labels: np.ndarray, min_area: int = 1) -> np.ndarray:
         ValueError: If there are more segments than a map can hold.
     """
     values, first, inverse, area = np.unique(
-        labels, return_index=True, return_inverse=True, return_counts=True)
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
     kept = np.flatnonzero((area >= min_area) & (values != 0))
     if len(kept) > MAX_LABEL:
-        raise ValueError(f'a map takes up to {MAX_LABEL} segments, got '
-                         f'{len(kept)}; raise min_area')
+        raise ValueError(f'a map takes up to {MAX_LABEL} segments, got {len(kept)}; raise min_area')
     kept = kept[np.argsort(first[kept])]
     ids = np.zeros(len(area), np.uint16)
     ids[kept] = np.arange(1, len(kept) + 1)
@@ -60,14 +62,17 @@ def split_components(labels: np.ndarray) -> np.ndarray:
             a side or a corner are connected.
     """
     from skimage.measure import label
+
     return label(labels, background=0, connectivity=2)
 
 
-def paint_masks(masks: Sequence[np.ndarray],
-                shape: Tuple[int, int],
-                *,
-                min_area: int = 1,
-                connected_components: bool = False) -> np.ndarray:
+def paint_masks(
+    masks: Sequence[np.ndarray],
+    shape: Tuple[int, int],
+    *,
+    min_area: int = 1,
+    connected_components: bool = False,
+) -> np.ndarray:
     """Makes overlapping masks disjoint: small ones are painted over large.
 
     Args:
@@ -88,8 +93,9 @@ def paint_masks(masks: Sequence[np.ndarray],
     """
     for mask in masks:
         if mask.shape != tuple(shape) or mask.dtype != bool:
-            raise ValueError(f'masks take bool of shape {tuple(shape)}, got '
-                             f'{mask.dtype} {mask.shape}')
+            raise ValueError(
+                f'masks take bool of shape {tuple(shape)}, got {mask.dtype} {mask.shape}'
+            )
     labels = np.zeros(shape, np.int32)
     areas = np.array([mask.sum() for mask in masks], np.int64)
     for value, index in enumerate(np.argsort(-areas, kind='stable'), 1):

@@ -1,4 +1,5 @@
 """Numbers that describe a segment map."""
+
 import numpy as np
 
 
@@ -20,4 +21,5 @@ def map_statistics(labels: np.ndarray) -> dict:
         covered=float(areas.sum() / labels.size),
         smallest=float(shares.min()),
         median=float(np.median(shares)),
-        largest=float(shares.max()))
+        largest=float(shares.max()),
+    )

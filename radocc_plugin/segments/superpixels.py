@@ -4,6 +4,7 @@ A segmenter is a callable ``(image, img_path) -> segment map`` with its
 ``settings``. These are frozen dataclasses and deterministic; scikit-image
 releases the GIL, so threads share the images of a batch.
 """
+
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ class Superpixels:
     Raises:
         ValueError: If a field is not positive.
     """
+
     width: int = 400
     min_area: int = 60
 
@@ -32,8 +34,7 @@ class Superpixels:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value <= 0:
-                raise ValueError(f'{name} takes a positive number, got '
-                                 f'{value}')
+                raise ValueError(f'{name} takes a positive number, got {value}')
 
     @property
     def settings(self) -> dict:
@@ -70,6 +71,7 @@ class Felzenszwalb(Superpixels):
         scale: The larger, the larger the segments.
         sigma: Width in pixels of the Gaussian that smooths the image first.
     """
+
     scale: float = 200.0
     sigma: float = 0.8
 
@@ -77,12 +79,10 @@ class Felzenszwalb(Superpixels):
 
     def _segment(self, image: np.ndarray) -> np.ndarray:
         from skimage.segmentation import felzenszwalb
+
         return felzenszwalb(
-            image,
-            scale=self.scale,
-            sigma=self.sigma,
-            min_size=self.min_area,
-            channel_axis=-1)
+            image, scale=self.scale, sigma=self.sigma, min_size=self.min_area, channel_axis=-1
+        )
 
 
 @MODELS.register_module()
@@ -96,6 +96,7 @@ class Slic(Superpixels):
         num_segments: How many segments to aim at.
         compactness: Weight of position against colour.
     """
+
     num_segments: int = 150
     compactness: float = 10.0
 
@@ -103,9 +104,11 @@ class Slic(Superpixels):
 
     def _segment(self, image: np.ndarray) -> np.ndarray:
         from skimage.segmentation import slic
+
         return slic(
             image,
             n_segments=self.num_segments,
             compactness=self.compactness,
             start_label=0,
-            channel_axis=-1)
+            channel_axis=-1,
+        )

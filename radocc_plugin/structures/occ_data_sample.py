@@ -1,4 +1,5 @@
 """What a sample knows besides its network inputs."""
+
 from typing import Optional
 
 import torch
@@ -12,21 +13,17 @@ class OccData(BaseDataElement):
     ``mask_lidar`` (bool, optional).
     """
 
-    def set_field(self,
-                  value,
-                  name: str,
-                  dtype=None,
-                  field_type: str = 'data') -> None:
+    def set_field(self, value, name: str, dtype=None, field_type: str = 'data') -> None:
         """Sets a field after checking that it fits the volume."""
         if field_type == 'data' and isinstance(value, torch.Tensor):
             if value.dim() != 3:
-                raise ValueError(f'{name} takes a volume (X, Y, Z), got shape '
-                                 f'{tuple(value.shape)}')
+                raise ValueError(f'{name} takes a volume (X, Y, Z), got shape {tuple(value.shape)}')
             for other, volume in self.items():
                 if volume.shape != value.shape:
                     raise ValueError(
                         f'{name} has shape {tuple(value.shape)} but {other} '
-                        f'has {tuple(volume.shape)}')
+                        f'has {tuple(volume.shape)}'
+                    )
         super().set_field(value, name, dtype=dtype, field_type=field_type)
 
 

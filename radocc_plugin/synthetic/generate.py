@@ -1,4 +1,5 @@
 """Writes a synthetic data set in the formats of nuScenes and Occ3D."""
+
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,18 +31,20 @@ _FINISHED_FOLDER = '.finished_scenes'
 _WORLD_VERSION = 3
 
 
-def generate(root: Union[str, Path],
-             *,
-             scenes_train: int = 4,
-             scenes_val: int = 2,
-             scenes_test: int = 0,
-             frames: int = 10,
-             image_size: Sequence[int] = (1600, 900),
-             seed: int = 0,
-             sweeps: int = 1,
-             image_sweeps: int = 0,
-             workers: Optional[int] = None,
-             progress: bool = True) -> None:
+def generate(
+    root: Union[str, Path],
+    *,
+    scenes_train: int = 4,
+    scenes_val: int = 2,
+    scenes_test: int = 0,
+    frames: int = 10,
+    image_size: Sequence[int] = (1600, 900),
+    seed: int = 0,
+    sweeps: int = 1,
+    image_sweeps: int = 0,
+    workers: Optional[int] = None,
+    progress: bool = True,
+) -> None:
     """Writes the synthetic nuScenes world.
 
     The same settings give the same bytes, whatever ``workers`` is. A scene is
@@ -80,8 +83,7 @@ def generate(root: Union[str, Path],
     _check('image_sweeps', image_sweeps, 0, sweeps)
     _check('workers', workers, 1)
     if len(image_size) != 2:
-        raise ValueError('image_size takes width and height, got '
-                         f'{tuple(image_size)}')
+        raise ValueError(f'image_size takes width and height, got {tuple(image_size)}')
     for name, value in zip(('width', 'height'), image_size):
         _check(f'{name} of image_size', value, 16)
     root = Path(root)
@@ -91,17 +93,14 @@ def generate(root: Union[str, Path],
         image_size=list(image_size),
         seed=seed,
         sweeps=sweeps,
-        image_sweeps=image_sweeps)
+        image_sweeps=image_sweeps,
+    )
     _claim(root / SETTINGS_FILE, settings)
 
     splits = {
-        split: [scene_name(split, index) for index in range(counts[split])]
-        for split in SPLITS
+        split: [scene_name(split, index) for index in range(counts[split])] for split in SPLITS
     }
-    scenes = [
-        scene_settings(name, settings) for names in splits.values()
-        for name in names
-    ]
+    scenes = [scene_settings(name, settings) for names in splits.values() for name in names]
     _write_scenes(root, scenes, workers, progress)
     _write_tables(root, scenes, splits)
 
@@ -109,8 +108,7 @@ def generate(root: Union[str, Path],
 def _check(name: str, value: int, low: int, high: Optional[int] = None):
     """Raises ValueError unless ``value`` is an integer in [low, high]."""
     takes = f'{low} to {high}' if high is not None else f'at least {low}'
-    if int(value) != value or value < low or (high is not None
-                                              and value > high):
+    if int(value) != value or value < low or (high is not None and value > high):
         raise ValueError(f'{name} takes an integer, {takes}; got {value}')
 
 
@@ -123,11 +121,13 @@ def _claim(path: Path, settings: dict) -> None:
     if stored != settings:
         changed = {
             name: (stored.get(name), value)
-            for name, value in settings.items() if stored.get(name) != value
+            for name, value in settings.items()
+            if stored.get(name) != value
         }
         raise ValueError(
             f'{path} belongs to a data set of other settings (there, asked '
-            f'for): {changed}; take another root or remove that folder')
+            f'for): {changed}; take another root or remove that folder'
+        )
 
 
 def _finished_file(root: Path, name: str) -> Path:
@@ -143,8 +143,7 @@ def _write_scene(root: Path, scene: SceneSettings) -> None:
 def _write_scenes(root, scenes, workers, progress) -> None:
     missing = [s for s in scenes if not _finished_file(root, s.name).exists()]
     bar = Progress(disable=not progress)
-    task = bar.add_task(
-        'Scenes', total=len(scenes), completed=len(scenes) - len(missing))
+    task = bar.add_task('Scenes', total=len(scenes), completed=len(scenes) - len(missing))
     if workers == 1:
         with bar:
             for scene in missing:

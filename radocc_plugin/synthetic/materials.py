@@ -1,30 +1,51 @@
 """Label space, surfaces and colours of the synthetic world."""
+
 from typing import NamedTuple, Tuple
 
 import numpy as np
 
 # nuScenes-lidarseg categories in the order of their index.
 CATEGORIES: Tuple[str, ...] = (
-    'noise', 'animal', 'human.pedestrian.adult', 'human.pedestrian.child',
+    'noise',
+    'animal',
+    'human.pedestrian.adult',
+    'human.pedestrian.child',
     'human.pedestrian.construction_worker',
-    'human.pedestrian.personal_mobility', 'human.pedestrian.police_officer',
-    'human.pedestrian.stroller', 'human.pedestrian.wheelchair',
-    'movable_object.barrier', 'movable_object.debris',
-    'movable_object.pushable_pullable', 'movable_object.trafficcone',
-    'static_object.bicycle_rack', 'vehicle.bicycle', 'vehicle.bus.bendy',
-    'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction',
-    'vehicle.emergency.ambulance', 'vehicle.emergency.police',
-    'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck',
-    'flat.driveable_surface', 'flat.other', 'flat.sidewalk', 'flat.terrain',
-    'static.manmade', 'static.other', 'static.vegetation', 'vehicle.ego')
+    'human.pedestrian.personal_mobility',
+    'human.pedestrian.police_officer',
+    'human.pedestrian.stroller',
+    'human.pedestrian.wheelchair',
+    'movable_object.barrier',
+    'movable_object.debris',
+    'movable_object.pushable_pullable',
+    'movable_object.trafficcone',
+    'static_object.bicycle_rack',
+    'vehicle.bicycle',
+    'vehicle.bus.bendy',
+    'vehicle.bus.rigid',
+    'vehicle.car',
+    'vehicle.construction',
+    'vehicle.emergency.ambulance',
+    'vehicle.emergency.police',
+    'vehicle.motorcycle',
+    'vehicle.trailer',
+    'vehicle.truck',
+    'flat.driveable_surface',
+    'flat.other',
+    'flat.sidewalk',
+    'flat.terrain',
+    'static.manmade',
+    'static.other',
+    'static.vegetation',
+    'vehicle.ego',
+)
 LIDARSEG_INDEX = {name: index for index, name in enumerate(CATEGORIES)}
 
 # How a surface is textured when it is seen by a camera.
 PLAIN, PAINTED, TILES, GRASS, FACADE, FOLIAGE = range(6)
 
 # Materials of static voxels; 0 is empty.
-ROAD, SIDEWALK, PLAZA, TERRAIN, DIRT, TRUNK, METAL, CONCRETE, ROOF, SIGN = \
-    range(1, 11)
+ROAD, SIDEWALK, PLAZA, TERRAIN, DIRT, TRUNK, METAL, CONCRETE, ROOF, SIGN = range(1, 11)
 FOLIAGES = tuple(range(20, 28))
 FACADES = tuple(range(30, 62))
 NUM_MATERIALS = 64
@@ -38,6 +59,7 @@ class Surfaces(NamedTuple):
     lidarseg: nuScenes-lidarseg index, shape (M,).
     reflectivity: Mean LiDAR intensity, shape (M,).
     """
+
     colour: np.ndarray
     texture: np.ndarray
     lidarseg: np.ndarray
@@ -46,7 +68,7 @@ class Surfaces(NamedTuple):
 
 def linear(rgb) -> np.ndarray:
     """Linear light of sRGB colours in [0, 255]."""
-    return ((np.asarray(rgb, np.float64) / 255)**2.2).astype(np.float32)
+    return ((np.asarray(rgb, np.float64) / 255) ** 2.2).astype(np.float32)
 
 
 _FIXED = {
@@ -62,10 +84,18 @@ _FIXED = {
     ROOF: ((110, 84, 74), PLAIN, 'static.manmade', 20),
     SIGN: ((40, 80, 170), PLAIN, 'static.manmade', 160),
 }
-_FACADE_COLOURS = ((186, 170, 146), (150, 92, 74), (198, 190, 178),
-                   (128, 122, 118), (172, 140, 104), (112, 118, 128),
-                   (208, 200, 180), (140, 108, 92), (96, 84, 80),
-                   (178, 160, 160))
+_FACADE_COLOURS = (
+    (186, 170, 146),
+    (150, 92, 74),
+    (198, 190, 178),
+    (128, 122, 118),
+    (172, 140, 104),
+    (112, 118, 128),
+    (208, 200, 180),
+    (140, 108, 92),
+    (96, 84, 80),
+    (178, 160, 160),
+)
 
 
 def make_surfaces(rng: np.random.Generator) -> Surfaces:
@@ -85,12 +115,10 @@ def make_surfaces(rng: np.random.Generator) -> Surfaces:
 
     for material, values in _FIXED.items():
         define(material, *values)
-    season = np.array(
-        [(58, 84, 40), (76, 98, 44), (110, 104, 42), (48, 74, 50)])
+    season = np.array([(58, 84, 40), (76, 98, 44), (110, 104, 42), (48, 74, 50)])
     leaf = season[rng.integers(len(season))]
     for material in FOLIAGES:
-        define(material, leaf * rng.uniform(0.75, 1.2), FOLIAGE,
-               'static.vegetation', 25)
+        define(material, leaf * rng.uniform(0.75, 1.2), FOLIAGE, 'static.vegetation', 25)
     for material in FACADES:
         rgb = _FACADE_COLOURS[rng.integers(len(_FACADE_COLOURS))]
         define(material, rgb, FACADE, 'static.manmade', 30)

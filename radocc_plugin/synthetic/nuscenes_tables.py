@@ -4,6 +4,7 @@ A row is the dictionary that stands in the JSON file; field names and units
 are those of the nuScenes schema. Tokens are hashes of what they name, so that
 the same settings give the same tables.
 """
+
 import hashlib
 import json
 from pathlib import Path
@@ -17,13 +18,27 @@ from radocc_plugin.synthetic.materials import CATEGORIES
 VERSION = 'v1.0-synthetic'
 MAP_FILE = 'maps/synthetic.png'
 # Tables that every scene adds rows to.
-SCENE_TABLES = ('log', 'scene', 'sample', 'sample_data', 'ego_pose',
-                'calibrated_sensor', 'instance', 'sample_annotation',
-                'lidarseg')
-ATTRIBUTES = ('vehicle.moving', 'vehicle.stopped', 'vehicle.parked',
-              'cycle.with_rider', 'cycle.without_rider',
-              'pedestrian.sitting_lying_down', 'pedestrian.standing',
-              'pedestrian.moving')
+SCENE_TABLES = (
+    'log',
+    'scene',
+    'sample',
+    'sample_data',
+    'ego_pose',
+    'calibrated_sensor',
+    'instance',
+    'sample_annotation',
+    'lidarseg',
+)
+ATTRIBUTES = (
+    'vehicle.moving',
+    'vehicle.stopped',
+    'vehicle.parked',
+    'cycle.with_rider',
+    'cycle.without_rider',
+    'pedestrian.sitting_lying_down',
+    'pedestrian.standing',
+    'pedestrian.moving',
+)
 _VISIBILITY = ('v0-40', 'v40-60', 'v60-80', 'v80-100')
 
 Rows = Dict[str, List[dict]]
@@ -75,7 +90,8 @@ def pose_row(token: str, matrix: np.ndarray, **fields) -> dict:
         token=token,
         translation=matrix[:3, 3].tolist(),
         rotation=quaternion(matrix[:3, :3]),
-        **fields)
+        **fields,
+    )
 
 
 def link(rows: Sequence[dict]) -> None:
@@ -89,28 +105,26 @@ def shared_rows(channels: Iterable[str], log_tokens: List[str]) -> Rows:
     """Rows that do not belong to one scene."""
     return dict(
         category=[
-            dict(
-                token=category_token(name),
-                name=name,
-                description='',
-                index=index) for index, name in enumerate(CATEGORIES)
+            dict(token=category_token(name), name=name, description='', index=index)
+            for index, name in enumerate(CATEGORIES)
         ],
         attribute=[
-            dict(token=attribute_token(name), name=name, description='')
-            for name in ATTRIBUTES
+            dict(token=attribute_token(name), name=name, description='') for name in ATTRIBUTES
         ],
         visibility=[
             dict(
                 token=str(index + 1),
                 level=level,
-                description=f'visibility of whole object is {level[1:]} %')
+                description=f'visibility of whole object is {level[1:]} %',
+            )
             for index, level in enumerate(_VISIBILITY)
         ],
         sensor=[
             dict(
                 token=sensor_token(channel),
                 channel=channel,
-                modality='lidar' if 'LIDAR' in channel else 'camera')
+                modality='lidar' if 'LIDAR' in channel else 'camera',
+            )
             for channel in channels
         ],
         map=[
@@ -118,8 +132,10 @@ def shared_rows(channels: Iterable[str], log_tokens: List[str]) -> Rows:
                 token=make_token('map'),
                 category='semantic_prior',
                 filename=MAP_FILE,
-                log_tokens=log_tokens)
-        ])
+                log_tokens=log_tokens,
+            )
+        ],
+    )
 
 
 def write_json(path: Path, content) -> None:

@@ -3,6 +3,7 @@
 R rays, O objects. Lengths in metres, everything in the scene's world frame,
 ray directions have unit length.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ class StaticGrid(NamedTuple):
     lower: Corner of voxel (0, 0, 0), shape (3,).
     size: Edge of a voxel.
     """
+
     voxels: np.ndarray
     clearance: np.ndarray
     lower: np.ndarray
@@ -43,6 +45,7 @@ class ObjectArrays(NamedTuple):
     heading: Cosine and sine of the yaw, shape (O, 2).
     radius: Radius of the bounding sphere, shape (O,).
     """
+
     parts: np.ndarray
     offset: np.ndarray
     shape: np.ndarray
@@ -61,6 +64,7 @@ class Hits(NamedTuple):
     normal: Outward face normal, shape (R, 3).
     touched: Rays that would meet each object were it alone, shape (O,).
     """
+
     distance: np.ndarray
     material: np.ndarray
     instance: np.ndarray
@@ -170,8 +174,7 @@ def _object_hit(objects, o, ox, oy, oz, dx, dy, dz):
     px = 0.5 * nx - (cos * rx + sin * ry) / size
     py = 0.5 * ny - (cos * ry - sin * rx) / size
     pz = 0.5 * nz - rz / size
-    vx, vy, vz = (cos * dx + sin * dy) / size, (cos * dy -
-                                                sin * dx) / size, dz / size
+    vx, vy, vz = (cos * dx + sin * dy) / size, (cos * dy - sin * dx) / size, dz / size
     ix, iy, iz = _inverse(vx), _inverse(vy), _inverse(vz)
     x0, x1 = _interval(px, ix, nx)
     y0, y1 = _interval(py, iy, ny)
@@ -209,6 +212,7 @@ class Shadows(NamedTuple):
     u, v, along: Their centres along ``across`` and ``direction``, (A,).
     widest: Radius of the largest of them.
     """
+
     direction: np.ndarray
     across: np.ndarray
     index: np.ndarray
@@ -218,8 +222,7 @@ class Shadows(NamedTuple):
     widest: float
 
 
-def prepare_shadows(objects: ObjectArrays, active: np.ndarray,
-                    direction: np.ndarray) -> Shadows:
+def prepare_shadows(objects: ObjectArrays, active: np.ndarray, direction: np.ndarray) -> Shadows:
     """Sorts objects, so that each ray looks at those beside it only."""
     least = np.eye(3)[np.abs(direction).argmin()]
     first = np.cross(direction, least)
@@ -228,16 +231,21 @@ def prepare_shadows(objects: ObjectArrays, active: np.ndarray,
     u, v = across @ objects.centre[active].T
     order = np.argsort(u)
     index = active[order]
-    return Shadows(direction, across, index, u[order], v[order],
-                   objects.centre[index] @ direction,
-                   float(objects.radius[active].max(initial=0.0)))
+    return Shadows(
+        direction,
+        across,
+        index,
+        u[order],
+        v[order],
+        objects.centre[index] @ direction,
+        float(objects.radius[active].max(initial=0.0)),
+    )
 
 
 @njit(cache=True)
 def is_occluded(grid, objects, shadows, ox, oy, oz, reach):
     """Whether anything lies within ``reach`` towards the light."""
-    dx, dy, dz = (shadows.direction[0], shadows.direction[1],
-                  shadows.direction[2])
+    dx, dy, dz = (shadows.direction[0], shadows.direction[1], shadows.direction[2])
     if _static_hit(grid, ox, oy, oz, dx, dy, dz, reach)[0] < reach:
         return True
     across = shadows.across
@@ -252,10 +260,11 @@ def is_occluded(grid, objects, shadows, ox, oy, oz, reach):
         o = shadows.index[n]
         radius = objects.radius[o]
         dv = shadows.v[n] - v
-        if (du * du + dv * dv < radius * radius
-                and shadows.along[n] - start > -radius
-                and _object_hit(objects, o, ox, oy, oz, dx, dy, dz)[0] <
-                reach):
+        if (
+            du * du + dv * dv < radius * radius
+            and shadows.along[n] - start > -radius
+            and _object_hit(objects, o, ox, oy, oz, dx, dy, dz)[0] < reach
+        ):
             return True
     return False
 
@@ -274,8 +283,9 @@ def _beside(directions, offset, distance, radius, kept):
     cosine = 1.0
     for r in range(len(directions)):
         cosine = min(
-            cosine, axis[0] * directions[r, 0] + axis[1] * directions[r, 1] +
-            axis[2] * directions[r, 2])
+            cosine,
+            axis[0] * directions[r, 0] + axis[1] * directions[r, 1] + axis[2] * directions[r, 2],
+        )
     cosine -= 1e-9  # a single ray has no cone
     sine = np.sqrt(max(0.0, 1 - cosine * cosine))
     count = 0
@@ -283,8 +293,7 @@ def _beside(directions, offset, distance, radius, kept):
         if cosine > 0 and distance[a] > radius[a]:
             half = radius[a] / distance[a]  # sine of half its visual angle
             limit = cosine * np.sqrt(1 - half * half) - sine * half
-            along = (axis[0] * offset[a, 0] + axis[1] * offset[a, 1] +
-                     axis[2] * offset[a, 2])
+            along = axis[0] * offset[a, 0] + axis[1] * offset[a, 1] + axis[2] * offset[a, 2]
             if along < limit * distance[a]:
                 continue
         kept[count] = a
@@ -326,19 +335,17 @@ def cast_rays(grid, objects, active, origin, directions, reach):
     num_kept = 0
     for r in range(count):
         if r % _BUNDLE == 0:
-            num_kept = _beside(directions[r:r + _BUNDLE], offset, apart,
-                               radius, kept)
+            num_kept = _beside(directions[r : r + _BUNDLE], offset, apart, radius, kept)
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         best, axis, material = _static_hit(grid, ox, oy, oz, dx, dy, dz, reach)
         owner = -1
         for n in range(num_kept):
             a = kept[n]
-            along = (offset[a, 0] * dx + offset[a, 1] * dy + offset[a, 2] * dz)
+            along = offset[a, 0] * dx + offset[a, 1] * dy + offset[a, 2] * dz
             if along * along < limit[a] or (along < 0 and limit[a] > 0):
                 continue
             o = active[a]
-            t, object_axis, part = _object_hit(objects, o, ox, oy, oz, dx, dy,
-                                               dz)
+            t, object_axis, part = _object_hit(objects, o, ox, oy, oz, dx, dy, dz)
             if t < reach:
                 touched[o] += 1
                 if t < best:

@@ -1,4 +1,5 @@
 """One scene of the synthetic data set: from a seed to files and table rows."""
+
 from pathlib import Path
 from typing import List, NamedTuple, Tuple
 
@@ -18,11 +19,7 @@ from radocc_plugin.synthetic.nuscenes_tables import (
     sensor_token,
     visibility_token,
 )
-from radocc_plugin.synthetic.occupancy import (
-    beam_mask,
-    camera_mask,
-    occupancy_labels,
-)
+from radocc_plugin.synthetic.occupancy import beam_mask, camera_mask, occupancy_labels
 from radocc_plugin.synthetic.sensors import (
     CAMERA_DELAYS,
     Camera,
@@ -57,6 +54,7 @@ class SceneSettings(NamedTuple):
     image_sweeps: How many of them come with images.
     image_size: Width and height in pixels.
     """
+
     name: str
     seed: Tuple[int, ...]
     number: int
@@ -83,10 +81,15 @@ def scene_settings(name: str, world: dict) -> SceneSettings:
     """
     _, split, number = name.split('-')
     split, index = SPLITS.index(split), int(number) - 1
-    return SceneSettings(name, (world['seed'], split, index),
-                         split * 10_000 + index, world['frames'],
-                         world['sweeps'], world['image_sweeps'],
-                         tuple(world['image_size']))
+    return SceneSettings(
+        name,
+        (world['seed'], split, index),
+        split * 10_000 + index,
+        world['frames'],
+        world['sweeps'],
+        world['image_sweeps'],
+        tuple(world['image_size']),
+    )
 
 
 def transform(a2b: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -113,8 +116,7 @@ class SceneWriter:
         self.surfaces = make_surfaces(rng)
         self.lighting = make_lighting(rng)
         self.rig = make_rig(rng, settings.image_size)
-        self.world2global = pose_matrix(*rng.uniform(300, 1800, 2), 0.0,
-                                        rng.uniform(-np.pi, np.pi))
+        self.world2global = pose_matrix(*rng.uniform(300, 1800, 2), 0.0, rng.uniform(-np.pi, np.pi))
         self.rows: Rows = {table: [] for table in SCENE_TABLES}
 
     def _rng(self, *purpose) -> np.random.Generator:
@@ -136,12 +138,17 @@ class SceneWriter:
     def picture(self, channel: str, time: float) -> View:
         """What a camera sees at a time in seconds; always the same."""
         camera = self.rig.cameras[channel]
-        return take_picture(self.street, self.traffic, self.surfaces,
-                            self.lighting, camera,
-                            self.ego2world(time) @ camera.cam2ego,
-                            self.rig.image_size, time,
-                            self._rng('picture', channel,
-                                      self._timestamp(time)))
+        return take_picture(
+            self.street,
+            self.traffic,
+            self.surfaces,
+            self.lighting,
+            camera,
+            self.ego2world(time) @ camera.cam2ego,
+            self.rig.image_size,
+            time,
+            self._rng('picture', channel, self._timestamp(time)),
+        )
 
     def time(self, timestamp: int) -> float:
         """Seconds since the start of the scene of a file's timestamp."""
@@ -154,10 +161,13 @@ class SceneWriter:
             self._write_keyframe(frame)
         for channel in (_LIDAR, *self.rig.cameras):
             calibration = self._token('calibration', channel)
-            link([
-                row for row in self.rows['sample_data']
-                if row['calibrated_sensor_token'] == calibration
-            ])
+            link(
+                [
+                    row
+                    for row in self.rows['sample_data']
+                    if row['calibrated_sensor_token'] == calibration
+                ]
+            )
         link(self.rows['sample'])
         self._write_instances()
         samples = self.rows['sample']
@@ -169,7 +179,9 @@ class SceneWriter:
                 first_sample_token=samples[0]['token'],
                 last_sample_token=samples[-1]['token'],
                 name=self.settings.name,
-                description='Synthetic street'))
+                description='Synthetic street',
+            )
+        )
         return self.rows
 
     def _write_calibration(self) -> None:
@@ -179,17 +191,23 @@ class SceneWriter:
                 logfile=self.settings.name,
                 vehicle=self.settings.name,
                 date_captured='2020-01-01',
-                location='synthetic-town'))
+                location='synthetic-town',
+            )
+        )
         sensors = [(_LIDAR, self.rig.lidar2ego, [])]
-        sensors += [(name, camera.cam2ego, camera.cam2img.tolist())
-                    for name, camera in self.rig.cameras.items()]
+        sensors += [
+            (name, camera.cam2ego, camera.cam2img.tolist())
+            for name, camera in self.rig.cameras.items()
+        ]
         for channel, sensor2ego, intrinsic in sensors:
             self.rows['calibrated_sensor'].append(
                 pose_row(
                     self._token('calibration', channel),
                     sensor2ego,
                     sensor_token=sensor_token(channel),
-                    camera_intrinsic=intrinsic))
+                    camera_intrinsic=intrinsic,
+                )
+            )
 
     def _new_file(self, channel, sample_token, time, is_key_frame) -> Path:
         """Rows and path of one recording of a sensor."""
@@ -198,14 +216,11 @@ class SceneWriter:
         is_camera = channel != _LIDAR
         folder = 'samples' if is_key_frame else 'sweeps'
         suffix = 'jpg' if is_camera else 'pcd.bin'
-        filename = (f'{folder}/{channel}/{self.settings.name}__{channel}__'
-                    f'{timestamp}.{suffix}')
+        filename = f'{folder}/{channel}/{self.settings.name}__{channel}__{timestamp}.{suffix}'
         width, height = self.rig.image_size if is_camera else (0, 0)
         self.rows['ego_pose'].append(
-            pose_row(
-                token,
-                self.world2global @ self.ego2world(time),
-                timestamp=timestamp))
+            pose_row(token, self.world2global @ self.ego2world(time), timestamp=timestamp)
+        )
         self.rows['sample_data'].append(
             dict(
                 token=token,
@@ -217,7 +232,9 @@ class SceneWriter:
                 is_key_frame=is_key_frame,
                 height=height,
                 width=width,
-                filename=filename))
+                filename=filename,
+            )
+        )
         return self._path(filename)
 
     def _path(self, filename: str) -> Path:
@@ -225,12 +242,17 @@ class SceneWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _scan(self, time: float, sample_token: str,
-              is_key_frame: bool) -> Scan:
+    def _scan(self, time: float, sample_token: str, is_key_frame: bool) -> Scan:
         path = self._new_file(_LIDAR, sample_token, time, is_key_frame)
         lidar2world = self.ego2world(time) @ self.rig.lidar2ego
-        sweep = scan(self.street, self.traffic, self.surfaces, lidar2world,
-                     time, self._rng('scan', self._timestamp(time)))
+        sweep = scan(
+            self.street,
+            self.traffic,
+            self.surfaces,
+            lidar2world,
+            time,
+            self._rng('scan', self._timestamp(time)),
+        )
         sweep.points.tofile(path)
         return sweep
 
@@ -238,13 +260,10 @@ class SceneWriter:
         time = KEYFRAME_INTERVAL * frame
         token = self._token('sample', frame)
         self.rows['sample'].append(
-            dict(
-                token=token,
-                timestamp=self._timestamp(time),
-                scene_token=self._token('scene')))
+            dict(token=token, timestamp=self._timestamp(time), scene_token=self._token('scene'))
+        )
         sweeps, images = self.settings.sweeps, self.settings.image_sweeps
-        with_images = {(n + 1) * (sweeps + 1) // (images + 1) - 1
-                       for n in range(images)}
+        with_images = {(n + 1) * (sweeps + 1) // (images + 1) - 1 for n in range(images)}
         for n in range(sweeps if frame else 0):
             gap = 1 - (n + 1) / (sweeps + 1)
             at = time - KEYFRAME_INTERVAL * gap
@@ -256,10 +275,8 @@ class SceneWriter:
         filename = f'lidarseg/{VERSION}/{lidar_token}_lidarseg.bin'
         key.lidarseg.tofile(self._path(filename))
         self.rows['lidarseg'].append(
-            dict(
-                token=lidar_token,
-                sample_data_token=lidar_token,
-                filename=filename))
+            dict(token=lidar_token, sample_data_token=lidar_token, filename=filename)
+        )
         cameras, visible = self._write_images(time, token, True)
         self._write_labels(time, token, key, cameras)
         self._annotate(time, token, key, visible)
@@ -287,35 +304,39 @@ class SceneWriter:
 
     def _write_labels(self, time, token, key, cameras) -> None:
         ego2world = self.ego2world(time)
-        labels = occupancy_labels(self.street, self.traffic, self.surfaces,
-                                  ego2world, time)
+        labels = occupancy_labels(self.street, self.traffic, self.surfaces, ego2world, time)
         lidar2ego = self.rig.lidar2ego
         points = transform(lidar2ego, key.points[:, :3].astype(np.float64))
         beams = beam_mask(lidar2ego[:3, 3], points)
-        seen = camera_mask(labels, beams, cameras, self.rig.image_size,
-                           self.street.grid, self.traffic.objects(time),
-                           ego2world)
+        seen = camera_mask(
+            labels,
+            beams,
+            cameras,
+            self.rig.image_size,
+            self.street.grid,
+            self.traffic.objects(time),
+            ego2world,
+        )
         # As in Occ3D, the camera mask lies inside the LiDAR mask: there
         # occupied voxels hold a LiDAR point of some sweep of the drive.
         np.savez_compressed(
             self._path(f'gts/{self.settings.name}/{token}/labels.npz'),
             semantics=labels,
             mask_lidar=beams | seen,
-            mask_camera=seen)
+            mask_camera=seen,
+        )
 
     def _annotate(self, time, token, key, visible) -> None:
         """Boxes of the objects that a sensor of the keyframe saw."""
         objects = self.traffic.objects(time)
-        returns = np.bincount(
-            key.instance[key.instance >= 0], minlength=len(visible))
+        returns = np.bincount(key.instance[key.instance >= 0], minlength=len(visible))
         ego = self.ego2world(time)[:3, 3]
         near = np.linalg.norm(objects.centre - ego, axis=1) < _ANNOTATED_RANGE
         seen = near & ((returns > 0) | (visible[:, 0] > 0))
         for index in np.flatnonzero(seen):
             user = self.traffic.users[index]
             cos, sin = objects.heading[index]
-            box2world = pose_matrix(*objects.centre[index],
-                                    np.arctan2(sin, cos))
+            box2world = pose_matrix(*objects.centre[index], np.arctan2(sin, cos))
             length, width, height = self.traffic.extent[index]
             share = visible[index, 0] / max(visible[index, 1], 1)
             self.rows['sample_annotation'].append(
@@ -325,11 +346,12 @@ class SceneWriter:
                     sample_token=token,
                     instance_token=self._token('instance', index),
                     visibility_token=visibility_token(share),
-                    attribute_tokens=[attribute_token(user.attribute)]
-                    if user.attribute else [],
+                    attribute_tokens=[attribute_token(user.attribute)] if user.attribute else [],
                     size=[width, length, height],
                     num_lidar_pts=int(returns[index]),
-                    num_radar_pts=0))
+                    num_radar_pts=0,
+                )
+            )
 
     def _write_instances(self) -> None:
         """Instances from their annotations, which are linked in passing."""
@@ -348,4 +370,6 @@ class SceneWriter:
                     category_token=category_token(user.model.category),
                     nbr_annotations=len(track),
                     first_annotation_token=track[0]['token'],
-                    last_annotation_token=track[-1]['token']))
+                    last_annotation_token=track[-1]['token'],
+                )
+            )

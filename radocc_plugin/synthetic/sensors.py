@@ -2,6 +2,7 @@
 
 R rays, P points. Poses are ``a2b`` matrices, homogeneous, float64.
 """
+
 from dataclasses import dataclass
 from typing import Dict, NamedTuple, Tuple
 
@@ -9,11 +10,7 @@ import numpy as np
 
 from radocc_plugin.synthetic.materials import Surfaces
 from radocc_plugin.synthetic.objects import PART_REFLECTIVITY
-from radocc_plugin.synthetic.ray_casting import (
-    Hits,
-    cast_rays,
-    prepare_shadows,
-)
+from radocc_plugin.synthetic.ray_casting import Hits, cast_rays, prepare_shadows
 from radocc_plugin.synthetic.shading import PAINT_COLOURS, Lighting, shade
 from radocc_plugin.synthetic.traffic import Traffic
 from radocc_plugin.synthetic.world import PAINT_SIZE, Street
@@ -36,13 +33,14 @@ _CAMERAS = {
 }
 _LIDAR_POSITION, _LIDAR_YAW = (0.943713, 0.0, 1.840230), -89.85
 # Optical axes: camera x right, y down, z forward; ego x forward, y left, z up.
-_OPTICAL = np.array([[0., 0., 1.], [-1., 0., 0.], [0., -1., 0.]])
+_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 CAMERA_NAMES: Tuple[str, ...] = tuple(_CAMERAS)
 CAMERA_DELAYS: Dict[str, int] = {n: v[-1] for n, v in _CAMERAS.items()}
 
 
 class Camera(NamedTuple):
     """A calibrated camera: ``cam2img`` (3, 3) and ``cam2ego`` (4, 4)."""
+
     cam2img: np.ndarray
     cam2ego: np.ndarray
 
@@ -56,6 +54,7 @@ class Rig:
         lidar2ego: LiDAR to ego frame, shape (4, 4).
         image_size: Width and height in pixels.
     """
+
     cameras: Dict[str, Camera]
     lidar2ego: np.ndarray
     image_size: Tuple[int, int]
@@ -68,6 +67,7 @@ class Scan(NamedTuple):
     lidarseg: nuScenes-lidarseg index of each point, (P,) uint8.
     instance: Object of each point, -1 for none, (P,).
     """
+
     points: np.ndarray
     lidarseg: np.ndarray
     instance: np.ndarray
@@ -88,8 +88,7 @@ def _small_rotation(rng, degrees: float) -> np.ndarray:
     angle = np.linalg.norm(vector)
     x, y, z = vector / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (
-        cross @ cross)
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
 
 
 def make_rig(rng: np.random.Generator, image_size: Tuple[int, int]) -> Rig:
@@ -101,7 +100,7 @@ def make_rig(rng: np.random.Generator, image_size: Tuple[int, int]) -> Rig:
         scale = np.diag([width / 1600, height / 900, 1.0])
         cam2img = scale @ np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
         cam2ego = pose_matrix(*position, np.radians(yaw))
-        cam2ego[:3, :3] = cam2ego[:3, :3] @ _OPTICAL @ _small_rotation(rng, .3)
+        cam2ego[:3, :3] = cam2ego[:3, :3] @ _OPTICAL @ _small_rotation(rng, 0.3)
         cam2ego[:3, 3] += rng.normal(0, 0.01, 3)
         cameras[name] = Camera(cam2img, cam2ego)
     lidar2ego = pose_matrix(*_LIDAR_POSITION, np.radians(_LIDAR_YAW))
@@ -146,14 +145,22 @@ def _in_cone(objects, origin, reach: float, axis, cosine: float) -> np.ndarray:
 
 class View(NamedTuple):
     """A camera image: RGB (H, W, 3) uint8 and what its rays met."""
+
     image: np.ndarray
     hits: Hits
 
 
-def take_picture(street: Street, traffic: Traffic, surfaces: Surfaces,
-                 lighting: Lighting, camera: Camera, cam2world: np.ndarray,
-                 image_size: Tuple[int, int], time: float,
-                 rng: np.random.Generator) -> View:
+def take_picture(
+    street: Street,
+    traffic: Traffic,
+    surfaces: Surfaces,
+    lighting: Lighting,
+    camera: Camera,
+    cam2world: np.ndarray,
+    image_size: Tuple[int, int],
+    time: float,
+    rng: np.random.Generator,
+) -> View:
     """Renders one camera at a time in seconds."""
     width, height = image_size
     objects = traffic.objects(time)
@@ -164,11 +171,22 @@ def take_picture(street: Street, traffic: Traffic, surfaces: Surfaces,
     axis = cam2world[:3, 2]
     seen = _in_cone(objects, origin, _CAMERA_REACH, axis, (rays @ axis).min())
     hits = cast_rays(street.grid, objects, seen, origin, rays, _CAMERA_REACH)
-    shadows = prepare_shadows(objects, _nearby(objects, origin, 45.0),
-                              lighting.sun)
-    radiance = shade(hits, origin, rays, street.grid, objects, shadows,
-                     surfaces, traffic.palette, street.paint,
-                     street.paint_lower, PAINT_SIZE, PAINT_COLOURS, lighting)
+    shadows = prepare_shadows(objects, _nearby(objects, origin, 45.0), lighting.sun)
+    radiance = shade(
+        hits,
+        origin,
+        rays,
+        street.grid,
+        objects,
+        shadows,
+        surfaces,
+        traffic.palette,
+        street.paint,
+        street.paint_lower,
+        PAINT_SIZE,
+        PAINT_COLOURS,
+        lighting,
+    )
     image = _develop(radiance.reshape(height, width, 3), rng)
     return View(image, hits)
 
@@ -185,11 +203,11 @@ def _develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     vignette = 1 - 0.12 * (u * u + v * v)
     gain = (exposure * vignette)[..., None] * balance
     exposed = radiance * gain.astype(np.float32)
-    noisy = exposed + rng.standard_normal(
-        exposed.shape, dtype=np.float32) * np.sqrt(
-            np.float32(1.5e-4) * exposed + np.float32(1e-5))
+    noisy = exposed + rng.standard_normal(exposed.shape, dtype=np.float32) * np.sqrt(
+        np.float32(1.5e-4) * exposed + np.float32(1e-5)
+    )
     toned = 1 - np.exp(np.float32(-1.6) * np.maximum(noisy, 0))
-    return np.round(255 * toned**np.float32(1 / 2.2)).astype(np.uint8)
+    return np.round(255 * toned ** np.float32(1 / 2.2)).astype(np.uint8)
 
 
 def scan_rays() -> Tuple[np.ndarray, np.ndarray]:
@@ -206,37 +224,48 @@ def scan_rays() -> Tuple[np.ndarray, np.ndarray]:
     directions = np.stack(
         np.broadcast_arrays(
             np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth), np.sin(elevation)), -1)
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ),
+        -1,
+    )
     return directions.reshape(-1, 3), np.tile(np.arange(_RINGS), _AZIMUTHS)
 
 
-def scan(street: Street, traffic: Traffic, surfaces: Surfaces,
-         lidar2world: np.ndarray, time: float,
-         rng: np.random.Generator) -> Scan:
+def scan(
+    street: Street,
+    traffic: Traffic,
+    surfaces: Surfaces,
+    lidar2world: np.ndarray,
+    time: float,
+    rng: np.random.Generator,
+) -> Scan:
     """One LiDAR sweep at a time in seconds; a sweep takes no time here."""
     local, rings = scan_rays()
     directions = local @ lidar2world[:3, :3].T
     origin = lidar2world[:3, 3].copy()
     objects = traffic.objects(time)
-    hits = cast_rays(street.grid, objects,
-                     _nearby(objects, origin, LIDAR_REACH), origin, directions,
-                     LIDAR_REACH)
+    hits = cast_rays(
+        street.grid, objects, _nearby(objects, origin, LIDAR_REACH), origin, directions, LIDAR_REACH
+    )
     on_object = hits.instance >= 0
-    reflectivity = np.where(on_object,
-                            PART_REFLECTIVITY[hits.material % 8],
-                            surfaces.reflectivity[hits.material])
+    reflectivity = np.where(
+        on_object, PART_REFLECTIVITY[hits.material % 8], surfaces.reflectivity[hits.material]
+    )
     returned = np.isfinite(hits.distance)
     distance = np.where(returned, hits.distance, 1.0).astype(np.float64)
     facing = np.abs((hits.normal * directions).sum(-1))
     # Dark, far and grazed surfaces lose returns.
-    strength = reflectivity * (0.3 + 0.7 * facing) / (1 + (distance / 35)**2)
+    strength = reflectivity * (0.3 + 0.7 * facing) / (1 + (distance / 35) ** 2)
     returned &= rng.random(len(distance)) < 0.98 * (1 - np.exp(-strength))
     distance = distance + rng.normal(0, 0.02, len(distance))
-    intensity = np.clip(
-        reflectivity * rng.gamma(6, 1 / 6, len(distance)), 0, 255)
-    points = np.column_stack(
-        [local * distance[:, None], np.round(intensity), rings])
-    lidarseg = np.where(on_object, traffic.lidarseg[hits.instance],
-                        surfaces.lidarseg[hits.material])
-    return Scan(points[returned].astype(np.float32),
-                lidarseg[returned].astype(np.uint8), hits.instance[returned])
+    intensity = np.clip(reflectivity * rng.gamma(6, 1 / 6, len(distance)), 0, 255)
+    points = np.column_stack([local * distance[:, None], np.round(intensity), rings])
+    lidarseg = np.where(
+        on_object, traffic.lidarseg[hits.instance], surfaces.lidarseg[hits.material]
+    )
+    return Scan(
+        points[returned].astype(np.float32),
+        lidarseg[returned].astype(np.uint8),
+        hits.instance[returned],
+    )

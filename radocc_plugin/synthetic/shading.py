@@ -2,25 +2,20 @@
 
 R rays; all colours are linear RGB where 1 is a white sheet in full sun.
 """
+
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from radocc_plugin.synthetic.materials import (
-    FACADE,
-    FOLIAGE,
-    GRASS,
-    PAINTED,
-    TILES,
-    linear,
-)
+from radocc_plugin.synthetic.materials import FACADE, FOLIAGE, GRASS, PAINTED, TILES, linear
 from radocc_plugin.synthetic.objects import GLASS, HEADLIGHT, TAILLIGHT
 from radocc_plugin.synthetic.ray_casting import is_occluded
 
 # BARE, WHITE, YELLOW, PATCH, IRON, BIKE_RED of ``world``; BARE is not used.
-PAINT_COLOURS = linear([(0, 0, 0), (214, 214, 208), (206, 168, 60),
-                        (66, 66, 70), (54, 50, 48), (128, 74, 66)])
+PAINT_COLOURS = linear(
+    [(0, 0, 0), (214, 214, 208), (206, 168, 60), (66, 66, 70), (54, 50, 48), (128, 74, 66)]
+)
 _SHADOW_REACH = 45.0
 
 
@@ -35,6 +30,7 @@ class Lighting(NamedTuple):
     lit_windows: Share of the windows that are lit, 0..1.
     seed: Seed of all textures.
     """
+
     sun: np.ndarray
     sun_colour: np.ndarray
     zenith: np.ndarray
@@ -47,12 +43,9 @@ class Lighting(NamedTuple):
 
 # name: (sun strength, sun tint, zenith, horizon, clouds, lit windows)
 _WEATHERS = {
-    'sunny': (2.3, (1.0, 0.95, 0.86), (78, 124, 196), (186, 206, 226), 0.3,
-              0.0),
-    'overcast': (0.25, (1.0, 1.0, 1.0), (188, 194, 202), (212, 214, 216), 0.9,
-                 0.1),
-    'evening': (1.3, (1.0, 0.66, 0.40), (92, 110, 158), (226, 176, 138), 0.4,
-                0.3),
+    'sunny': (2.3, (1.0, 0.95, 0.86), (78, 124, 196), (186, 206, 226), 0.3, 0.0),
+    'overcast': (0.25, (1.0, 1.0, 1.0), (188, 194, 202), (212, 214, 216), 0.9, 0.1),
+    'evening': (1.3, (1.0, 0.66, 0.40), (92, 110, 158), (226, 176, 138), 0.4, 0.3),
 }
 
 
@@ -63,16 +56,23 @@ def make_lighting(rng: np.random.Generator) -> Lighting:
     lowest, highest = (9, 22) if name == 'evening' else (25, 65)
     elevation = np.radians(rng.uniform(lowest, highest))
     azimuth = rng.uniform(0, 2 * np.pi)
-    sun = np.array([
-        np.cos(elevation) * np.cos(azimuth),
-        np.cos(elevation) * np.sin(azimuth),
-        np.sin(elevation)
-    ])
+    sun = np.array(
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+    )
     return Lighting(
-        sun, strength * rng.uniform(0.85, 1.15) * np.array(tint),
-        linear(zenith).astype(np.float64), linear(horizon).astype(np.float64),
-        float(rng.uniform(90, 400)), clouds * float(rng.uniform(0.6, 1.1)),
-        lit, int(rng.integers(1 << 30)))
+        sun,
+        strength * rng.uniform(0.85, 1.15) * np.array(tint),
+        linear(zenith).astype(np.float64),
+        linear(horizon).astype(np.float64),
+        float(rng.uniform(90, 400)),
+        clouds * float(rng.uniform(0.6, 1.1)),
+        lit,
+        int(rng.integers(1 << 30)),
+    )
 
 
 @njit(cache=True)
@@ -83,13 +83,14 @@ def _hash(x, y, z, seed):
     h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(2246822519))
     h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(3266489917))
     h = np.uint32(h ^ (h >> np.uint32(16)))
-    return (h & np.uint32(0xffffff)) / 16777216.0
+    return (h & np.uint32(0xFFFFFF)) / 16777216.0
 
 
 @njit(cache=True)
 def _speckle(x, y, z, cell, seed):
-    return _hash(int(np.floor(x / cell)), int(np.floor(y / cell)),
-                 int(np.floor(z / cell)), seed) - 0.5
+    return (
+        _hash(int(np.floor(x / cell)), int(np.floor(y / cell)), int(np.floor(z / cell)), seed) - 0.5
+    )
 
 
 @njit(cache=True)
@@ -99,8 +100,7 @@ def _smooth(u, v, seed):
     a, b = u - i, v - j
     a, b = a * a * (3 - 2 * a), b * b * (3 - 2 * b)
     low = _hash(i, j, 0, seed) * (1 - a) + _hash(i + 1, j, 0, seed) * a
-    high = _hash(i, j + 1, 0, seed) * (1 - a) + _hash(i + 1, j + 1, 0,
-                                                      seed) * a
+    high = _hash(i, j + 1, 0, seed) * (1 - a) + _hash(i + 1, j + 1, 0, seed) * a
     return low * (1 - b) + high * b
 
 
@@ -108,13 +108,15 @@ def _smooth(u, v, seed):
 def _sky(dx, dy, dz, light, out):
     """Sky with clouds, and a far skyline over the horizon."""
     up = max(dz, 0.0)
-    blend = min(1.0, up * 2.5)**0.6
+    blend = min(1.0, up * 2.5) ** 0.6
     cloud = 0.0
     if up > 0.02:
         u, v = dx / (up + 0.15), dy / (up + 0.15)
-        field = (0.55 * _smooth(u * 1.3, v * 1.3, light.seed) +
-                 0.3 * _smooth(u * 3.1, v * 3.1, light.seed + 1) +
-                 0.15 * _smooth(u * 7.3, v * 7.3, light.seed + 2))
+        field = (
+            0.55 * _smooth(u * 1.3, v * 1.3, light.seed)
+            + 0.3 * _smooth(u * 3.1, v * 3.1, light.seed + 1)
+            + 0.15 * _smooth(u * 7.3, v * 7.3, light.seed + 2)
+        )
         cloud = min(1.0, max(0.0, (field - 0.75 + 0.5 * light.clouds) * 4.0))
         cloud *= min(1.0, up * 6.0)
     for c in range(3):
@@ -122,15 +124,14 @@ def _sky(dx, dy, dz, light, out):
         out[c] = clear * (1 - cloud) + cloud * (0.25 + 0.85 * light.horizon[c])
     azimuth = np.arctan2(dy, dx)
     block = int(np.floor(azimuth * 40))
-    roof = 0.02 + 0.09 * _hash(block, 7, 0, light.seed)**2
+    roof = 0.02 + 0.09 * _hash(block, 7, 0, light.seed) ** 2
     roof = max(roof, 0.05 * _smooth(azimuth * 60, 3.5, light.seed))
     if dz < roof:
         shade = 0.5 + 0.3 * _hash(block, 9, 0, light.seed)
         if dz < 0:
             shade = 0.45
         for c in range(3):
-            out[c] = (0.35 * shade * (0.3 + light.horizon[c]) * 0.5 +
-                      0.5 * light.horizon[c])
+            out[c] = 0.35 * shade * (0.3 + light.horizon[c]) * 0.5 + 0.5 * light.horizon[c]
 
 
 @njit(cache=True)
@@ -167,8 +168,23 @@ def _window(x, y, z, nx, ny, material, light, distance):
 
 
 @njit(cache=True)
-def _static_albedo(x, y, z, nx, ny, nz, distance, material, surfaces, paint,
-                   paint_lower, paint_size, paint_colours, light, out):
+def _static_albedo(
+    x,
+    y,
+    z,
+    nx,
+    ny,
+    nz,
+    distance,
+    material,
+    surfaces,
+    paint,
+    paint_lower,
+    paint_size,
+    paint_colours,
+    light,
+    out,
+):
     """Albedo of a static voxel; returns how much of the sky it mirrors."""
     texture = surfaces.texture[material]
     for c in range(3):
@@ -185,7 +201,7 @@ def _static_albedo(x, y, z, nx, ny, nz, distance, material, surfaces, paint,
         if code:
             wear = 0.75 + 0.25 * _smooth(x * 2, y * 2, light.seed + 6)
             for c in range(3):
-                out[c] = (paint_colours[code, c] * wear + out[c] * (1 - wear))
+                out[c] = paint_colours[code, c] * wear + out[c] * (1 - wear)
         gain += 0.5 * fine * _speckle(x, y, z, 0.04, light.seed)
         gain += 0.15 * (_smooth(x / 15, y * 0.8, light.seed + 8) - 0.5)
     elif texture == TILES:
@@ -213,8 +229,21 @@ def _static_albedo(x, y, z, nx, ny, nz, distance, material, surfaces, paint,
 
 
 @njit(cache=True)
-def shade(hits, origin, directions, grid, objects, shadows, surfaces, palette,
-          paint, paint_lower, paint_size, paint_colours, light):
+def shade(
+    hits,
+    origin,
+    directions,
+    grid,
+    objects,
+    shadows,
+    surfaces,
+    palette,
+    paint,
+    paint_lower,
+    paint_size,
+    paint_colours,
+    light,
+):
     """Radiance that arrives along camera rays.
 
     Args:
@@ -244,14 +273,27 @@ def shade(hits, origin, directions, grid, objects, shadows, surfaces, palette,
             continue
         x, y = origin[0] + distance * dx, origin[1] + distance * dy
         z = origin[2] + distance * dz
-        nx, ny, nz = (float(hits.normal[r, 0]), float(hits.normal[r, 1]),
-                      float(hits.normal[r, 2]))
+        nx, ny, nz = (float(hits.normal[r, 0]), float(hits.normal[r, 1]), float(hits.normal[r, 2]))
         owner, material = hits.instance[r], hits.material[r]
         glow = 0.0
         if owner < 0:
-            mirror = _static_albedo(x, y, z, nx, ny, nz, distance, material,
-                                    surfaces, paint, paint_lower, paint_size,
-                                    paint_colours, light, albedo)
+            mirror = _static_albedo(
+                x,
+                y,
+                z,
+                nx,
+                ny,
+                nz,
+                distance,
+                material,
+                surfaces,
+                paint,
+                paint_lower,
+                paint_size,
+                paint_colours,
+                light,
+                albedo,
+            )
         else:
             gain = 1 + 0.08 * _speckle(x, y, z, 0.05, light.seed)
             for c in range(3):
@@ -265,8 +307,8 @@ def shade(hits, origin, directions, grid, objects, shadows, surfaces, palette,
         if leaf:
             facing = 0.35 + 0.65 * max(facing, 0.0)
         if facing > 0 and is_occluded(
-                grid, objects, shadows, x + 0.02 * nx, y + 0.02 * ny,
-                z + 0.02 * nz, _SHADOW_REACH):
+            grid, objects, shadows, x + 0.02 * nx, y + 0.02 * ny, z + 0.02 * nz, _SHADOW_REACH
+        ):
             facing = 0.3 * facing if leaf else 0.0
         open_sky = 0.55 + 0.45 * nz if nz > -0.5 else 0.3
         # Low parts of things see less of the sky; a cheap contact shadow.
@@ -278,8 +320,9 @@ def shade(hits, origin, directions, grid, objects, shadows, surfaces, palette,
         blend = 1 - np.exp(-distance / light.haze)
         for c in range(3):
             ambient = 0.5 * (light.zenith[c] + light.horizon[c]) * open_sky
-            lit = albedo[c] * (0.75 * ambient + 0.04 + glow +
-                               light.sun_colour[c] * max(facing, 0.0))
+            lit = albedo[c] * (
+                0.75 * ambient + 0.04 + glow + light.sun_colour[c] * max(facing, 0.0)
+            )
             lit = lit * (1 - mirror) + mirror * sky[c]
             image[r, c] = lit * (1 - blend) + blend * light.horizon[c]
     return image

@@ -1,4 +1,5 @@
 """The ego trajectory and the movable objects around it, over time."""
+
 from dataclasses import dataclass
 from typing import List, Tuple
 
@@ -7,19 +8,10 @@ import numpy as np
 from radocc_plugin.synthetic.materials import LIDARSEG_INDEX
 from radocc_plugin.synthetic.objects import MODEL_VOXEL, Model, make_model
 from radocc_plugin.synthetic.ray_casting import ObjectArrays
-from radocc_plugin.synthetic.world import (
-    BIKE_LANE,
-    LANE,
-    MARGIN,
-    PARKING,
-    VOXEL,
-    Layout,
-    Street,
-)
+from radocc_plugin.synthetic.world import BIKE_LANE, LANE, MARGIN, PARKING, VOXEL, Layout, Street
 
 # What stands in the parking lanes, and how often.
-_PARKED = dict(
-    car=0.6, truck=0.07, bus=0.05, trailer=0.07, motorcycle=0.07, empty=0.14)
+_PARKED = dict(car=0.6, truck=0.07, bus=0.05, trailer=0.07, motorcycle=0.07, empty=0.14)
 _DRIVING = dict(car=0.78, truck=0.08, bus=0.06, motorcyclist=0.08)
 
 
@@ -35,6 +27,7 @@ class RoadUser:
         speed: Signed velocity along x, m/s; 0 for what stands.
         attribute: nuScenes attribute name, '' for none.
     """
+
     model: Model
     x: float
     lateral: float
@@ -59,8 +52,14 @@ class Traffic:
         ego_lateral: Its lane, metres from the centre line.
     """
 
-    def __init__(self, layout: Layout, street: Street, users: List[RoadUser],
-                 ego_speed: float, ego_lateral: float) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        street: Street,
+        users: List[RoadUser],
+        ego_speed: float,
+        ego_lateral: float,
+    ) -> None:
         self.layout = layout
         self.street = street
         self.users = users
@@ -73,10 +72,10 @@ class Traffic:
         self._offset = np.cumsum(sizes) - sizes
         self.extent = self._shape * MODEL_VOXEL
         self.palette = np.stack([m.palette for m in models])
-        self.lidarseg = np.array(
-            [LIDARSEG_INDEX[m.category] for m in models], np.uint8)
+        self.lidarseg = np.array([LIDARSEG_INDEX[m.category] for m in models], np.uint8)
         self._x, self._speed, self._lateral, self._turn = np.array(
-            [(u.x, u.speed, u.lateral, u.turn) for u in users]).T
+            [(u.x, u.speed, u.lateral, u.turn) for u in users]
+        ).T
 
     def ego_pose(self, time: float) -> Tuple[float, float, float]:
         """World x, y and yaw of the ego vehicle at a time in seconds."""
@@ -84,8 +83,7 @@ class Traffic:
 
     def objects(self, time: float) -> ObjectArrays:
         """Voxel models at their poses at a time in seconds."""
-        x, y, heading = self.layout.place(self._x + self._speed * time,
-                                          self._lateral)
+        x, y, heading = self.layout.place(self._x + self._speed * time, self._lateral)
         ground = self.street.ground
         place = np.column_stack([x, y])
         cells = ((place - self.street.grid.lower[:2]) / VOXEL).astype(np.int64)
@@ -93,14 +91,19 @@ class Traffic:
         height = ground[cells[:, 0], cells[:, 1]] + self.extent[:, 2] / 2
         yaw = heading + self._turn
         return ObjectArrays(
-            self._parts, self._offset, self._shape, MODEL_VOXEL,
+            self._parts,
+            self._offset,
+            self._shape,
+            MODEL_VOXEL,
             np.column_stack([place, height]),
             np.column_stack([np.cos(yaw), np.sin(yaw)]),
-            np.linalg.norm(self.extent, axis=1) / 2)
+            np.linalg.norm(self.extent, axis=1) / 2,
+        )
 
 
-def make_traffic(layout: Layout, street: Street, rng: np.random.Generator,
-                 duration: float) -> Traffic:
+def make_traffic(
+    layout: Layout, street: Street, rng: np.random.Generator, duration: float
+) -> Traffic:
     """Populates a street.
 
     Args:
@@ -118,8 +121,7 @@ def make_traffic(layout: Layout, street: Street, rng: np.random.Generator,
         work_start += 5
     users += _work_zone(layout, rng, work_side, work_start)
     for side in (-1, 1):
-        reserved = (work_start - 3, work_start + 27) if side == work_side \
-            else None
+        reserved = (work_start - 3, work_start + 27) if side == work_side else None
         users += _parked(layout, rng, side, reserved)
         users += _sidewalk(layout, rng, side)
         for lane in range(layout.lanes):
@@ -128,8 +130,7 @@ def make_traffic(layout: Layout, street: Street, rng: np.random.Generator,
             speed = ego_speed if is_ego_lane else -side * rng.uniform(4, 11)
             users += _lane(layout, rng, lateral, speed, duration, is_ego_lane)
         lateral = side * (layout.lanes * LANE + BIKE_LANE / 2)
-        users += _cyclists(layout, rng, lateral, -side * rng.uniform(3, 6),
-                           duration)
+        users += _cyclists(layout, rng, lateral, -side * rng.uniform(3, 6), duration)
     users = [u for u in users if u.speed or _is_free(street, layout, u)]
     return Traffic(layout, street, users, ego_speed, ego_lateral)
 
@@ -142,13 +143,11 @@ def _is_free(street: Street, layout: Layout, user: RoadUser) -> bool:
     """Whether no wall, trunk or pole stands where the object stands."""
     x, y, _ = user.pose(layout, 0)
     radius = min(user.model.extent[:2]) / 2
-    low = [int(v) for v in
-           ((np.array([x, y]) - radius - street.grid.lower[:2]) / VOXEL)]
-    high = [int(v) + 1 for v in
-            ((np.array([x, y]) + radius - street.grid.lower[:2]) / VOXEL)]
+    low = [int(v) for v in ((np.array([x, y]) - radius - street.grid.lower[:2]) / VOXEL)]
+    high = [int(v) + 1 for v in ((np.array([x, y]) + radius - street.grid.lower[:2]) / VOXEL)]
     if min(low) < 0:
         return False
-    return not street.grid.voxels[low[0]:high[0], low[1]:high[1], 3:8].any()
+    return not street.grid.voxels[low[0] : high[0], low[1] : high[1], 3:8].any()
 
 
 def _standing(kind, rng, x, lateral, turn=0.0) -> RoadUser:
@@ -182,11 +181,10 @@ def _work_zone(layout, rng, side, start) -> List[RoadUser]:
     edge = layout.lanes * LANE + BIKE_LANE
     inside = side * (edge + PARKING / 2)
     users = [
-        _standing('excavator', rng, start + rng.uniform(7, 10), inside,
-                  rng.choice([0, np.pi])),
+        _standing('excavator', rng, start + rng.uniform(7, 10), inside, rng.choice([0, np.pi])),
         _standing('trailer', rng, start + 18, inside),
-        _standing('debris', rng, start + 4.0, inside + rng.uniform(-.4, .4)),
-        _standing('debris', rng, start + 2.4, inside + rng.uniform(-.4, .4)),
+        _standing('debris', rng, start + 4.0, inside + rng.uniform(-0.4, 0.4)),
+        _standing('debris', rng, start + 2.4, inside + rng.uniform(-0.4, 0.4)),
         _standing('worker', rng, start + 12.4, inside, rng.uniform(0, 6)),
         _standing('worker', rng, start + 5.5, inside, rng.uniform(0, 6)),
     ]
@@ -195,8 +193,7 @@ def _work_zone(layout, rng, side, start) -> List[RoadUser]:
     for x in np.arange(start + 13.5, start + 25, 1.6):
         users.append(_standing('cone', rng, x, side * (edge - 0.1)))
     for step in range(4):
-        users.append(
-            _standing('cone', rng, start - 1, side * (edge + 0.7 * step)))
+        users.append(_standing('cone', rng, start - 1, side * (edge + 0.7 * step)))
     return users
 
 
@@ -227,9 +224,15 @@ def _parked(layout, rng, side, reserved) -> List[RoadUser]:
             at = x + (spacing * (index + 0.5) if spacing else length / 2)
             shift = rng.uniform(-0.12, 0.12)
             users.append(
-                RoadUser(user.model, at, user.lateral + shift,
-                         user.turn + rng.uniform(-0.04, 0.04), 0.0,
-                         user.attribute))
+                RoadUser(
+                    user.model,
+                    at,
+                    user.lateral + shift,
+                    user.turn + rng.uniform(-0.04, 0.04),
+                    0.0,
+                    user.attribute,
+                )
+            )
         x = end + rng.uniform(0.7, 1.8)
     return users
 
@@ -276,23 +279,25 @@ def _sidewalk(layout, rng, side) -> List[RoadUser]:
             if rng.random() < 0.1:
                 users.append(_moving('dog', rng, at + 0.9, walk, speed))
         elif chance < 0.55:
-            users.append(
-                _standing('pedestrian', rng, at, walk, rng.uniform(0, 6)))
+            users.append(_standing('pedestrian', rng, at, walk, rng.uniform(0, 6)))
         elif chance < 0.68:
             users.append(
-                _standing('bin', rng, at, side * (kerb + layout.sidewalk),
-                          rng.uniform(0, 6)))
+                _standing('bin', rng, at, side * (kerb + layout.sidewalk), rng.uniform(0, 6))
+            )
         elif chance < 0.8:
             for index in range(int(rng.integers(1, 5))):
                 users.append(
-                    _standing('bicycle', rng, at + 0.7 * index,
-                              side * (kerb + layout.sidewalk - 0.2),
-                              np.pi / 2 + rng.uniform(-0.2, 0.2)))
+                    _standing(
+                        'bicycle',
+                        rng,
+                        at + 0.7 * index,
+                        side * (kerb + layout.sidewalk - 0.2),
+                        np.pi / 2 + rng.uniform(-0.2, 0.2),
+                    )
+                )
         elif chance < 0.84:
             for index in range(3):
-                users.append(
-                    _standing('barrier', rng, at + 2.2 * index,
-                              side * (kerb + 0.3)))
+                users.append(_standing('barrier', rng, at + 2.2 * index, side * (kerb + 0.3)))
         elif chance < 0.88:
             users.append(_standing('cone', rng, at, side * (kerb - 0.4)))
     return users

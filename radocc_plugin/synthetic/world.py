@@ -3,6 +3,7 @@
 World frame of a scene: the ego vehicle starts near the origin and drives along
 +x on the right-hand side of the road; y points left, z up, metres.
 """
+
 from dataclasses import dataclass
 from typing import NamedTuple, Tuple
 
@@ -22,11 +23,7 @@ from radocc_plugin.synthetic.materials import (
     TERRAIN,
     TRUNK,
 )
-from radocc_plugin.synthetic.ray_casting import (
-    BRICK,
-    StaticGrid,
-    brick_clearance,
-)
+from radocc_plugin.synthetic.ray_casting import BRICK, StaticGrid, brick_clearance
 
 VOXEL = 0.2
 # Margin around the route, so that the ground truth (57 m to its corners) and
@@ -57,6 +54,7 @@ class Layout:
         crossings: x of each cross street.
         crossing_half_width: Half the width of the cross streets.
     """
+
     route: float
     amplitude: float
     wavelength: float
@@ -80,8 +78,7 @@ class Layout:
     def heading(self, x):
         """Yaw of the centre line, radians."""
         scale = 2 * np.pi / self.wavelength
-        return np.arctan(self.amplitude * scale *
-                         np.cos(scale * np.asarray(x) + self.phase))
+        return np.arctan(self.amplitude * scale * np.cos(scale * np.asarray(x) + self.phase))
 
     def lateral(self, x, y):
         """Signed distance to the centre line, left positive."""
@@ -90,23 +87,20 @@ class Layout:
     def place(self, x, lateral) -> tuple:
         """World x, y and yaw of points beside the centre line at x."""
         yaw = self.heading(x)
-        return (x - lateral * np.sin(yaw),
-                self.centre(x) + lateral * np.cos(yaw), yaw)
+        return (x - lateral * np.sin(yaw), self.centre(x) + lateral * np.cos(yaw), yaw)
 
     def kerb_distance(self, x, y):
         """Distance outwards from the nearest kerb, negative on a road."""
         distance = np.abs(self.lateral(x, y)) - self.half_width
         for crossing in self.crossings:
-            distance = np.minimum(
-                distance,
-                np.abs(x - crossing) - self.crossing_half_width)
+            distance = np.minimum(distance, np.abs(x - crossing) - self.crossing_half_width)
         return distance
 
     def near_crossing(self, x: float, margin: float) -> bool:
         """Whether x is within ``margin`` of a cross street."""
         return any(
-            abs(x - crossing) < self.crossing_half_width + margin
-            for crossing in self.crossings)
+            abs(x - crossing) < self.crossing_half_width + margin for crossing in self.crossings
+        )
 
 
 class Street(NamedTuple):
@@ -117,6 +111,7 @@ class Street(NamedTuple):
     paint: Paint code of the road surface at 0.1 m, shape (U, V) uint8.
     paint_lower: World x, y of the corner of ``paint``.
     """
+
     grid: StaticGrid
     ground: np.ndarray
     paint: np.ndarray
@@ -139,7 +134,8 @@ def make_layout(rng: np.random.Generator, route: float) -> Layout:
         sidewalk=float(rng.uniform(2.4, 4.0)),
         verge=float(rng.uniform(1.0, 3.0)),
         crossings=tuple(crossings),
-        crossing_half_width=float(rng.uniform(3.5, 7.0)))
+        crossing_half_width=float(rng.uniform(3.5, 7.0)),
+    )
 
 
 class _Canvas:
@@ -155,11 +151,11 @@ class _Canvas:
         """Slices of the voxels between two world corners, clipped."""
         slices = []
         for axis in range(3):
-            low, high = (int(round((v - self.lower[axis]) / VOXEL))
-                         for v in (lower[axis], upper[axis]))
+            low, high = (
+                int(round((v - self.lower[axis]) / VOXEL)) for v in (lower[axis], upper[axis])
+            )
             limit = self.voxels.shape[axis]
-            slices.append(
-                slice(min(max(low, 0), limit), min(max(high, 0), limit)))
+            slices.append(slice(min(max(low, 0), limit), min(max(high, 0), limit)))
         return tuple(slices)
 
     def box(self, lower, upper, material: int) -> None:
@@ -170,12 +166,15 @@ class _Canvas:
         centre, radii = np.asarray(centre), np.asarray(radii)
         window = self.window(centre - radii - VOXEL, centre + radii + VOXEL)
         target = self.voxels[window]
-        axes = [(np.arange(s.start, s.stop) + 0.5) * VOXEL + low
-                for s, low in zip(window, self.lower)]
+        axes = [
+            (np.arange(s.start, s.stop) + 0.5) * VOXEL + low for s, low in zip(window, self.lower)
+        ]
         offsets = [(a - c) / r for a, c, r in zip(axes, centre, radii)]
         inside = (
-            offsets[0][:, None, None]**2 + offsets[1][None, :, None]**2 +
-            offsets[2][None, None, :]**2)
+            offsets[0][:, None, None] ** 2
+            + offsets[1][None, :, None] ** 2
+            + offsets[2][None, None, :] ** 2
+        )
         ragged = inside + rng.uniform(-0.25, 0.25, inside.shape) < 1
         ragged &= rng.random(inside.shape) < density
         target[ragged & (target == 0)] = material
@@ -188,8 +187,7 @@ def build_street(layout: Layout, rng: np.random.Generator) -> Street:
     x = ((np.arange(nx) + 0.5) * VOXEL + canvas.lower[0])[:, None]
     y = ((np.arange(ny) + 0.5) * VOXEL + canvas.lower[1])[None, :]
     kerb = layout.kerb_distance(x, y)
-    lots = [(side, start, end) for side in (1, -1)
-            for start, end in _lots(layout, rng)]
+    lots = [(side, start, end) for side in (1, -1) for start, end in _lots(layout, rng)]
     material, level = _ground(layout, rng, x, y, kerb, lots)
     for height in range(level.max() + 1):
         canvas.voxels[:, :, height] = np.where(level >= height, material, 0)
@@ -200,8 +198,7 @@ def build_street(layout: Layout, rng: np.random.Generator) -> Street:
         _fill_lot(canvas, layout, rng, side, start, end)
     for side in (1, -1):
         _street_furniture(canvas, layout, rng, side)
-    grid = StaticGrid(canvas.voxels, brick_clearance(canvas.voxels),
-                      canvas.lower, VOXEL)
+    grid = StaticGrid(canvas.voxels, brick_clearance(canvas.voxels), canvas.lower, VOXEL)
     paint, paint_lower = _paint(layout, rng, canvas.lower[0], nx)
     return Street(grid, ground.astype(np.float32), paint, paint_lower)
 
@@ -213,7 +210,8 @@ def _lots(layout: Layout, rng: np.random.Generator):
     while x < layout.route + MARGIN:
         end = x + rng.uniform(10, 26)
         blocked = [
-            c for c in layout.crossings
+            c
+            for c in layout.crossings
             if x < c + layout.crossing_half_width + reserve
             and end > c - layout.crossing_half_width - reserve
         ]
@@ -231,17 +229,18 @@ def _ground(layout, rng, x, y, kerb, lots):
     lateral = layout.lateral(x, y)
     material = np.full(kerb.shape, TERRAIN, np.uint8)
     for side, start, end in lots:
-        kind = rng.choice([TERRAIN, PLAZA, SIDEWALK, DIRT],
-                          p=[0.45, 0.3, 0.15, 0.1])
+        kind = rng.choice([TERRAIN, PLAZA, SIDEWALK, DIRT], p=[0.45, 0.3, 0.15, 0.1])
         material[((x >= start) & (x < end)) & (lateral * side > 0)] = kind
     material[kerb < layout.sidewalk] = SIDEWALK
     material[kerb < 0] = ROAD
     level = (kerb >= 0).astype(np.int64)
     # Soft grass mounds away from the street.
     waves = sum(
-        np.sin(x * fx + y * fy + phase) for fx, fy, phase in zip(
-            rng.uniform(-0.3, 0.3, 4), rng.uniform(-0.3, 0.3, 4),
-            rng.uniform(0, 6.3, 4)))
+        np.sin(x * fx + y * fy + phase)
+        for fx, fy, phase in zip(
+            rng.uniform(-0.3, 0.3, 4), rng.uniform(-0.3, 0.3, 4), rng.uniform(0, 6.3, 4)
+        )
+    )
     mound = (material == TERRAIN) & (kerb > layout.sidewalk + 1)
     level[mound] += np.clip(waves[mound] * 1.2, 0, 3).astype(np.int64)
     return material, level
@@ -275,8 +274,7 @@ def _fill_lot(canvas, layout, rng, side, start, end):
         facade = int(rng.choice(FACADES))
         box(x0, x1, depth0, depth1, 0.15, height, facade)
         box(x0, x1, depth0, depth1, height - wall, height, ROOF)
-        box(x0 + wall, x1 - wall, depth0 + wall, depth1 - wall, 0.15,
-            height - wall, 0)
+        box(x0 + wall, x1 - wall, depth0 + wall, depth1 - wall, 0.15, height - wall, 0)
 
     kind = rng.random()
     gap = rng.uniform(0, 1.5)
@@ -286,11 +284,17 @@ def _fill_lot(canvas, layout, rng, side, start, end):
         height = rng.uniform(4, 15)
         house(start + gap, end - gap, setback, setback + depth, height)
         if rng.random() < 0.4:  # awning over the ground floor
-            box(start + gap + 1, end - gap - 1, setback - 1.2, setback, 2.95,
-                3.15, CONCRETE)
+            box(start + gap + 1, end - gap - 1, setback - 1.2, setback, 2.95, 3.15, CONCRETE)
         if rng.random() < 0.3:  # front steps
-            box((start + end) / 2 - 1, (start + end) / 2 + 1, setback - 0.8,
-                setback, 0.15, 0.55, CONCRETE)
+            box(
+                (start + end) / 2 - 1,
+                (start + end) / 2 + 1,
+                setback - 0.8,
+                setback,
+                0.15,
+                0.55,
+                CONCRETE,
+            )
     else:
         if rng.random() < 0.4:
             box(start, end, 0.2, 0.4, 0.15, rng.uniform(0.9, 2.0), CONCRETE)
@@ -300,8 +304,9 @@ def _fill_lot(canvas, layout, rng, side, start, end):
         for _ in range(rng.poisson((end - start) / 3)):
             x, inward = rng.uniform(start, end), rng.uniform(0.8, 8)
             radii = rng.uniform(0.5, 1.1, 3)
-            canvas.ball(rng, (x, side * (front + inward), 0.4), radii,
-                        int(rng.choice(FOLIAGES)), 0.9)
+            canvas.ball(
+                rng, (x, side * (front + inward), 0.4), radii, int(rng.choice(FOLIAGES)), 0.9
+            )
     # A taller row behind closes the view.
     if rng.random() < 0.8:
         house(start + 1, end - 1, 24, 24 + depth, rng.uniform(9, 18))
@@ -310,16 +315,18 @@ def _fill_lot(canvas, layout, rng, side, start, end):
 def _tree(canvas, rng, x, y):
     trunk = rng.uniform(1.8, 3.2)
     radius = 0.2 if rng.random() < 0.7 else 0.3
-    canvas.box((x - radius, y - radius, 0.15), (x + radius, y + radius, trunk),
-               TRUNK)
+    canvas.box((x - radius, y - radius, 0.15), (x + radius, y + radius, trunk), TRUNK)
     crown = rng.uniform(1.3, 2.6)
     material = int(rng.choice(FOLIAGES))
     for _ in range(3):
         shift = rng.uniform(-0.5, 0.5, 3) * crown
-        canvas.ball(rng, (x + shift[0], y + shift[1],
-                          trunk + 0.9 * crown + 0.6 * shift[2]),
-                    (crown, crown, crown * rng.uniform(0.7, 1.1)), material,
-                    0.75)
+        canvas.ball(
+            rng,
+            (x + shift[0], y + shift[1], trunk + 0.9 * crown + 0.6 * shift[2]),
+            (crown, crown, crown * rng.uniform(0.7, 1.1)),
+            material,
+            0.75,
+        )
 
 
 def _street_furniture(canvas, layout, rng, side):
@@ -338,8 +345,7 @@ def _street_furniture(canvas, layout, rng, side):
             _lamp(canvas, px, py, -side)
         elif rng.random() < 0.2:
             canvas.box((px, py, 0.15), (px + VOXEL, py + VOXEL, 2.95), METAL)
-            canvas.box((px, py - 0.3, 2.15), (px + VOXEL, py + 0.5, 2.95),
-                       SIGN)
+            canvas.box((px, py - 0.3, 2.15), (px + VOXEL, py + 0.5, 2.95), SIGN)
         elif rng.random() < 0.75:
             _tree(canvas, rng, px, py)
     for start in np.arange(-MARGIN, layout.route + MARGIN, 18.0):
@@ -348,15 +354,13 @@ def _street_furniture(canvas, layout, rng, side):
             material = int(rng.choice(FOLIAGES))
             for hedge in np.arange(start, start + 9, 0.6):
                 px, py, _ = layout.place(hedge, side * depth)
-                canvas.ball(rng, (px, py, 0.5), (0.5, 0.45, 0.7), material,
-                            0.95)
+                canvas.ball(rng, (px, py, 0.5), (0.5, 0.45, 0.7), material, 0.95)
     for crossing in layout.crossings:  # traffic lights
         px, py, _ = layout.place(
-            crossing - side * (layout.crossing_half_width + 1.0),
-            -side * near_kerb)
+            crossing - side * (layout.crossing_half_width + 1.0), -side * near_kerb
+        )
         canvas.box((px, py, 0.15), (px + VOXEL, py + VOXEL, 3.55), METAL)
-        canvas.box((px, py, 2.55), (px + 2 * VOXEL, py + 2 * VOXEL, 3.55),
-                   METAL)
+        canvas.box((px, py, 2.55), (px + 2 * VOXEL, py + 2 * VOXEL, 3.55), METAL)
 
 
 def _lamp(canvas, x, y, towards):
@@ -367,8 +371,7 @@ def _lamp(canvas, x, y, towards):
 
 def _paint(layout, rng, lower_x, columns):
     """Lane markings, crosswalks, patches and manhole covers."""
-    shape = (round(columns * VOXEL / PAINT_SIZE),
-             round(2 * PAINT_HALF_DEPTH / PAINT_SIZE))
+    shape = (round(columns * VOXEL / PAINT_SIZE), round(2 * PAINT_HALF_DEPTH / PAINT_SIZE))
     x = ((np.arange(shape[0]) + 0.5) * PAINT_SIZE + lower_x)[:, None]
     y = ((np.arange(shape[1]) + 0.5) * PAINT_SIZE - PAINT_HALF_DEPTH)[None, :]
     lateral = layout.lateral(x, y)
@@ -383,7 +386,7 @@ def _paint(layout, rng, lower_x, columns):
         paint[rows][np.abs(lateral[rows] - offset) < width] = PATCH
         # A manhole cover at its start.
         rows = slice(first, first + 8)
-        cover = (x[rows] - px - 0.4)**2 + (lateral[rows] - offset)**2 < 0.12
+        cover = (x[rows] - px - 0.4) ** 2 + (lateral[rows] - offset) ** 2 < 0.12
         paint[rows][cover] = IRON
     drive = layout.lanes * LANE
     if rng.random() < 0.35:

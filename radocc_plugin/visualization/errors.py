@@ -1,27 +1,31 @@
 """Where a prediction is wrong, and how."""
+
 from typing import Optional, Tuple
 
 import numpy as np
 
 from radocc_plugin.label_space import UNLABELLED, LabelSpace
-from radocc_plugin.visualization.voxels import (BACKGROUND, EGO_COLOR, EMPTY,
-                                                draw_voxels, ego_box, fit,
-                                                in_ego_axes)
+from radocc_plugin.visualization.voxels import (
+    BACKGROUND,
+    EGO_COLOR,
+    EMPTY,
+    draw_voxels,
+    ego_box,
+    fit,
+    in_ego_axes,
+)
 
 # Kinds of judged voxels that truth or prediction fills; EMPTY is all the rest.
 KINDS = ('right', 'wrong class', 'missed', 'hallucinated')
 RIGHT, WRONG_CLASS, MISSED, HALLUCINATED = range(4)
 # Safe for the colour-blind (Okabe and Ito), on pale what is right.
-KIND_COLORS = np.array(
-    ((206, 211, 205), (240, 180, 0), (213, 62, 0), (0, 100, 190)), np.float32)
+KIND_COLORS = np.array(((206, 211, 205), (240, 180, 0), (213, 62, 0), (0, 100, 190)), np.float32)
 NOT_JUDGED_COLOR = (216, 221, 230)
 
 
-def error_kinds(truth: np.ndarray,
-                prediction: np.ndarray,
-                mask: Optional[np.ndarray] = None,
-                *,
-                free: int) -> np.ndarray:
+def error_kinds(
+    truth: np.ndarray, prediction: np.ndarray, mask: Optional[np.ndarray] = None, *, free: int
+) -> np.ndarray:
     """The kind of error of every voxel.
 
     Args:
@@ -39,8 +43,7 @@ def error_kinds(truth: np.ndarray,
     """
     for name, volume in dict(prediction=prediction, mask=mask).items():
         if volume is not None and volume.shape != truth.shape:
-            raise ValueError(f'{name} has shape {volume.shape}, the ground '
-                             f'truth {truth.shape}')
+            raise ValueError(f'{name} has shape {volume.shape}, the ground truth {truth.shape}')
     judged = truth != UNLABELLED
     if mask is not None:
         judged &= np.asarray(mask, bool)
@@ -59,13 +62,15 @@ def count_kinds(kinds: np.ndarray) -> Tuple[int, ...]:
     return tuple(np.bincount(kinds.ravel(), minlength=4)[:4].tolist())
 
 
-def draw_errors(kinds: np.ndarray,
-                space: LabelSpace,
-                view: str = 'behind',
-                *,
-                size: Tuple[int, int] = (800, 500),
-                mask: Optional[np.ndarray] = None,
-                ego: bool = True) -> np.ndarray:
+def draw_errors(
+    kinds: np.ndarray,
+    space: LabelSpace,
+    view: str = 'behind',
+    *,
+    size: Tuple[int, int] = (800, 500),
+    mask: Optional[np.ndarray] = None,
+    ego: bool = True,
+) -> np.ndarray:
     """Draws the errors of a prediction.
 
     In perspective, every voxel of a kind is seen, those that are missing,
@@ -83,8 +88,7 @@ def draw_errors(kinds: np.ndarray,
         RGB picture, shape (height, width, 3), uint8.
     """
     if view != 'bev':
-        return draw_voxels(
-            kinds, KIND_COLORS, space, view, size=size, ego=ego)
+        return draw_voxels(kinds, KIND_COLORS, space, view, size=size, ego=ego)
     counts = np.stack([(kinds == k).sum(2) for k in range(4)], -1)
     total = counts.sum(-1)
     share = counts[..., 1:].sum(-1) / total.clip(1)

@@ -1,4 +1,5 @@
 """Pictures while a test runs."""
+
 from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
@@ -29,17 +30,21 @@ class OccVisualizationHook(Hook):
     Raises:
         ValueError: If ``interval`` is not positive.
     """
+
     priority = 'LOW'
 
-    def __init__(self,
-                 out_dir: str,
-                 interval: int = 1,
-                 mask: Optional[str] = None,
-                 suffix: str = 'png',
-                 render_size: Tuple[int, int] = (90, 160)) -> None:
+    def __init__(
+        self,
+        out_dir: str,
+        interval: int = 1,
+        mask: Optional[str] = None,
+        suffix: str = 'png',
+        render_size: Tuple[int, int] = (90, 160),
+    ) -> None:
         if interval < 1:
-            raise ValueError('OccVisualizationHook.interval takes a positive '
-                             f'number, got {interval}')
+            raise ValueError(
+                f'OccVisualizationHook.interval takes a positive number, got {interval}'
+            )
         self.out_dir = Path(out_dir)
         self.interval = interval
         self.mask = mask
@@ -51,11 +56,9 @@ class OccVisualizationHook(Hook):
         """Counts from the first sample again."""
         self._seen = 0
 
-    def after_test_iter(self,
-                        runner,
-                        batch_idx: int,
-                        data_batch=None,
-                        outputs: Optional[Sequence] = None) -> None:
+    def after_test_iter(
+        self, runner, batch_idx: int, data_batch=None, outputs: Optional[Sequence] = None
+    ) -> None:
         """Draws the samples of a batch whose turn it is."""
         for sample in outputs or ():
             if self._seen % self.interval == 0:
@@ -63,10 +66,8 @@ class OccVisualizationHook(Hook):
                 folder = self.out_dir / str(sample.get('scene_name', ''))
                 sheet = draw_sheet(
                     sample,
-                    renderer=default_renderer(space.point_cloud_range,
-                                              self.render_size),
-                    mask=self.mask)
-                save_picture(
-                    folder / f'{sample.get("token", self._seen)}'
-                    f'.{self.suffix}', sheet)
+                    renderer=default_renderer(space.point_cloud_range, self.render_size),
+                    mask=self.mask,
+                )
+                save_picture(folder / f'{sample.get("token", self._seen)}.{self.suffix}', sheet)
             self._seen += 1

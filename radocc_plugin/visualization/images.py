@@ -2,6 +2,7 @@
 
 N cameras in the order of the data sample; pictures are RGB uint8.
 """
+
 from pathlib import Path
 from typing import Optional, Sequence, Union
 
@@ -20,11 +21,9 @@ SKY_COLOR = (225, 236, 246)
 DEPTH_MAP = colormaps['turbo'].reversed()
 
 
-def draw_cameras(images: np.ndarray,
-                 names: Sequence[str],
-                 *,
-                 width: int = 1200,
-                 columns: int = 3) -> np.ndarray:
+def draw_cameras(
+    images: np.ndarray, names: Sequence[str], *, width: int = 1200, columns: int = 3
+) -> np.ndarray:
     """A mosaic of camera images with their names, in ring order.
 
     Args:
@@ -38,8 +37,7 @@ def draw_cameras(images: np.ndarray,
     """
     images = check_images(images)
     if len(names) != len(images):
-        raise ValueError(f'names takes {len(images)} camera names, got '
-                         f'{len(names)}')
+        raise ValueError(f'names takes {len(images)} camera names, got {len(names)}')
     gap = 4
     tile_width = (width - gap * (columns - 1)) // columns
     tile_height = round(tile_width * images.shape[1] / images.shape[2])
@@ -54,14 +52,12 @@ def draw_cameras(images: np.ndarray,
             x + 8,
             y + 14,
             color='white',
-            bbox=dict(facecolor='black', alpha=0.6, pad=4, linewidth=0))
+            bbox=dict(facecolor='black', alpha=0.6, pad=4, linewidth=0),
+        )
     return page.to_array()
 
 
-def colorize_depth(depth: np.ndarray,
-                   maximum: float,
-                   *,
-                   dot: int = 1) -> np.ndarray:
+def colorize_depth(depth: np.ndarray, maximum: float, *, dot: int = 1) -> np.ndarray:
     """Depth in colours: near is red, far is blue, unknown is dark.
 
     Args:
@@ -79,8 +75,7 @@ def colorize_depth(depth: np.ndarray,
     if dot > 1:
         depth = _grow(depth, dot)
     colors = DEPTH_MAP(np.clip(depth / maximum, 0, 1), bytes=True)[..., :3]
-    return np.where(depth[..., None] > 0, colors,
-                    np.array(EMPTY_COLOR, np.uint8))
+    return np.where(depth[..., None] > 0, colors, np.array(EMPTY_COLOR, np.uint8))
 
 
 def colorize_semantics(labels: np.ndarray, space: LabelSpace) -> np.ndarray:
@@ -99,10 +94,9 @@ def colorize_semantics(labels: np.ndarray, space: LabelSpace) -> np.ndarray:
     return colors[np.where(known, labels, space.num_classes)]
 
 
-def legend(space: LabelSpace,
-           classes: Optional[Sequence[int]] = None,
-           *,
-           width: int = 1200) -> np.ndarray:
+def legend(
+    space: LabelSpace, classes: Optional[Sequence[int]] = None, *, width: int = 1200
+) -> np.ndarray:
     """Swatches with class names, as many in a row as fit.
 
     Args:
@@ -118,8 +112,7 @@ def legend(space: LabelSpace,
     for number, label in enumerate(classes):
         x = left + number % columns * cell_width
         y = number // columns * cell_height
-        swatch = np.broadcast_to(
-            np.array(space.palette[label], np.uint8), (14, 14, 3))
+        swatch = np.broadcast_to(np.array(space.palette[label], np.uint8), (14, 14, 3))
         page.paste(swatch, x + 4, y + 5)
         name = space.classes[label].replace('_', ' ')
         page.write(name, x + 24, y + 12, size=9)
@@ -128,8 +121,7 @@ def legend(space: LabelSpace,
 
 def save_picture(path: Union[str, Path], picture: np.ndarray) -> None:
     """Writes an RGB uint8 picture; the suffix decides the format."""
-    _, data = cv2.imencode(
-        Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    _, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     write_atomically(path, data.tobytes())
 
 
@@ -141,10 +133,10 @@ def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 def check_images(images: np.ndarray) -> np.ndarray:
     """Raises ValueError unless images are uint8 RGB (N, H, W, 3)."""
     images = np.asarray(images)
-    if (images.ndim != 4 or images.shape[-1] != 3
-            or images.dtype != np.uint8):
-        raise ValueError('images takes uint8 RGB of shape (N, H, W, 3), got '
-                         f'{images.dtype} {images.shape}')
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ValueError(
+            f'images takes uint8 RGB of shape (N, H, W, 3), got {images.dtype} {images.shape}'
+        )
     return np.ascontiguousarray(images)
 
 

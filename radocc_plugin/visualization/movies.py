@@ -1,4 +1,5 @@
 """Moving pictures: GIF with Pillow, MP4 with OpenCV."""
+
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,9 @@ from radocc_plugin.visualization.images import resize
 SUFFIXES = ('.gif', '.mp4')
 
 
-def write_movie(path: Union[str, Path],
-                pictures: Iterable[np.ndarray],
-                *,
-                fps: float = 2.0,
-                width: int = 1280) -> int:
+def write_movie(
+    path: Union[str, Path], pictures: Iterable[np.ndarray], *, fps: float = 2.0, width: int = 1280
+) -> int:
     """Writes a GIF or MP4, whose file is complete or absent.
 
     Pictures are written as they come; none is kept.
@@ -76,29 +75,27 @@ def _shrink(picture: np.ndarray, width: int) -> np.ndarray:
     return resize(picture, width, height)
 
 
-def _write_gif(path: Path, first: np.ndarray, rest: Iterator[np.ndarray],
-               fps: float) -> None:
+def _write_gif(path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float) -> None:
     def indexed(picture: np.ndarray) -> Image.Image:
         # without dithering flat class colours stay flat, and files small
-        return Image.fromarray(picture).quantize(
-            256, dither=Image.Dither.NONE)
+        return Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE)
 
     indexed(first).save(
         path,
         save_all=True,
         append_images=(indexed(picture) for picture in rest),
         duration=round(1000 / fps),
-        loop=0)
+        loop=0,
+    )
 
 
-def _write_mp4(path: Path, first: np.ndarray, rest: Iterator[np.ndarray],
-               fps: float) -> None:
+def _write_mp4(path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float) -> None:
     height, width = first.shape[:2]
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, (width, height))
     if not writer.isOpened():
-        raise RuntimeError('OpenCV was built without an MP4 encoder; write a '
-                           '.gif, or install opencv-python')
+        raise RuntimeError(
+            'OpenCV was built without an MP4 encoder; write a .gif, or install opencv-python'
+        )
     try:
         writer.write(first[..., ::-1])
         for picture in rest:

@@ -1,4 +1,5 @@
 """Pictures of occupancy volumes in the colours of their classes."""
+
 from typing import Optional, Tuple
 
 import numpy as np
@@ -7,14 +8,16 @@ from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.visualization.voxels import check_view, draw_voxels
 
 
-def draw_occupancy(semantics: np.ndarray,
-                   space: LabelSpace,
-                   view: str = 'behind',
-                   *,
-                   size: Tuple[int, int] = (800, 500),
-                   visible: Optional[np.ndarray] = None,
-                   unobserved: str = 'dim',
-                   ego: bool = True) -> np.ndarray:
+def draw_occupancy(
+    semantics: np.ndarray,
+    space: LabelSpace,
+    view: str = 'behind',
+    *,
+    size: Tuple[int, int] = (800, 500),
+    visible: Optional[np.ndarray] = None,
+    unobserved: str = 'dim',
+    ego: bool = True,
+) -> np.ndarray:
     """Draws an occupancy volume.
 
     Args:
@@ -37,24 +40,21 @@ def draw_occupancy(semantics: np.ndarray,
     semantics = np.asarray(semantics)
     semantics = np.where(semantics == UNLABELLED, space.free, semantics)
     if semantics.ndim != 3:
-        raise ValueError('semantics takes shape (X, Y, Z), got '
-                         f'{semantics.shape}')
+        raise ValueError(f'semantics takes shape (X, Y, Z), got {semantics.shape}')
     if semantics.min() < 0 or semantics.max() > space.free:
-        raise ValueError(f'semantics takes labels 0..{space.free}, got '
-                         f'{semantics.min()}..{semantics.max()}')
+        raise ValueError(
+            f'semantics takes labels 0..{space.free}, got {semantics.min()}..{semantics.max()}'
+        )
     check_view(view)
     if unobserved not in ('dim', 'hide'):
-        raise ValueError("unobserved takes 'dim' or 'hide', got "
-                         f'{unobserved!r}')
+        raise ValueError(f"unobserved takes 'dim' or 'hide', got {unobserved!r}")
     faded = None
     if visible is not None:
         if visible.shape != semantics.shape:
-            raise ValueError(f'visible has shape {visible.shape}, semantics '
-                             f'{semantics.shape}')
+            raise ValueError(f'visible has shape {visible.shape}, semantics {semantics.shape}')
         if unobserved == 'hide':
             semantics = np.where(visible, semantics, space.free)
         else:
             faded = ~np.asarray(visible, bool)
     colors = np.array(space.palette[:-1], np.float32)
-    return draw_voxels(
-        semantics, colors, space, view, size=size, faded=faded, ego=ego)
+    return draw_voxels(semantics, colors, space, view, size=size, faded=faded, ego=ego)

@@ -2,6 +2,7 @@
 
 N cameras in the order of the data sample.
 """
+
 from typing import Dict, Optional, Sequence
 
 import numpy as np
@@ -9,10 +10,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
 from radocc_plugin.label_space import LabelSpace
-from radocc_plugin.visualization.images import (DEPTH_MAP, check_images,
-                                                colorize_depth,
-                                                colorize_semantics,
-                                                draw_cameras, legend, resize)
+from radocc_plugin.visualization.images import (
+    DEPTH_MAP,
+    check_images,
+    colorize_depth,
+    colorize_semantics,
+    draw_cameras,
+    legend,
+    resize,
+)
 from radocc_plugin.visualization.occupancy import draw_occupancy
 from radocc_plugin.visualization.page import Page
 
@@ -23,15 +29,17 @@ TILE = 260
 GAP, HEAD, ROW_TITLE = 4, 50, 34
 
 
-def frame_page(images: np.ndarray,
-               volumes: Dict[str, np.ndarray],
-               space: LabelSpace,
-               *,
-               cameras: Sequence[str],
-               title: str = '',
-               miou: Optional[Dict[str, float]] = None,
-               visible: Optional[np.ndarray] = None,
-               unobserved: str = 'dim') -> np.ndarray:
+def frame_page(
+    images: np.ndarray,
+    volumes: Dict[str, np.ndarray],
+    space: LabelSpace,
+    *,
+    cameras: Sequence[str],
+    title: str = '',
+    miou: Optional[Dict[str, float]] = None,
+    visible: Optional[np.ndarray] = None,
+    unobserved: str = 'dim',
+) -> np.ndarray:
     """One frame: its cameras, and each volume in perspective and from above.
 
     Args:
@@ -55,8 +63,7 @@ def frame_page(images: np.ndarray,
     miou = miou or {}
     unknown = set(miou) - set(volumes)
     if unknown:
-        raise ValueError(f'miou names {sorted(unknown)}, volumes has '
-                         f'{sorted(volumes)}')
+        raise ValueError(f'miou names {sorted(unknown)}, volumes has {sorted(volumes)}')
     column_width = PERSPECTIVE + ABOVE + 4 * GAP
     width = 2 * column_width
     mosaic = draw_cameras(images, cameras, width=width)
@@ -72,37 +79,33 @@ def frame_page(images: np.ndarray,
         y = top + number // 2 * row_height
         score = f'mIoU {miou[name]:.1f}' if name in miou else ''
         page.write(name, x + 2, y + ROW_TITLE / 2, 13, weight='bold')
-        page.write(
-            score,
-            x + PERSPECTIVE + GAP + ABOVE,
-            y + ROW_TITLE / 2,
-            13,
-            ha='right')
+        page.write(score, x + PERSPECTIVE + GAP + ABOVE, y + ROW_TITLE / 2, 13, ha='right')
         options = dict(visible=visible, unobserved=unobserved)
         page.paste(
-            draw_occupancy(
-                labels,
-                space,
-                'behind',
-                size=(PERSPECTIVE, HEIGHT),
-                **options), x, y + ROW_TITLE)
+            draw_occupancy(labels, space, 'behind', size=(PERSPECTIVE, HEIGHT), **options),
+            x,
+            y + ROW_TITLE,
+        )
         page.paste(
-            draw_occupancy(
-                labels, space, 'bev', size=(ABOVE, HEIGHT), **options),
-            x + PERSPECTIVE + GAP, y + ROW_TITLE)
+            draw_occupancy(labels, space, 'bev', size=(ABOVE, HEIGHT), **options),
+            x + PERSPECTIVE + GAP,
+            y + ROW_TITLE,
+        )
     page.paste(names, 0, page.height - names.shape[0] - 8)
     return page.to_array()
 
 
-def rendering_page(images: np.ndarray,
-                   depths: Dict[str, np.ndarray],
-                   semantics: Dict[str, np.ndarray],
-                   space: LabelSpace,
-                   *,
-                   cameras: Sequence[str],
-                   title: str = '',
-                   max_depth: float = 50.0,
-                   sparse: str = 'ground truth') -> np.ndarray:
+def rendering_page(
+    images: np.ndarray,
+    depths: Dict[str, np.ndarray],
+    semantics: Dict[str, np.ndarray],
+    space: LabelSpace,
+    *,
+    cameras: Sequence[str],
+    title: str = '',
+    max_depth: float = 50.0,
+    sparse: str = 'ground truth',
+) -> np.ndarray:
     """What each camera sees of the rendered volumes: a column a camera.
 
     Args:
@@ -124,8 +127,7 @@ def rendering_page(images: np.ndarray,
     """
     images = check_images(images)
     if len(images) != len(cameras):
-        raise ValueError(f'images takes one for each of {tuple(cameras)}, got '
-                         f'{len(images)}')
+        raise ValueError(f'images takes one for each of {tuple(cameras)}, got {len(images)}')
     rows = {'camera': images}
     for name, depth in depths.items():
         # a LiDAR return must stay visible in a small tile
@@ -142,26 +144,22 @@ def rendering_page(images: np.ndarray,
     page.write(title, width / 2, HEAD / 2, 15, ha='center', weight='bold')
     for column, camera in enumerate(cameras):
         page.write(
-            camera,
-            left + column * (TILE + GAP) + TILE / 2,
-            HEAD + ROW_TITLE / 2,
-            ha='center')
+            camera, left + column * (TILE + GAP) + TILE / 2, HEAD + ROW_TITLE / 2, ha='center'
+        )
     for row, (name, pictures) in enumerate(rows.items()):
         if pictures.ndim != 4 or len(pictures) != len(images):
-            raise ValueError(f'{name!r} takes shape ({len(images)}, h, w), '
-                             f'got {pictures.shape[:-1]}')
+            raise ValueError(
+                f'{name!r} takes shape ({len(images)}, h, w), got {pictures.shape[:-1]}'
+            )
         y = HEAD + ROW_TITLE + row * (tile_height + GAP)
         page.write(name, left - 10, y + tile_height / 2, ha='right')
         for column, picture in enumerate(pictures):
-            page.paste(
-                resize(picture, TILE, tile_height),
-                left + column * (TILE + GAP), y)
+            page.paste(resize(picture, TILE, tile_height), left + column * (TILE + GAP), y)
 
     scale = page.axes(width * 0.35, height - foot + 30, width * 0.3, 10)
     page.figure.colorbar(
-        ScalarMappable(Normalize(0, max_depth), DEPTH_MAP),
-        cax=scale,
-        orientation='horizontal')
+        ScalarMappable(Normalize(0, max_depth), DEPTH_MAP), cax=scale, orientation='horizontal'
+    )
     scale.set_title('depth (m)', fontsize=9, pad=3)
     scale.tick_params(labelsize=8)
     names = legend(space, width=width)

@@ -1,4 +1,5 @@
 """Recordings for the rerun viewer: frames to fly through, on a timeline."""
+
 from pathlib import Path
 from typing import Iterable, Optional, Union
 
@@ -27,18 +28,20 @@ def import_rerun():
         raise ImportError(
             '.rrd recordings need the package rerun-sdk: install the extra '
             "[viz] of radocc_plugin, or pip install 'rerun-sdk>=0.23' "
-            f"'pyarrow<22' ({error})") from error
+            f"'pyarrow<22' ({error})"
+        ) from error
     if not hasattr(rerun, 'set_time'):
-        raise ImportError('.rrd recordings need rerun-sdk>=0.23, got '
-                          f'{rerun.__version__}')
+        raise ImportError(f'.rrd recordings need rerun-sdk>=0.23, got {rerun.__version__}')
     return rerun
 
 
-def write_recording(path: Union[str, Path],
-                    samples: Iterable[OccDataSample],
-                    *,
-                    mask: Optional[str] = None,
-                    image_width: int = 800) -> int:
+def write_recording(
+    path: Union[str, Path],
+    samples: Iterable[OccDataSample],
+    *,
+    mask: Optional[str] = None,
+    image_width: int = 800,
+) -> int:
     """Writes frames as a recording of rerun, a file complete or absent.
 
     Timelines: ``frame`` (number) and ``time`` (seconds since the first).
@@ -79,28 +82,25 @@ def write_recording(path: Union[str, Path],
     return count
 
 
-def _log_volumes(rerun, recording, sample: OccDataSample,
-                 mask: Optional[str]) -> None:
+def _log_volumes(rerun, recording, sample: OccDataSample, mask: Optional[str]) -> None:
     """Boxes, one entity a class, so that each can be switched off."""
     volumes = {
         name: sample.get(field).semantics.cpu().numpy()
-        for name, field in _VOLUMES.items() if field in sample
+        for name, field in _VOLUMES.items()
+        if field in sample
     }
     space = label_space_of(sample, 'write_recording')
     mask = space.mask(mask, 'write_recording')
-    tables = dict.fromkeys(volumes, list(zip(space.classes[:-1],
-                                             space.palette)))
+    tables = dict.fromkeys(volumes, list(zip(space.classes[:-1], space.palette)))
     if len(volumes) == 2:
         judged = None
         if mask != 'none':
             judged = sample.gt_occ.get(f'mask_{mask}').cpu().numpy()
-        volumes['errors'] = error_kinds(
-            *volumes.values(), judged, free=space.free)
+        volumes['errors'] = error_kinds(*volumes.values(), judged, free=space.free)
         tables['errors'] = list(zip(KINDS, KIND_COLORS.astype(int).tolist()))
     for name, labels in volumes.items():
         cells = surface(labels < len(tables[name]))
-        centres = np.add(space.point_cloud_range[:3],
-                         (cells + 0.5) * space.voxel_size)
+        centres = np.add(space.point_cloud_range[:3], (cells + 0.5) * space.voxel_size)
         of_cell = labels[tuple(cells.T)]
         for label, (text, color) in enumerate(tables[name]):
             # without a voxel, too: it clears those of the frame before
@@ -111,7 +111,9 @@ def _log_volumes(rerun, recording, sample: OccDataSample,
                     centers=mine,
                     half_sizes=np.full_like(mine, space.voxel_size / 2),
                     colors=np.tile(np.uint8(color), (len(mine), 1)),
-                    fill_mode='solid'))
+                    fill_mode='solid',
+                ),
+            )
 
 
 def surface(filled: np.ndarray) -> np.ndarray:
@@ -128,32 +130,33 @@ def _log_lidar(rerun, recording, sample: OccDataSample) -> None:
     if 'lidar_path' not in sample.metainfo:  # cameras only
         return
     points = drop_ego_vehicle(
-        read_lidar_file(sample.lidar_path, sample.get('lidar_columns', 5),
-                        sample.get('backend_args')))
+        read_lidar_file(
+            sample.lidar_path, sample.get('lidar_columns', 5), sample.get('backend_args')
+        )
+    )
     lidar2ego = np.asarray(sample.lidar2ego)
     in_ego = points[:, :3] @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
     recording.log('world/lidar', rerun.Points3D(in_ego, radii=0.04))
 
 
-def _log_cameras(rerun, recording, sample: OccDataSample,
-                 image_width: int) -> None:
-    for name, path, cam2img, cam2ego in zip(sample.cam_names, sample.img_path,
-                                            sample.cam2img, sample.cam2ego):
+def _log_cameras(rerun, recording, sample: OccDataSample, image_width: int) -> None:
+    for name, path, cam2img, cam2ego in zip(
+        sample.cam_names, sample.img_path, sample.cam2img, sample.cam2ego
+    ):
         image = read_image(path, sample.get('backend_args'))
         scale = image_width / image.width
         size = image_width, round(image.height * scale)
         entity = f'world/{name}'
-        recording.log(
-            entity,
-            rerun.Transform3D(
-                translation=cam2ego[:3, 3], mat3x3=cam2ego[:3, :3]))
-        intrinsics = np.diag((scale, scale, 1.)) @ cam2img
+        recording.log(entity, rerun.Transform3D(translation=cam2ego[:3, 3], mat3x3=cam2ego[:3, :3]))
+        intrinsics = np.diag((scale, scale, 1.0)) @ cam2img
         recording.log(
             entity,
             rerun.Pinhole(
                 image_from_camera=intrinsics,
                 resolution=size,
                 camera_xyz=rerun.ViewCoordinates.RDF,
-                image_plane_distance=2.0))
+                image_plane_distance=2.0,
+            ),
+        )
         small = np.asarray(image.resize(size))
         recording.log(entity, rerun.Image(small).compress(85))

@@ -2,6 +2,7 @@
 
 N cameras, h w render size.
 """
+
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
@@ -31,19 +32,21 @@ def rendered_maps(render: Render) -> Tuple[np.ndarray, np.ndarray]:
     size = rays.render_size
     num_cameras = int(rays.camera.max()) + 1
     if len(rays) != num_cameras * size[0] * size[1]:
-        raise ValueError('render takes all rays of one sample, got '
-                         f'{len(rays)} of {num_cameras} cameras at {size}')
+        raise ValueError(
+            'render takes all rays of one sample, got '
+            f'{len(rays)} of {num_cameras} cameras at {size}'
+        )
     sky = render.no_hit > 0.5
     depth = render.depth_given_hit.masked_fill(sky, 0)
     classes = render.semantics.argmax(-1).masked_fill(sky, SKY)
-    return tuple(
-        values.detach().cpu().view(-1, *size).numpy()
-        for values in (depth, classes))
+    return tuple(values.detach().cpu().view(-1, *size).numpy() for values in (depth, classes))
 
 
-def read_images(paths: Sequence[Union[str, Path]],
-                width: Optional[int] = None,
-                backend_args: Optional[dict] = None) -> np.ndarray:
+def read_images(
+    paths: Sequence[Union[str, Path]],
+    width: Optional[int] = None,
+    backend_args: Optional[dict] = None,
+) -> np.ndarray:
     """RGB images, shape (N, H, W, 3), uint8.
 
     Args:
@@ -56,12 +59,9 @@ def read_images(paths: Sequence[Union[str, Path]],
     Raises:
         ValueError: If an image cannot be read; names the file.
     """
-    images = [
-        np.asarray(read_image(path, backend_args, width))
-        for path in paths
-    ]
+    images = [np.asarray(read_image(path, backend_args, width)) for path in paths]
     size = np.max([image.shape for image in images], 0)
     padded = np.zeros((len(images), *size), np.uint8)
     for canvas, image in zip(padded, images):
-        canvas[:image.shape[0], :image.shape[1]] = image
+        canvas[: image.shape[0], : image.shape[1]] = image
     return padded

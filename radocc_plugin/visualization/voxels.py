@@ -5,6 +5,7 @@ voxel grid that is exact: along any ray from the eye the index distance to the
 eye's own cell never shrinks on any axis, so drawing voxels by decreasing
 (|dx|, |dy|, |dz|) draws whatever is behind first.
 """
+
 from typing import Optional, Tuple
 
 import cv2
@@ -24,7 +25,8 @@ LIDAR_AT = (0.94, 0.0, 1.84)
 # come nearer to a smaller one.
 VIEWS = dict(
     behind=((-58.0, 0.0, 38.0), (-2.0, 0.0, -4.0)),
-    corner=((-48.0, -48.0, 42.0), (-2.0, -2.0, -5.0)))
+    corner=((-48.0, -48.0, 42.0), (-2.0, -2.0, -5.0)),
+)
 FOCAL = 0.95  # focal length in image widths
 VIEW_WIDTH = 80.0
 # Label of an empty voxel while a volume is drawn.
@@ -38,14 +40,16 @@ CHECKER = 0.045  # every other voxel is a little darker, so that they show
 SUPERSAMPLING = 2
 
 
-def draw_voxels(labels: np.ndarray,
-                colors: np.ndarray,
-                space: LabelSpace,
-                view: str = 'behind',
-                *,
-                size: Tuple[int, int] = (800, 500),
-                faded: Optional[np.ndarray] = None,
-                ego: bool = True) -> np.ndarray:
+def draw_voxels(
+    labels: np.ndarray,
+    colors: np.ndarray,
+    space: LabelSpace,
+    view: str = 'behind',
+    *,
+    size: Tuple[int, int] = (800, 500),
+    faded: Optional[np.ndarray] = None,
+    ego: bool = True,
+) -> np.ndarray:
     """Draws a volume of labels on the grid of a label space.
 
     Args:
@@ -93,12 +97,9 @@ def ego_box(space: LabelSpace) -> Tuple[slice, slice, slice]:
     if space.frame == 'lidar':
         low, high = low - LIDAR_AT, high - LIDAR_AT
         # x forward, y left is y forward, -x right there
-        low, high = (np.array((-high[1], low[0], low[2])),
-                     np.array((-low[1], high[0], high[2])))
-    low, high = ((c - space.point_cloud_range[:3]) / space.voxel_size
-                 for c in (low, high))
-    return tuple(
-        slice(max(0, int(a)), max(0, int(b))) for a, b in zip(low, high))
+        low, high = (np.array((-high[1], low[0], low[2])), np.array((-low[1], high[0], high[2])))
+    low, high = ((c - space.point_cloud_range[:3]) / space.voxel_size for c in (low, high))
+    return tuple(slice(max(0, int(a)), max(0, int(b))) for a, b in zip(low, high))
 
 
 def in_ego_axes(volume: np.ndarray, frame: str) -> np.ndarray:
@@ -116,13 +117,11 @@ def _look(view, space: LabelSpace) -> Tuple[np.ndarray, np.ndarray]:
     low, high = np.reshape(space.point_cloud_range, (2, 3))
     ground = np.zeros(3)
     if space.frame == 'lidar':
-        low, high = (np.array((low[1], -high[0], low[2])),
-                     np.array((high[1], -low[0], high[2])))
+        low, high = (np.array((low[1], -high[0], low[2])), np.array((high[1], -low[0], high[2])))
         ground[2] = -LIDAR_AT[2]
     ground[:2] = (low[:2] + high[:2]) / 2
     scale = max(high[:2] - low[:2]) / VIEW_WIDTH
-    return tuple((scale * np.array(place) + ground - low) / space.voxel_size
-                 for place in view)
+    return tuple((scale * np.array(place) + ground - low) / space.voxel_size for place in view)
 
 
 def _shadows(occupied: np.ndarray) -> np.ndarray:
@@ -148,8 +147,8 @@ def _shifted(volume: np.ndarray, dx: int, dy: int, dz: int) -> np.ndarray:
 def _openness(occupied: np.ndarray) -> np.ndarray:
     """Ambient light in each voxel: 1 in the open, less beside walls."""
     neighbours = np.stack(
-        [cv2.blur(z.astype(np.float32), (3, 3))
-         for z in np.moveaxis(occupied, 2, 0)], axis=2)
+        [cv2.blur(z.astype(np.float32), (3, 3)) for z in np.moveaxis(occupied, 2, 0)], axis=2
+    )
     return 1 - 0.45 * neighbours
 
 
@@ -179,22 +178,28 @@ def _faces(labels: np.ndarray, eye: np.ndarray):
 
 
 # Corners of each face in a unit voxel, shape (6, 4, 3).
-_CORNERS = np.array([
-    [[0, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]],
-    [[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]],
-    [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
-    [[0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1]],
-    [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]],
-    [[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]],
-])
-_NORMALS = np.array([[-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0],
-                     [0, 0, -1], [0, 0, 1]])
+_CORNERS = np.array(
+    [
+        [[0, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]],
+        [[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 1]],
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[0, 1, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1]],
+        [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]],
+        [[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]],
+    ]
+)
+_NORMALS = np.array([[-1, 0, 0], [1, 0, 0], [0, -1, 0], [0, 1, 0], [0, 0, -1], [0, 0, 1]])
 
 
-def _draw_perspective(labels: np.ndarray, table: np.ndarray,
-                      light: np.ndarray, faded: np.ndarray,
-                      size: Tuple[int, int], eye: np.ndarray,
-                      target: np.ndarray) -> np.ndarray:
+def _draw_perspective(
+    labels: np.ndarray,
+    table: np.ndarray,
+    light: np.ndarray,
+    faded: np.ndarray,
+    size: Tuple[int, int],
+    eye: np.ndarray,
+    target: np.ndarray,
+) -> np.ndarray:
     voxels, directions = _faces(labels, eye)
 
     # the light of a face is that of the free voxel in front of it
@@ -209,10 +214,10 @@ def _draw_perspective(labels: np.ndarray, table: np.ndarray,
     colors = np.where(faded[here][:, None], fade(colors), colors)
 
     width, height = (SUPERSAMPLING * n for n in size)
-    pixels, depth = _project(voxels[:, None] + _CORNERS[directions], eye,
-                             target, width, height)
-    on_screen = (depth > 0).all(1) & (pixels > -width).all(
-        (1, 2)) & (pixels < 2 * width).all((1, 2))
+    pixels, depth = _project(voxels[:, None] + _CORNERS[directions], eye, target, width, height)
+    on_screen = (
+        (depth > 0).all(1) & (pixels > -width).all((1, 2)) & (pixels < 2 * width).all((1, 2))
+    )
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = BACKGROUND
     # sixteenths of a pixel keep distant voxels from jittering
@@ -222,8 +227,9 @@ def _draw_perspective(labels: np.ndarray, table: np.ndarray,
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
-def _project(points: np.ndarray, eye: np.ndarray, target: np.ndarray,
-             width: int, height: int) -> Tuple[np.ndarray, np.ndarray]:
+def _project(
+    points: np.ndarray, eye: np.ndarray, target: np.ndarray, width: int, height: int
+) -> Tuple[np.ndarray, np.ndarray]:
     """Pixels (..., 2) and depths (...) of points (..., 3)."""
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, (0, 0, 1))
@@ -237,8 +243,9 @@ def _project(points: np.ndarray, eye: np.ndarray, target: np.ndarray,
     return pixels + (width / 2, height / 2), depth
 
 
-def _above(labels: np.ndarray, table: np.ndarray, light: np.ndarray,
-           faded: np.ndarray) -> np.ndarray:
+def _above(
+    labels: np.ndarray, table: np.ndarray, light: np.ndarray, faded: np.ndarray
+) -> np.ndarray:
     """A pixel a column (X, Y, 3): the colour of its topmost voxel."""
     occupied = labels != EMPTY
     top = labels.shape[2] - 1 - occupied[:, :, ::-1].argmax(2)
@@ -272,13 +279,14 @@ def fit(columns: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     width, height = size
     scale = min(width / picture.shape[1], height / picture.shape[0])
     grown = cv2.resize(
-        picture, (round(picture.shape[1] * scale),
-                  round(picture.shape[0] * scale)),
-        interpolation=cv2.INTER_NEAREST if scale >= 1 else cv2.INTER_AREA)
+        picture,
+        (round(picture.shape[1] * scale), round(picture.shape[0] * scale)),
+        interpolation=cv2.INTER_NEAREST if scale >= 1 else cv2.INTER_AREA,
+    )
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = BACKGROUND
     y, x = (height - grown.shape[0]) // 2, (width - grown.shape[1]) // 2
-    canvas[y:y + grown.shape[0], x:x + grown.shape[1]] = grown
+    canvas[y : y + grown.shape[0], x : x + grown.shape[1]] = grown
     return canvas
 
 

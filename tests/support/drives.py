@@ -1,4 +1,5 @@
 """Made-up drives, as streams and as queues, and a model small enough."""
+
 import numpy as np
 import torch
 
@@ -41,9 +42,7 @@ class Drive:
         self.can_bus, self.ego2global = [], []
         for yaw, (x, y) in zip(yaws, places):
             rotation = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
-            self.can_bus.append(
-                can_bus_vector(rotation, [x, y, 0],
-                               generator.standard_normal(9)))
+            self.can_bus.append(can_bus_vector(rotation, [x, y, 0], generator.standard_normal(9)))
             self.ego2global.append(pose_matrix(rotation, [x, y, 0]))
         noise = torch.Generator().manual_seed(scene)
         self.images = torch.randn(frames, 6, 3, *SIZE, generator=noise)
@@ -55,16 +54,19 @@ class Drive:
         truth = sample.gt_occ
         sample.gt_occ = OccData(
             semantics=truth.semantics[::10, ::10, ::4],
-            mask_camera=truth.mask_camera[::10, ::10, ::4])
+            mask_camera=truth.mask_camera[::10, ::10, ::4],
+        )
         sample.set_metainfo(
             dict(
                 scene_token=str(self.scene),
                 token=f'{self.scene}-{time}',
                 prev=f'{self.scene}-{time - 1}' if time else '',
-                timestamp=100. + 0.5 * time,
+                timestamp=100.0 + 0.5 * time,
                 can_bus=self.can_bus[time],
                 ego2global=self.ego2global[time],
-                bda_mat=self.bda_mat))
+                bda_mat=self.bda_mat,
+            )
+        )
         return sample
 
 
@@ -87,12 +89,12 @@ def queue_batch(*moments, past: int = 2):
             dict(
                 adjacent_exists=exists,
                 adjacent_can_bus=np.stack([drive.can_bus[t] for t in times]),
-                adjacent_ego2global=np.stack(
-                    [drive.ego2global[t] for t in times]),
-                adjacent_cam2ego=np.stack([
-                    global2ego @ drive.ego2global[t] @ sample.cam2ego
-                    for t in times
-                ])))
+                adjacent_ego2global=np.stack([drive.ego2global[t] for t in times]),
+                adjacent_cam2ego=np.stack(
+                    [global2ego @ drive.ego2global[t] @ sample.cam2ego for t in times]
+                ),
+            )
+        )
         adjacent.append(drive.images[times])
     inputs['adjacent_imgs'] = torch.stack(adjacent)
     return inputs, samples

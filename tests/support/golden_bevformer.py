@@ -1,4 +1,5 @@
 """Golden cases of BEVFormer-Occ as our modules and frames."""
+
 import numpy as np
 import torch
 
@@ -19,19 +20,17 @@ def layer_arguments(layer: dict) -> dict:
     assert temporal['type'] == 'TemporalSelfAttention'
     assert temporal['num_levels'] == 1
     assert spatial['type'] == 'SpatialCrossAttention'
-    assert layer['operation_order'] == [
-        'self_attn', 'norm', 'cross_attn', 'norm', 'ffn', 'norm'
-    ]
+    assert layer['operation_order'] == ['self_attn', 'norm', 'cross_attn', 'norm', 'ffn', 'norm']
     mlp = layer['ffn_cfgs']
-    assert (mlp['type'], mlp['num_fcs'], mlp['act_cfg']['type']) == (
-        'FFN', 2, 'ReLU')
+    assert (mlp['type'], mlp['num_fcs'], mlp['act_cfg']['type']) == ('FFN', 2, 'ReLU')
     attention = spatial['deformable_attention']
     return dict(
         embed_dims=spatial['embed_dims'],
         num_levels=attention['num_levels'],
         num_points=attention['num_points'],
         feedforward_channels=mlp['feedforward_channels'],
-        dropout=mlp['ffn_drop'])
+        dropout=mlp['ffn_drop'],
+    )
 
 
 def head_config(published: dict, **transformer) -> dict:
@@ -56,11 +55,14 @@ def head_config(published: dict, **transformer) -> dict:
                 type='radocc_plugin.BEVFormerEncoder',
                 num_layers=encoder['num_layers'],
                 num_points_in_pillar=encoder['num_points_in_pillar'],
-                **layer_arguments(encoder['transformerlayers'])),
-            **dict(dict(shift_frame='lidar'), **transformer)),
+                **layer_arguments(encoder['transformerlayers']),
+            ),
+            **dict(dict(shift_frame='lidar'), **transformer),
+        ),
         positional_encoding=dict(
-            published['positional_encoding'],
-            type='mmdet.LearnedPositionalEncoding'))
+            published['positional_encoding'], type='mmdet.LearnedPositionalEncoding'
+        ),
+    )
 
 
 def build_head(golden, case, **transformer) -> BEVFormerOccHead:
@@ -76,7 +78,8 @@ def build_encoder_layer(golden, case):
     encoder = BEVFormerEncoder(
         num_layers=1,
         num_points_in_pillar=published['num_points_in_pillar'],
-        **layer_arguments(published))
+        **layer_arguments(published),
+    )
     return fill(golden, case, encoder.layers[0])
 
 
@@ -89,7 +92,8 @@ def build_detector(golden, case) -> BEVFormerOcc:
         pts_bbox_head=head_config(published['pts_bbox_head']),
         use_grid_mask=published['use_grid_mask'],
         video_test_mode=published['video_test_mode'],
-        data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'))
+        data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),
+    )
     return fill(golden, case, model)
 
 
@@ -102,8 +106,7 @@ def fill(golden, case, module):
     prefix = case.config['prefix']
     state = {prefix + k: v for k, v in module.state_dict().items()}
     golden.check_keys(state, case)
-    golden.fill_(
-        state, case.config['weight_seed'], gains=case.config.get('gains', ()))
+    golden.fill_(state, case.config['weight_seed'], gains=case.config.get('gains', ()))
     return module.eval()
 
 
@@ -115,8 +118,7 @@ def levels_of(case, prefix='feat'):
 
 def ego2img_of(case):
     """Shape (B, 6, 4, 4), float64."""
-    matrix = case.input('lidar2img').double() @ case.input(
-        'ego2lidar').double()
+    matrix = case.input('lidar2img').double() @ case.input('ego2lidar').double()
     return matrix.view(-1, 6, 4, 4)
 
 
@@ -126,15 +128,20 @@ def calibration_of(case) -> dict:
     return dict(
         ego2img=ego2img,
         image_shape=tuple(case.input('img_shape').tolist()),
-        bda_mat=np.tile(np.eye(4), (len(ego2img), 1, 1)))
+        bda_mat=np.tile(np.eye(4), (len(ego2img), 1, 1)),
+    )
 
 
 def frame_of(case, images, step) -> Frame:
     """Frame ``step`` of a case with a stream or queue."""
     assert tuple(case.input('img_shape')) == tuple(images.shape[-2:])
-    return Frame(images, ego2img_of(case),
-                 case.input('can_bus_absolute').numpy()[step:step + 1],
-                 np.eye(4)[None], np.arange(1))
+    return Frame(
+        images,
+        ego2img_of(case),
+        case.input('can_bus_absolute').numpy()[step : step + 1],
+        np.eye(4)[None],
+        np.arange(1),
+    )
 
 
 def as_map(bev, bev_shape):

@@ -1,4 +1,5 @@
 """Golden cases of DAOcc as our modules, weights and inputs."""
+
 import torch
 
 from radocc_plugin.models.daocc import DAOcc, FusionGeometry
@@ -7,8 +8,7 @@ from radocc_plugin.models.occ_teacher.sparse_encoder import has_spconv
 # Published arguments that have one value in all configs, or none of ours.
 IGNORED = {
     'SparseEncoder': ('sparse_shape', 'order', 'block_type'),
-    'GeneralizedLSSFPN': ('start_level', 'num_outs', 'norm_cfg', 'act_cfg',
-                          'upsample_cfg'),
+    'GeneralizedLSSFPN': ('start_level', 'num_outs', 'norm_cfg', 'act_cfg', 'upsample_cfg'),
     'BEVOCCHead2D': ('use_predicter', 'class_balance', 'loss_occ'),
 }
 NAMES = {
@@ -22,10 +22,7 @@ CONSTANTS = ('ref_3d', 'ref_points')
 def our_config(published: dict) -> dict:
     """Our config of a published module."""
     kind = published['type']
-    config = {
-        key: value
-        for key, value in published.items() if key not in IGNORED.get(kind, ())
-    }
+    config = {key: value for key, value in published.items() if key not in IGNORED.get(kind, ())}
     scope = 'mmdet' if kind == 'ResNet' else 'radocc_plugin'
     config['type'] = f'{scope}.{NAMES.get(kind, kind)}'
     if kind == 'BEVTransformV2':
@@ -42,7 +39,8 @@ def our_config(published: dict) -> dict:
             point_cloud_range=(x0, y0, -1, x1, y1, 5.4),
             grid_shape=sample['point_num'][:2],
             lidar_range=(left, low, right, high),
-            in_channels=sample['in_dim'])
+            in_channels=sample['in_dim'],
+        )
         assert sample['out_dim'] == config['in_dim']
     return config
 
@@ -54,29 +52,21 @@ def build_detector(published: dict) -> DAOcc:
     fuser.pop('type')
     return DAOcc(
         encoders=dict(
-            camera={
-                name: our_config(part)
-                for name, part in encoders['camera'].items()
-            },
+            camera={name: our_config(part) for name, part in encoders['camera'].items()},
             lidar=dict(
-                voxelize=dict(
-                    encoders['lidar']['voxelize'],
-                    type='radocc_plugin.HardVoxelMean'),
-                backbone=our_config(encoders['lidar']['backbone']))),
+                voxelize=dict(encoders['lidar']['voxelize'], type='radocc_plugin.HardVoxelMean'),
+                backbone=our_config(encoders['lidar']['backbone']),
+            ),
+        ),
         fuser=fuser,
-        decoder={
-            name: our_config(part)
-            for name, part in published['decoder'].items()
-        },
-        heads=dict(occ=our_config(published['heads']['occ'])))
+        decoder={name: our_config(part) for name, part in published['decoder'].items()},
+        heads=dict(occ=our_config(published['heads']['occ'])),
+    )
 
 
 def published_state(module, prefix: str = '') -> dict:
     """A state dict of zeros with published names and shapes."""
-    state = {
-        prefix + key: torch.zeros_like(value)
-        for key, value in module.state_dict().items()
-    }
+    state = {prefix + key: torch.zeros_like(value) for key, value in module.state_dict().items()}
     for name, layer in module.named_modules():
         key = f'{prefix}{name}.weight'
         if hasattr(layer, 'subm') and has_spconv():
@@ -91,9 +81,8 @@ def fill(golden, case, module, prefix: str = '') -> None:
         for key, value in published_state(module, prefix).items()
         if not key.endswith(CONSTANTS)
     }
-    golden.fill_(
-        state, case.config['weight_seed'], gains=case.config.get('gains', ()))
-    state = {key[len(prefix):]: value for key, value in state.items()}
+    golden.fill_(state, case.config['weight_seed'], gains=case.config.get('gains', ()))
+    state = {key[len(prefix) :]: value for key, value in state.items()}
     keys = module.load_state_dict(state, strict=False)
     assert not keys.unexpected_keys
     assert all(key.endswith(CONSTANTS) for key in keys.missing_keys)
@@ -113,12 +102,17 @@ def geometry_of(case) -> FusionGeometry:
     if 'camera2lidar' in names:
         cam2img, cam2lidar, img_aug_mat = (
             case.input(name).double()
-            for name in ('camera_intrinsics', 'camera2lidar',
-                         'img_aug_matrix'))
+            for name in ('camera_intrinsics', 'camera2lidar', 'img_aug_matrix')
+        )
     return FusionGeometry(
-        cam2img[..., :3, :3], cam2lidar, img_aug_mat, matrix('lidar2ego'),
-        matrix('lidar_aug_matrix'), matrix('occ_aug_matrix'),
-        torch.ones(batch, 2))
+        cam2img[..., :3, :3],
+        cam2lidar,
+        img_aug_mat,
+        matrix('lidar2ego'),
+        matrix('lidar_aug_matrix'),
+        matrix('occ_aug_matrix'),
+        torch.ones(batch, 2),
+    )
 
 
 def gradient(parameters: dict, name: str):

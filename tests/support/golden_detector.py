@@ -1,4 +1,5 @@
 """Golden cases of whole detectors as our models and batches."""
+
 import torch
 
 from radocc_plugin.models.bevdet import BEVDetOcc
@@ -8,10 +9,11 @@ from radocc_plugin.structures import OccData, OccDataSample
 IGNORED = dict(
     img_backbone=(),
     img_neck=('num_outs', 'start_level', 'out_ids'),
-    img_view_transformer=('input_size', ),
+    img_view_transformer=('input_size',),
     img_bev_encoder_backbone=(),
     img_bev_encoder_neck=(),
-    occ_head=('use_predicter', 'loss_occ'))
+    occ_head=('use_predicter', 'loss_occ'),
+)
 
 
 def build_detector(case, **head):
@@ -20,14 +22,12 @@ def build_detector(case, **head):
     config = dict(
         data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),
         num_adj=published.get('num_adj', 0),
-        occ_head=dict(
-            type='BEVOCCHead3D', use_mask=published.get('use_mask', True)))
+        occ_head=dict(type='BEVOCCHead3D', use_mask=published.get('use_mask', True)),
+    )
     for name, ignored in IGNORED.items():
         if name in published:
             config[name] = {
-                key: value
-                for key, value in published[name].items()
-                if key not in ignored
+                key: value for key, value in published[name].items() if key not in ignored
             }
     config['occ_head'].update(head)
     if 'pre_process' in published:
@@ -43,8 +43,9 @@ def build_detector(case, **head):
         if isinstance(part, dict) and name != 'data_preprocessor':
             scope = 'radocc_plugin'
             if name == 'img_backbone':
-                scope, part['type'] = (scope, 'Stereo' + part['type']
-                                       ) if stereo else ('mmdet', part['type'])
+                scope, part['type'] = (
+                    (scope, 'Stereo' + part['type']) if stereo else ('mmdet', part['type'])
+                )
             part['type'] = f'{scope}.{part["type"]}'
     return BEVDetOcc(**config)
 
@@ -53,10 +54,10 @@ def make_batch(case):
     """Inputs and data samples of a case; its notes tell the layouts."""
     ego2global = frames_of(case, 'ego2global')
     # published: the key ego pose is that of the first camera
-    cam2ego = torch.linalg.inv(
-        ego2global[:, :1, :1]) @ ego2global @ frames_of(case, 'sensor2ego')
+    cam2ego = torch.linalg.inv(ego2global[:, :1, :1]) @ ego2global @ frames_of(case, 'sensor2ego')
     cam2img, rotation, shift = (
-        frames_of(case, name) for name in ('intrin', 'post_rot', 'post_tran'))
+        frames_of(case, name) for name in ('intrin', 'post_rot', 'post_tran')
+    )
     for values in (cam2img, rotation, shift):
         assert torch.equal(values, values[:, :1].expand_as(values))
     image = torch.zeros(*rotation.shape[:3], 4, 4, dtype=torch.float64)
@@ -73,9 +74,10 @@ def make_batch(case):
                 cam2ego=cam2ego[b, 0].numpy(),
                 adjacent_cam2ego=cam2ego[b, 1:].numpy(),
                 img_aug_mat=image[b, 0].numpy(),
-                bda_mat=bda.numpy()))
-        sample.gt_occ = OccData(
-            semantics=labels.expand_as(mask)[b], mask_camera=mask[b])
+                bda_mat=bda.numpy(),
+            )
+        )
+        sample.gt_occ = OccData(semantics=labels.expand_as(mask)[b], mask_camera=mask[b])
         if 'gt_depth' in case.input_names():
             sample.gt_depth = case.input('gt_depth')[b]
         samples.append(sample)
@@ -96,8 +98,8 @@ class Recorder:
         self.outputs = {name: [] for name in names}
         for name in names:
             model.get_submodule(name).register_forward_hook(
-                lambda module, args, out, name=name: self.outputs[name].append(
-                    out))
+                lambda module, args, out, name=name: self.outputs[name].append(out)
+            )
 
     def __getitem__(self, name):
         return self.outputs[name]

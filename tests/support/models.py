@@ -1,4 +1,5 @@
 """Configs, models and made-up batches for tests of the model families."""
+
 import re
 from pathlib import Path
 
@@ -33,8 +34,15 @@ def build_model(path: str, seed: int = 0, **changes):
 
 def make_world(root: Path, frames: int) -> Path:
     """A synthetic world of one scene a split, with square segments."""
-    generate(str(root), scenes_train=1, scenes_val=1, frames=frames,
-             image_size=(400, 225), workers=1, progress=False)
+    generate(
+        str(root),
+        scenes_train=1,
+        scenes_val=1,
+        frames=frames,
+        image_size=(400, 225),
+        workers=1,
+        progress=False,
+    )
     convert_nuscenes(str(root), 'v1.0-synthetic')
     squares = np.arange(225 * 400).reshape(225, 400) // 20 % 20 + 1
     for image in (root / 'samples').glob('CAM*/*.jpg'):
@@ -45,10 +53,7 @@ def make_world(root: Path, frames: int) -> Path:
     return root
 
 
-def make_sample(height: int = 96,
-                width: int = 256,
-                seed: int = 0,
-                num_adjacent: int = 0):
+def make_sample(height: int = 96, width: int = 256, seed: int = 0, num_adjacent: int = 0):
     """A sample with six cameras around the ego, random labels and depths.
 
     Between frames the ego drives two metres ahead and turns a little.
@@ -65,12 +70,10 @@ def make_sample(height: int = 96,
     cam2ego = np.stack(cam2ego)
     angle = 0.03
     frame2next = np.eye(4)
-    frame2next[:2, :2] = [[np.cos(angle), -np.sin(angle)],
-                          [np.sin(angle), np.cos(angle)]]
+    frame2next[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     frame2next[0, 3] = -2
     focal = 0.8 * width
-    cam2img = np.array([[focal, 0, width / 2], [0, focal, height / 2],
-                        [0, 0, 1]])
+    cam2img = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     sample = OccDataSample(
         metainfo=dict(
             cam2img=np.stack([cam2img] * 6),
@@ -78,29 +81,31 @@ def make_sample(height: int = 96,
             img_aug_mat=np.stack([np.eye(4)] * 6),
             bda_mat=np.eye(4),
             ori_shape=(height, width),
-            img_shape=(height, width)))
+            img_shape=(height, width),
+        )
+    )
     if num_adjacent:
         sample.set_metainfo(
             dict(
-                adjacent_cam2ego=np.stack([
-                    np.linalg.matrix_power(frame2next, frame + 1) @ cam2ego
-                    for frame in range(num_adjacent)
-                ])))
+                adjacent_cam2ego=np.stack(
+                    [
+                        np.linalg.matrix_power(frame2next, frame + 1) @ cam2ego
+                        for frame in range(num_adjacent)
+                    ]
+                )
+            )
+        )
     grid = (200, 200, 16)
     sample.gt_occ = OccData(
-        semantics=torch.randint(
-            0, 18, grid, generator=generator, dtype=torch.uint8),
-        mask_camera=torch.rand(grid, generator=generator) < 0.2)
+        semantics=torch.randint(0, 18, grid, generator=generator, dtype=torch.uint8),
+        mask_camera=torch.rand(grid, generator=generator) < 0.2,
+    )
     returns = torch.rand(6, height, width, generator=generator) < 0.05
-    sample.gt_depth = returns * (
-        1 + 50 * torch.rand(6, height, width, generator=generator))
+    sample.gt_depth = returns * (1 + 50 * torch.rand(6, height, width, generator=generator))
     return sample
 
 
-def make_batch(batch_size: int = 1,
-               seed: int = 0,
-               size: tuple = (96, 256),
-               num_adjacent: int = 0):
+def make_batch(batch_size: int = 1, seed: int = 0, size: tuple = (96, 256), num_adjacent: int = 0):
     """``inputs`` (images of ``size``, 5000 points) and ``data_samples``."""
     generator = torch.Generator().manual_seed(seed)
     scale = torch.tensor([80, 80, 6.4, 255, 0])
@@ -108,15 +113,15 @@ def make_batch(batch_size: int = 1,
     inputs = dict(
         imgs=torch.randn(batch_size, 6, 3, *size, generator=generator),
         points=[
-            torch.rand(5000, 5, generator=generator) * scale - shift
-            for _ in range(batch_size)
-        ])
+            torch.rand(5000, 5, generator=generator) * scale - shift for _ in range(batch_size)
+        ],
+    )
     if num_adjacent:
         inputs['adjacent_imgs'] = torch.randn(
-            batch_size, num_adjacent, 6, 3, *size, generator=generator)
+            batch_size, num_adjacent, 6, 3, *size, generator=generator
+        )
     return inputs, [
-        make_sample(*size, seed=seed + i, num_adjacent=num_adjacent)
-        for i in range(batch_size)
+        make_sample(*size, seed=seed + i, num_adjacent=num_adjacent) for i in range(batch_size)
     ]
 
 

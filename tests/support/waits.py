@@ -4,6 +4,7 @@ What is computed with one of them is one of them; what moves a number of it to
 the host, or needs a size that only the device knows, is noted with the line of
 the package that asked.
 """
+
 import sys
 from collections import Counter
 from contextlib import contextmanager
@@ -15,10 +16,25 @@ import torch
 PACKAGE = str(Path(__file__).resolve().parents[2] / 'radocc_plugin')
 # These wait whatever their arguments are.
 WAIT = {
-    'item', 'tolist', '__bool__', '__int__', '__float__', '__index__', 'cpu',
-    'numpy', '__array__', 'nonzero', 'argwhere', 'unique',
-    'unique_consecutive', '_unique2', 'masked_select', 'equal', 'allclose',
-    'bincount', 'is_nonzero'
+    'item',
+    'tolist',
+    '__bool__',
+    '__int__',
+    '__float__',
+    '__index__',
+    'cpu',
+    'numpy',
+    '__array__',
+    'nonzero',
+    'argwhere',
+    'unique',
+    'unique_consecutive',
+    '_unique2',
+    'masked_select',
+    'equal',
+    'allclose',
+    'bincount',
+    'is_nonzero',
 }
 _noted: Counter = Counter()
 
@@ -37,13 +53,11 @@ class OnDevice(torch.Tensor):
 def waits(name: str, args: tuple, kwargs: dict) -> bool:
     """Whether a call makes the host wait for the device."""
     if name in ('__getitem__', '__setitem__'):
-        index = args[1] if isinstance(args[1], tuple) else (args[1], )
-        return any(isinstance(i, torch.Tensor) and i.dtype == torch.bool
-                   for i in index)
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in index)
     if name == 'repeat_interleave':
         repeats = kwargs.get('repeats', args[1] if len(args) > 1 else None)
-        return isinstance(
-            repeats, torch.Tensor) and 'output_size' not in kwargs
+        return isinstance(repeats, torch.Tensor) and 'output_size' not in kwargs
     if name == 'where':
         return len(args) + len(kwargs) == 1
     return name in WAIT

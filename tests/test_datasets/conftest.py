@@ -1,4 +1,5 @@
 """A data root in the real layout, small enough to make for every test."""
+
 import copy
 import json
 
@@ -13,7 +14,7 @@ from radocc_plugin.segments import write_label_map
 HEIGHT, WIDTH = 45, 80
 
 
-def pose(yaw=0., translation=(0, 0, 0)):
+def pose(yaw=0.0, translation=(0, 0, 0)):
     """A rotation about z and a translation, (4, 4)."""
     matrix = np.eye(4)
     matrix[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
@@ -43,16 +44,18 @@ def _make_info(root, index, generator):
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
         Image.fromarray(pixels).save(path)
-        write_label_map(root / f'segments/samples/{name}/{token}.png',
-                        np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH))
+        write_label_map(
+            root / f'segments/samples/{name}/{token}.png',
+            np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH),
+        )
         images[name] = dict(
             img_path=img_path,
-            cam2img=np.array([[60., 0, 40], [0, 60, 22], [0, 0, 1]]),
+            cam2img=np.array([[60.0, 0, 40], [0, 60, 22], [0, 0, 1]]),
             cam2ego=cam2ego,
             ego2global=camera_ego2global,
-            lidar2cam=np.linalg.inv(camera_ego2global @ cam2ego) @ ego2global
-            @ lidar2ego,
-            timestamp=1000. + index)
+            lidar2cam=np.linalg.inv(camera_ego2global @ cam2ego) @ ego2global @ lidar2ego,
+            timestamp=1000.0 + index,
+        )
     lidar_paths = []
     for folder in ('samples', 'sweeps'):
         lidar_paths.append(f'{folder}/LIDAR_TOP/{token}.pcd.bin')
@@ -64,28 +67,30 @@ def _make_info(root, index, generator):
         occ_path,
         semantics=generator.integers(0, 18, occ3d.GRID_SHAPE, np.uint8),
         mask_lidar=generator.integers(0, 2, occ3d.GRID_SHAPE, np.uint8),
-        mask_camera=generator.integers(0, 2, occ3d.GRID_SHAPE, np.uint8))
+        mask_camera=generator.integers(0, 2, occ3d.GRID_SHAPE, np.uint8),
+    )
     return dict(
         sample_idx=index,
         token=token,
-        timestamp=1000. + index,
+        timestamp=1000.0 + index,
         scene_name='scene',
         scene_token='scene-token',
         prev='',
         next='',
         ego2global=ego2global,
         images=images,
-        lidar_points=dict(
-            num_pts_feats=5, lidar_path=lidar_paths[0], lidar2ego=lidar2ego),
+        lidar_points=dict(num_pts_feats=5, lidar_path=lidar_paths[0], lidar2ego=lidar2ego),
         lidar_sweeps=[
             dict(
                 lidar_path=lidar_paths[1],
                 lidar2ego=lidar2ego,
                 ego2global=ego2global @ pose(0.02, (-2, 0, 0)),
-                timestamp=999.95 + index)
+                timestamp=999.95 + index,
+            )
         ],
         occ_path=f'gts/scene/{token}/labels.npz',
-        instances=[])
+        instances=[],
+    )
 
 
 @pytest.fixture(scope='session')
@@ -96,6 +101,7 @@ def world(tmp_path_factory):
     """
     from radocc_plugin.datasets.info_converter import convert_nuscenes
     from radocc_plugin.synthetic import generate
+
     root = tmp_path_factory.mktemp('world')
     generate(
         root,
@@ -105,11 +111,11 @@ def world(tmp_path_factory):
         image_size=(80, 45),
         image_sweeps=1,
         workers=1,
-        progress=False)
+        progress=False,
+    )
     samples = json.loads((root / 'v1.0-synthetic/sample.json').read_text())
     messages = []
-    for index, time in enumerate(
-            sorted(sample['timestamp'] for sample in samples)):
+    for index, time in enumerate(sorted(sample['timestamp'] for sample in samples)):
         messages.append(
             dict(
                 accel=[index, 0.1, 9.8],
@@ -117,7 +123,9 @@ def world(tmp_path_factory):
                 pos=[0, 0, 0],
                 rotation_rate=[0.01, 0.02, index],
                 utime=time + 1000,
-                vel=[5 + index, 0, 0]))
+                vel=[5 + index, 0, 0],
+            )
+        )
     (root / 'can_bus').mkdir()
     for name in ('synthetic-train-0001', 'synthetic-train-0002'):
         (root / f'can_bus/{name}_pose.json').write_text(json.dumps(messages))

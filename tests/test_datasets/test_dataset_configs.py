@@ -1,4 +1,5 @@
 """The base configs build, and feed what models expect."""
+
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,11 @@ from radocc_plugin.structures import OccDataPreprocessor
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 
 
-@pytest.mark.parametrize('name, input_size',
-                         (('synthetic', (96, 256)),
-                          ('occ3d_nuscenes', (256, 704))))
+@pytest.mark.parametrize(
+    'name, input_size', (('synthetic', (96, 256)), ('occ3d_nuscenes', (256, 704)))
+)
 @pytest.mark.parametrize('role', ('student', 'teacher', 'radocc'))
-def test_config_feeds_batches(name, input_size, role, tiny_root, tiny_infos,
-                              tmp_path):
+def test_config_feeds_batches(name, input_size, role, tiny_root, tiny_infos, tmp_path):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     if role != 'student':
         cfg.train_dataloader.dataset.pipeline = cfg[f'{role}_train_pipeline']
@@ -31,15 +31,12 @@ def test_config_feeds_batches(name, input_size, role, tiny_root, tiny_infos,
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader_cfg = cfg[loader]
         assert loader_cfg.dataset.data_root == cfg.data_root
-        loader_cfg.update(
-            num_workers=0, persistent_workers=False, batch_size=2)
-        loader_cfg.dataset.update(
-            data_root=str(tiny_root), ann_file=str(infos))
+        loader_cfg.update(num_workers=0, persistent_workers=False, batch_size=2)
+        loader_cfg.dataset.update(data_root=str(tiny_root), ann_file=str(infos))
         batch = next(iter(Runner.build_dataloader(loader_cfg, seed=0)))
         out = OccDataPreprocessor()(batch)
         assert out['inputs']['imgs'].shape == (2, 6, 3, *input_size)
-        if role == 'teacher' or (role, loader) == ('radocc',
-                                                   'train_dataloader'):
+        if role == 'teacher' or (role, loader) == ('radocc', 'train_dataloader'):
             assert all(len(points) for points in out['inputs']['points'])
         elif loader != 'train_dataloader':
             # A student is tested on its cameras alone.
@@ -52,8 +49,7 @@ def test_config_feeds_batches(name, input_size, role, tiny_root, tiny_infos,
             if loader == 'train_dataloader' and name == 'synthetic':
                 assert sample.gt_depth.shape == (6, *input_size)
             # Only the paper's form reads segments.
-            if (loader, role, name) == ('train_dataloader', 'radocc',
-                                        'synthetic'):
+            if (loader, role, name) == ('train_dataloader', 'radocc', 'synthetic'):
                 assert sample.segments.shape == (6, 225, 400)
             else:
                 assert 'segments' not in sample
@@ -69,18 +65,15 @@ def test_the_split_of_each_loader():
 
 # the pipeline of RadOcc is the teacher's
 @pytest.mark.parametrize('role', ('student', 'radocc'))
-@pytest.mark.parametrize('family',
-                         ('bevdet', 'bevdet4d', 'bevformer', 'fbocc'))
-def test_config_of_a_family_feeds_what_its_models_stream(
-        family, role, world, tmp_path):
+@pytest.mark.parametrize('family', ('bevdet', 'bevdet4d', 'bevformer', 'fbocc'))
+def test_config_of_a_family_feeds_what_its_models_stream(family, role, world, tmp_path):
     cfg = Config.fromfile(CONFIGS / f'occ3d_nuscenes_{family}.py')
     assert Config.fromstring(cfg.dump(), '.py').to_dict() == cfg.to_dict()
     if role != 'student':
         cfg.train_dataloader.dataset.pipeline = cfg[f'{role}_train_pipeline']
     size = (64, 96) if family == 'bevformer' else (256, 704)
     samples = []
-    for loader, split in (('train_dataloader', 'train'), ('val_dataloader',
-                                                          'val')):
+    for loader, split in (('train_dataloader', 'train'), ('val_dataloader', 'val')):
         loader_cfg = cfg[loader]
         assert loader_cfg.dataset.data_root == 'data/nuscenes'
         loader_cfg.update(num_workers=0, persistent_workers=False)
@@ -103,15 +96,12 @@ def test_config_of_a_family_feeds_what_its_models_stream(
     train, val = samples
     assert val[0].prev == ''  # a stream starts where a scene does
     if family == 'bevformer':
-        assert train[0].can_bus.shape == val[0].can_bus.shape == (18, )
+        assert train[0].can_bus.shape == val[0].can_bus.shape == (18,)
         assert train[0].adjacent_can_bus.shape == (3, 18)
     if family == 'fbocc':
         assert all(s.start_of_sequence for s in (*train, *val))
-        assert not set(train[0].gt_occ.semantics.unique().tolist()) - {
-            *range(18), 255
-        }
-    if family in ('bevdet4d', 'fbocc') or (family, role) == ('bevdet',
-                                                             'radocc'):
+        assert not set(train[0].gt_occ.semantics.unique().tolist()) - {*range(18), 255}
+    if family in ('bevdet4d', 'fbocc') or (family, role) == ('bevdet', 'radocc'):
         assert train[0].gt_depth.shape == (6, *size)
     assert 'segments' not in train[0]
 

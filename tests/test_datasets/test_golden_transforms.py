@@ -1,4 +1,5 @@
 """Numbers of the published BEVDet pipeline on the real keyframe."""
+
 import pickle
 
 import numpy as np
@@ -7,9 +8,14 @@ import torch
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 
-from radocc_plugin.datasets import (AugmentMultiViewImages, LoadLidarPoints,
-                                    LoadMultiViewImages, Occ3DNuScenesDataset,
-                                    PackOccInputs, PointsToDepthMaps)
+from radocc_plugin.datasets import (
+    AugmentMultiViewImages,
+    LoadLidarPoints,
+    LoadMultiViewImages,
+    Occ3DNuScenesDataset,
+    PackOccInputs,
+    PointsToDepthMaps,
+)
 from radocc_plugin.structures import OccDataPreprocessor
 
 FRAMES = ('imgs_current', 'imgs_adjacent1', 'imgs_adjacent2')
@@ -25,10 +31,8 @@ def _old_info(case, index):
     frame = [case.config['info'], *case.config['adjacent']][index]
     cams = {
         name: dict(
-            camera,
-            data_path=f'samples/{camera["data_path"]}',
-            timestamp=0,
-            sample_data_token=name)
+            camera, data_path=f'samples/{camera["data_path"]}', timestamp=0, sample_data_token=name
+        )
         for name, camera in frame['cams'].items()
     }
     return dict(
@@ -39,7 +43,8 @@ def _old_info(case, index):
         scene_token='scene',
         scene_name='scene',
         lidar_path=f'samples/{case.config["lidar_file"]}',
-        sweeps=[])
+        sweeps=[],
+    )
 
 
 @pytest.fixture
@@ -49,25 +54,23 @@ def published(case, shared, tmp_path, monkeypatch):
     path = tmp_path / 'bevdetv2-nuscenes_infos_val.pkl'
     infos = [_old_info(case, index) for index in range(3)]
     path.write_bytes(pickle.dumps(dict(infos=infos, metadata={})))
-    draws = iter((tuple(aug['resize_dims']), tuple(aug['crop']), aug['flip'],
-                  aug['rotate']) for aug in case.config['aug'])
-    monkeypatch.setattr(AugmentMultiViewImages, '_draw',
-                        lambda *args: next(draws))
+    draws = iter(
+        (tuple(aug['resize_dims']), tuple(aug['crop']), aug['flip'], aug['rotate'])
+        for aug in case.config['aug']
+    )
+    monkeypatch.setattr(AugmentMultiViewImages, '_draw', lambda *args: next(draws))
     dataset = Occ3DNuScenesDataset(
         ann_file=str(path),
         data_root=str(tmp_path),
         cams=case.config['cams'],
         key_ego='CAM_FRONT_LEFT',
         adjacent=(1, 2),
-        pipeline=[
-            LoadMultiViewImages(),
-            AugmentMultiViewImages(case.config['input_size'])
-        ])
+        pipeline=[LoadMultiViewImages(), AugmentMultiViewImages(case.config['input_size'])],
+    )
     return dataset[2]
 
 
-def test_golden_images_as_the_published_network_sees_them(
-        golden, case, published):
+def test_golden_images_as_the_published_network_sees_them(golden, case, published):
     batch = pseudo_collate([PackOccInputs()(published)])
     inputs = OccDataPreprocessor(channel_order='bgr')(batch)['inputs']
     frames = torch.cat([inputs['imgs'][:, None], inputs['adjacent_imgs']], 1)
@@ -89,12 +92,11 @@ def test_golden_matrices(golden, case, published):
     golden.compare(case, 'post_tran', np.tile(translation, (3, 1)))
     golden.compare(case, 'intrin', np.tile(sample.cam2img, (3, 1, 1)))
     sensor2ego, ego2global = (
-        case.arrays[f'out/{name}/whole'].astype(np.float64)
-        for name in ('sensor2ego', 'ego2global'))
+        case.arrays[f'out/{name}/whole'].astype(np.float64) for name in ('sensor2ego', 'ego2global')
+    )
     expected = np.linalg.inv(ego2global[0]) @ ego2global @ sensor2ego
     cam2ego = np.stack([sample.cam2ego, *sample.adjacent_cam2ego])
-    np.testing.assert_allclose(
-        cam2ego.reshape(-1, 4, 4), expected, atol=2e-4)
+    np.testing.assert_allclose(cam2ego.reshape(-1, 4, 4), expected, atol=2e-4)
     # key ego poses are those at the first camera's timestamps
     poses = np.stack([sample.ego2global, *sample.adjacent_ego2global])
     np.testing.assert_allclose(poses, ego2global[::6], atol=2e-4)
@@ -103,15 +105,14 @@ def test_golden_matrices(golden, case, published):
 def test_golden_lidar2img(golden, case, published):
     cam2img = np.tile(np.eye(4), (6, 1, 1))
     cam2img[:, :3, :3] = published['cam2img']
-    lidar2img = cam2img @ np.linalg.inv(
-        published['cam2ego']) @ published['lidar2ego']
+    lidar2img = cam2img @ np.linalg.inv(published['cam2ego']) @ published['lidar2ego']
     golden.compare(case, 'lidar2img', lidar2img.astype(np.float32))
 
 
 def test_golden_depth_maps(golden, case, published):
     near, far, _ = case.config['depth']
     published = LoadLidarPoints(ego_vehicle=(0, 0, 0, 0))(published)
-    maps = PointsToDepthMaps((near, far), pixel_centre=0.)(published)
+    maps = PointsToDepthMaps((near, far), pixel_centre=0.0)(published)
     golden.compare(case, 'gt_depth', maps['gt_depth'])
     counts = (maps['gt_depth'] > 0).sum((1, 2))
     golden.compare(case, 'gt_depth_count', counts.astype(np.float32))
@@ -120,8 +121,7 @@ def test_golden_depth_maps(golden, case, published):
 def test_golden_test_time_augmentation(case):
     rows = case.arrays['out/test_aug/whole']
     for input_size, row in zip(case.config['test_sizes'], rows):
-        results = dict(
-            img=[Image.new('RGB', (1600, 900))], ori_shape=(900, 1600))
+        results = dict(img=[Image.new('RGB', (1600, 900))], ori_shape=(900, 1600))
         matrix = AugmentMultiViewImages(input_size)(results)['img_aug_mat'][0]
         factor, _, _, left, top, right, bottom, _ = row
         expected = np.diag([factor, factor, 1, 1])

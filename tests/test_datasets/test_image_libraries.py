@@ -1,4 +1,5 @@
 """What docs/data.md says of Pillow and OpenCV."""
+
 import re
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def test_both_libraries_decode_to_the_same_values(images):
 def test_resizing_differs_as_the_docs_say(images, how, mean):
     differences = [
         cv2.absdiff(
-            np.asarray(image.resize(SIZE, Image.BICUBIC)),
-            np.asarray(_resize(image, how))).mean()
+            np.asarray(image.resize(SIZE, Image.BICUBIC)), np.asarray(_resize(image, how))
+        ).mean()
         for image in images.values()
     ]
     assert np.mean(differences) == pytest.approx(float(mean), rel=0.05)
@@ -54,9 +55,7 @@ def test_rotation_centres_are_half_a_pixel_apart(images):
         turned = np.asarray(crop.rotate(5.4))
         shares = []
         for shift in (0.5, 0):
-            matrix = cv2.getRotationMatrix2D((352 - shift, 128 - shift), 5.4,
-                                             1)
-            other = cv2.warpAffine(
-                np.asarray(crop), matrix, crop.size, flags=cv2.INTER_NEAREST)
+            matrix = cv2.getRotationMatrix2D((352 - shift, 128 - shift), 5.4, 1)
+            other = cv2.warpAffine(np.asarray(crop), matrix, crop.size, flags=cv2.INTER_NEAREST)
             shares.append((turned != other).mean())
         assert shares[0] < 0.01 < 0.03 < shares[1]

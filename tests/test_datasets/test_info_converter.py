@@ -1,4 +1,5 @@
 """The converter on the synthetic world, whose tables are nuScenes tables."""
+
 import importlib.util
 import json
 import shutil
@@ -10,11 +11,9 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from radocc_plugin import occ3d
-from radocc_plugin.datasets import (Occ3DNuScenesDataset, info_converter,
-                                    nuscenes_infos)
+from radocc_plugin.datasets import Occ3DNuScenesDataset, info_converter, nuscenes_infos
 from radocc_plugin.datasets.file_check import check_files
-from radocc_plugin.datasets.info_converter import (check_nuscenes,
-                                                   convert_nuscenes)
+from radocc_plugin.datasets.info_converter import check_nuscenes, convert_nuscenes
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.datasets.old_infos import DETECTION_CLASSES
 from radocc_plugin.datasets.sequences import evenly_spaced
@@ -29,9 +28,9 @@ PIPELINE = [
     dict(type='radocc_plugin.AugmentMultiViewImages', input_size=(32, 64)),
     dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=10),
     dict(type='radocc_plugin.LoadOcc3D'),
-    dict(type='radocc_plugin.AugmentBEV', flip_x_prob=1., flip_y_prob=1.),
+    dict(type='radocc_plugin.AugmentBEV', flip_x_prob=1.0, flip_y_prob=1.0),
     dict(type='radocc_plugin.PointsToDepthMaps'),
-    dict(type='radocc_plugin.PackOccInputs')
+    dict(type='radocc_plugin.PackOccInputs'),
 ]
 
 
@@ -65,17 +64,18 @@ def _share_of_points_near_boxes(info, name, margin):
         offset = points - (x, y, z)
         along = offset[:, 0] * np.cos(yaw) + offset[:, 1] * np.sin(yaw)
         across = offset[:, 1] * np.cos(yaw) - offset[:, 0] * np.sin(yaw)
-        covered |= ((np.abs(along) < length / 2 + margin) &
-                    (np.abs(across) < width / 2 + margin) &
-                    (np.abs(offset[:, 2]) < height / 2 + margin))
+        covered |= (
+            (np.abs(along) < length / 2 + margin)
+            & (np.abs(across) < width / 2 + margin)
+            & (np.abs(offset[:, 2]) < height / 2 + margin)
+        )
     return covered.mean()
 
 
 def test_infos_feed_dataset_and_preprocessor(world):
     dataset = Occ3DNuScenesDataset(
-        ann_file='radocc_infos_train.pkl',
-        data_root=str(world),
-        pipeline=PIPELINE)
+        ann_file='radocc_infos_train.pkl', data_root=str(world), pipeline=PIPELINE
+    )
     first, second = (dataset.get_data_info(i) for i in range(2))
     assert first['prev'] == '' and first['next'] == second['token']
     assert second['prev'] == first['token']
@@ -96,15 +96,13 @@ def test_infos_feed_dataset_and_preprocessor(world):
     assert points[:, 4].unique().shape == torch.Size([3])
 
 
-def test_missing_files_stop_the_conversion_and_it_goes_on_later(
-        world, linked, monkeypatch):
+def test_missing_files_stop_the_conversion_and_it_goes_on_later(world, linked, monkeypatch):
     val = load_infos(world / 'radocc_infos_val.pkl')['data_list']
     lost = val[0]['images']['CAM_BACK']['img_path']
     (linked / 'samples').unlink()
     shutil.copytree(world / 'samples', linked / 'samples')
     (linked / lost).unlink()
-    with pytest.raises(
-            ValueError, match=f'synthetic-val-0001: 1, e.g. {lost}'):
+    with pytest.raises(ValueError, match=f'synthetic-val-0001: 1, e.g. {lost}'):
         convert_nuscenes(str(linked), VERSION, progress=False)
     assert not list(linked.glob('*.pkl'))
     shutil.copy(world / lost, linked / lost)
@@ -120,8 +118,7 @@ def test_missing_files_stop_the_conversion_and_it_goes_on_later(
     assert not list(linked.glob('.radocc_infos*'))
 
 
-def test_an_interrupted_conversion_keeps_its_scenes(world, linked,
-                                                    monkeypatch):
+def test_an_interrupted_conversion_keeps_its_scenes(world, linked, monkeypatch):
     done = []
 
     def interrupted(nusc, scene, **kwargs):
@@ -149,14 +146,12 @@ def test_an_interrupted_conversion_keeps_its_scenes(world, linked,
         assert (linked / name).read_bytes() == (world / name).read_bytes()
 
 
-def test_scenes_of_other_settings_are_converted_anew(world, linked,
-                                                     monkeypatch):
+def test_scenes_of_other_settings_are_converted_anew(world, linked, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(info_converter, 'check_files', lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             convert_nuscenes(str(linked), VERSION, progress=False)
-    paths = convert_nuscenes(
-        str(linked), VERSION, num_sweeps=1, progress=False)
+    paths = convert_nuscenes(str(linked), VERSION, num_sweeps=1, progress=False)
     infos = load_infos(paths[0])['data_list']
     assert max(len(info['lidar_sweeps']) for info in infos) == 1
 
@@ -165,24 +160,20 @@ def test_a_test_split_of_ones_own_is_labelled(world, linked):
     (linked / VERSION).unlink()
     shutil.copytree(world / VERSION, linked / VERSION)
     names = dict(
-        train=['synthetic-train-0001'],
-        val=['synthetic-train-0002'],
-        test=['synthetic-val-0001'])
+        train=['synthetic-train-0001'], val=['synthetic-train-0002'], test=['synthetic-val-0001']
+    )
     (linked / VERSION / 'splits.json').write_text(json.dumps(names))
     paths = convert_nuscenes(str(linked), VERSION, progress=False)
-    assert [path.split('_')[-1] for path in paths
-            ] == ['train.pkl', 'val.pkl', 'test.pkl']
+    assert [path.split('_')[-1] for path in paths] == ['train.pkl', 'val.pkl', 'test.pkl']
     expected = load_infos(world / 'radocc_infos_val.pkl')['data_list']
     got = load_infos(paths[2])['data_list']
-    assert [info['occ_path'] for info in got
-            ] == [info['occ_path'] for info in expected]
+    assert [info['occ_path'] for info in got] == [info['occ_path'] for info in expected]
 
 
 @pytest.fixture
 def with_sweeps(linked):
     """Train infos with the frames between keyframes, and their folder."""
-    path, _ = convert_nuscenes(
-        str(linked), VERSION, sweeps_per_keyframe=2, progress=False)
+    path, _ = convert_nuscenes(str(linked), VERSION, sweeps_per_keyframe=2, progress=False)
     return path, linked
 
 
@@ -191,23 +182,22 @@ def test_frames_between_keyframes_are_samples_without_labels(with_sweeps):
     options = dict(ann_file=path, data_root=str(root), pipeline=PIPELINE)
     keyframes = Occ3DNuScenesDataset(**options)
     dataset = Occ3DNuScenesDataset(
-        sweeps_per_keyframe=1, adjacent=(1, 2), label_every=4,
-        can_bus='measured', **options)
+        sweeps_per_keyframe=1, adjacent=(1, 2), label_every=4, can_bus='measured', **options
+    )
     # two scenes of four keyframes, the last ones have nothing behind
     assert len(keyframes) == 8 and len(dataset) == 8 + 6
     assert dataset.labelled().tolist() == [i in (0, 4) for i in range(14)]
     for i in range(8):
-        assert dataset.get_data_info(i)['token'] == keyframes.get_data_info(
-            i)['token']
+        assert dataset.get_data_info(i)['token'] == keyframes.get_data_info(i)['token']
     infos = load_infos(path)['data_list']
     followed = [info for info in infos if info['sweeps']]
     for i, before in enumerate(followed):
-        stored, = before['sweeps']
+        (stored,) = before['sweeps']
         sample = dataset.get_data_info(8 + i)
         assert not sample['labelled'] and sample['token'] == stored['token']
         assert sample['prev'] == before['token']
         assert sample['scene_name'] == before['scene_name']
-        assert sample['timestamp'] - before['timestamp'] == pytest.approx(.25)
+        assert sample['timestamp'] - before['timestamp'] == pytest.approx(0.25)
         assert 'occ_path' not in sample and '/sweeps/' in sample['lidar_path']
         # the newest past sweep is the keyframe's own
         assert sample['lidar_sweeps'][0]['lag'] == pytest.approx(0.25)
@@ -219,14 +209,15 @@ def test_frames_between_keyframes_are_samples_without_labels(with_sweeps):
             cam2ego = global2ego @ image['ego2global'] @ image['cam2ego']
             np.testing.assert_allclose(sample['cam2ego'][n], cam2ego)
             np.testing.assert_allclose(
-                cam2ego @ image['lidar2cam'],
-                stored['lidar_points']['lidar2ego'],
-                atol=1e-6)
-        assert [frame['token'] for frame in sample['adjacent']
-                ] == [before['token'], before['prev'] or stored['token']]
+                cam2ego @ image['lidar2cam'], stored['lidar_points']['lidar2ego'], atol=1e-6
+            )
+        assert [frame['token'] for frame in sample['adjacent']] == [
+            before['token'],
+            before['prev'] or stored['token'],
+        ]
         # the ego moves on between keyframe, sweep and next keyframe
         ahead = global2ego @ before['ego2global'][:, 3]
-        assert -10 * .25 - .1 < ahead[0] < -3 * .25 + .1
+        assert -10 * 0.25 - 0.1 < ahead[0] < -3 * 0.25 + 0.1
         assert np.isfinite(sample['can_bus']).all()
     packed = dataset[8]
     truth = packed['data_samples'].gt_occ
@@ -242,9 +233,7 @@ def test_segments_and_file_checks_take_the_frames_between(with_sweeps):
     assert len(images) == 6 * (8 + 6)
     lost = next(image for image in images if image.startswith('sweeps'))
     with pytest.raises(ValueError, match=f'1, e.g. {lost}'):
-        check_files(
-            load_infos(path)['data_list'], _without(root, lost),
-            progress=False)
+        check_files(load_infos(path)['data_list'], _without(root, lost), progress=False)
 
 
 def _without(root, path):
@@ -261,54 +250,60 @@ def _without(root, path):
 
 def test_sweeps_that_are_not_there_are_an_error(world, linked, monkeypatch):
     with pytest.raises(ValueError, match='at most 0.*--sweeps-per-keyframe'):
-        Occ3DNuScenesDataset(
-            ann_file=str(world / 'radocc_infos_train.pkl'),
-            sweeps_per_keyframe=1)
+        Occ3DNuScenesDataset(ann_file=str(world / 'radocc_infos_train.pkl'), sweeps_per_keyframe=1)
     monkeypatch.setattr(nuscenes_infos, '_SAME_TIME', -1)
     with pytest.raises(ValueError, match='v1.0-synthetic.*--image-sweeps'):
-        convert_nuscenes(
-            str(linked), VERSION, sweeps_per_keyframe=1, progress=False)
+        convert_nuscenes(str(linked), VERSION, sweeps_per_keyframe=1, progress=False)
 
 
-@pytest.mark.parametrize('total, count, expected', [
-    (9, 1, [4]), (9, 2, [2, 5]), (9, 4, [1, 3, 5, 7]), (2, 1, [0]),
-    (3, 3, [0, 1, 2]), (1, 2, [0]), (0, 2, []), (4, 0, [])])
+@pytest.mark.parametrize(
+    'total, count, expected',
+    [
+        (9, 1, [4]),
+        (9, 2, [2, 5]),
+        (9, 4, [1, 3, 5, 7]),
+        (2, 1, [0]),
+        (3, 3, [0, 1, 2]),
+        (1, 2, [0]),
+        (0, 2, []),
+        (4, 0, []),
+    ],
+)
 def test_sweeps_are_spread_evenly(total, count, expected):
     assert evenly_spaced(range(total), count) == expected
 
 
-def test_the_test_split_has_neither_labels_nor_boxes(world, linked,
-                                                     monkeypatch):
+def test_the_test_split_has_neither_labels_nor_boxes(world, linked, monkeypatch):
     tables = linked / 'v1.0-test'
     shutil.copytree(world / VERSION, tables)
     (tables / 'lidarseg.json').unlink()
     for name in ('sample_annotation', 'instance'):
         (tables / f'{name}.json').write_text('[]')
-    monkeypatch.setattr(info_converter, 'create_splits_scenes',
-                        lambda: dict(test=['synthetic-val-0001']))
-    path, = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
+    monkeypatch.setattr(
+        info_converter, 'create_splits_scenes', lambda: dict(test=['synthetic-val-0001'])
+    )
+    (path,) = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
     assert path.endswith('radocc_infos_test.pkl')
     labelled = load_infos(world / 'radocc_infos_val.pkl')['data_list']
     for info, other in zip(load_infos(path)['data_list'], labelled):
         assert info['token'] == other['token'] and not info['instances']
         assert 'occ_path' not in info and 'lidarseg_path' not in info
     dataset = Occ3DNuScenesDataset(
-        ann_file=path,
-        data_root=str(linked),
-        pipeline=[*PIPELINE[:2], PIPELINE[-1]])
+        ann_file=path, data_root=str(linked), pipeline=[*PIPELINE[:2], PIPELINE[-1]]
+    )
     assert dataset[0]['inputs']['img'].shape == (6, 3, 32, 64)
 
 
-def test_the_empty_lidarseg_table_of_the_test_set_labels_nothing(
-        world, linked, monkeypatch):
+def test_the_empty_lidarseg_table_of_the_test_set_labels_nothing(world, linked, monkeypatch):
     tables = linked / 'v1.0-test'
     shutil.copytree(world / VERSION, tables)
     (tables / 'lidarseg.json').write_text('[]')
     (linked / 'lidarseg').unlink()
     (linked / 'lidarseg/v1.0-test').mkdir(parents=True)
-    monkeypatch.setattr(info_converter, 'create_splits_scenes',
-                        lambda: dict(test=['synthetic-val-0001']))
-    path, = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
+    monkeypatch.setattr(
+        info_converter, 'create_splits_scenes', lambda: dict(test=['synthetic-val-0001'])
+    )
+    (path,) = convert_nuscenes(str(linked), 'v1.0-test', progress=False)
     infos = load_infos(path)['data_list']
     assert infos and not any('lidarseg_path' in info for info in infos)
 
@@ -319,17 +314,13 @@ def test_infos_of_another_version_are_kept(linked, world):
     (linked / 'v1.0-other').symlink_to(world / VERSION)
     (linked / 'lidarseg').unlink()
     shutil.copytree(world / 'lidarseg', linked / 'lidarseg')
-    (linked / 'lidarseg/v1.0-other').symlink_to(
-        world / 'lidarseg' / VERSION)
-    with pytest.raises(
-            ValueError,
-            match=f'infos_train.pkl.* {VERSION}.*v1.0-other.*--overwrite'):
+    (linked / 'lidarseg/v1.0-other').symlink_to(world / 'lidarseg' / VERSION)
+    with pytest.raises(ValueError, match=f'infos_train.pkl.* {VERSION}.*v1.0-other.*--overwrite'):
         convert_nuscenes(str(linked), 'v1.0-other', progress=False)
     assert Path(path).read_bytes() == content
     # the same version is written again, another one when told so
     convert_nuscenes(str(linked), VERSION, progress=False)
-    convert_nuscenes(
-        str(linked), 'v1.0-other', progress=False, overwrite=True)
+    convert_nuscenes(str(linked), 'v1.0-other', progress=False, overwrite=True)
     assert load_infos(path)['metainfo']['version'] == 'v1.0-other'
 
 
@@ -342,38 +333,33 @@ def test_a_damaged_info_file_is_written_again(linked):
 
 def test_can_bus_holds_pose_and_the_next_message(world):
     train, val = (
-        load_infos(world / f'radocc_infos_{split}.pkl')['data_list']
-        for split in ('train', 'val'))
-    messages = json.loads(
-        (world / 'can_bus/synthetic-train-0001_pose.json').read_text())
+        load_infos(world / f'radocc_infos_{split}.pkl')['data_list'] for split in ('train', 'val')
+    )
+    messages = json.loads((world / 'can_bus/synthetic-train-0001_pose.json').read_text())
     for info in train:
         vector = info['can_bus']
-        message = next(m for m in messages
-                       if m['utime'] > info['timestamp'] * 1e6)
-        expected = [
-            *message['accel'], *message['rotation_rate'], *message['vel']
-        ]
+        message = next(m for m in messages if m['utime'] > info['timestamp'] * 1e6)
+        expected = [*message['accel'], *message['rotation_rate'], *message['vel']]
         np.testing.assert_allclose(vector[7:16], expected)
         np.testing.assert_allclose(vector[:3], info['ego2global'][:3, 3])
         ahead = info['ego2global'][:2, 0]
-        np.testing.assert_allclose(
-            [np.cos(vector[16]), np.sin(vector[16])], ahead, atol=1e-3)
+        np.testing.assert_allclose([np.cos(vector[16]), np.sin(vector[16])], ahead, atol=1e-3)
         np.testing.assert_allclose(vector[17], np.degrees(vector[16]))
         assert 0 <= vector[17] < 360
     # the expansion has nothing on this scene
     assert not any(info['can_bus'][7:16].any() for info in val)
 
 
-def test_without_the_can_bus_expansion_motion_is_unknown(world, linked,
-                                                         capsys):
+def test_without_the_can_bus_expansion_motion_is_unknown(world, linked, capsys):
     (linked / 'can_bus').unlink()
     path, _ = convert_nuscenes(str(linked), VERSION, progress=False)
     assert 'no CAN bus expansion' in capsys.readouterr().out
     with_messages = load_infos(world / 'radocc_infos_train.pkl')['data_list']
     for info, other in zip(load_infos(path)['data_list'], with_messages):
         assert np.isnan(info['can_bus'][7:16]).all()
-        np.testing.assert_array_equal(info['can_bus'][[*range(7), 16, 17]],
-                                      other['can_bus'][[*range(7), 16, 17]])
+        np.testing.assert_array_equal(
+            info['can_bus'][[*range(7), 16, 17]], other['can_bus'][[*range(7), 16, 17]]
+        )
 
 
 def test_a_damaged_can_bus_file_is_named(linked, world):
@@ -392,8 +378,7 @@ def test_check_only_reads_the_written_files(world, linked):
         check_nuscenes(str(linked), VERSION, progress=False)
     (linked / 'gts').unlink()
     with pytest.raises(ValueError, match='synthetic-train-0001: 4.*gts/'):
-        check_nuscenes(
-            str(linked), VERSION, out_dir=str(world), progress=False)
+        check_nuscenes(str(linked), VERSION, out_dir=str(world), progress=False)
     with pytest.raises(ValueError, match='train.pkl.*v1.0-synthetic.*v1.0-m'):
         check_nuscenes(str(world), 'v1.0-mini', progress=False)
 
@@ -403,10 +388,7 @@ def test_the_command_converts_and_checks(linked, capsys):
     spec = importlib.util.spec_from_file_location('create_data', path)
     create_data = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(create_data)
-    arguments = [
-        'occ3d-nuscenes', '--root-path',
-        str(linked), '--version', VERSION
-    ]
+    arguments = ['occ3d-nuscenes', '--root-path', str(linked), '--version', VERSION]
     with pytest.raises(SystemExit, match='radocc_infos_train.pkl'):
         create_data.main([*arguments, '--check-only'])
     create_data.main(arguments)
@@ -414,13 +396,11 @@ def test_the_command_converts_and_checks(linked, capsys):
     lines = capsys.readouterr().out.splitlines()
     for word in ('wrote', 'complete:'):
         assert [line for line in lines if line.startswith(word)] == [
-            f'{word} {linked}/radocc_infos_{split}.pkl'
-            for split in ('train', 'val')
+            f'{word} {linked}/radocc_infos_{split}.pkl' for split in ('train', 'val')
         ]
 
 
-def test_missing_and_empty_files_are_counted_by_scene(tiny_root, tiny_infos,
-                                                      tmp_path):
+def test_missing_and_empty_files_are_counted_by_scene(tiny_root, tiny_infos, tmp_path):
     check_files(tiny_infos, str(tiny_root))
     (tmp_path / 'nothing.jpg').touch()
     tiny_infos[0]['occ_path'] = 'gts/nowhere/labels.npz'
@@ -453,7 +433,8 @@ def test_scenes_that_the_tables_lack_are_named(world, linked):
     (linked / VERSION).unlink()
     shutil.copytree(world / VERSION, linked / VERSION)
     (linked / VERSION / 'splits.json').write_text(
-        json.dumps(dict(train=['synthetic-val-0099'], val=[])))
+        json.dumps(dict(train=['synthetic-val-0099'], val=[]))
+    )
     with pytest.raises(ValueError, match='synthetic-val-0099'):
         convert_nuscenes(str(linked), VERSION, progress=False)
 
@@ -477,8 +458,7 @@ def _with_can_bus(linked, folder):
 def test_can_bus_files_one_folder_too_deep_are_found(world, linked):
     _with_can_bus(linked, 'can_bus/can_bus')
     path, _ = convert_nuscenes(str(linked), VERSION, progress=False)
-    got, want = (load_infos(p)['data_list']
-                 for p in (path, world / 'radocc_infos_train.pkl'))
+    got, want = (load_infos(p)['data_list'] for p in (path, world / 'radocc_infos_train.pkl'))
     assert np.abs(want[0]['can_bus'][7:16]).sum() > 0
     for mine, theirs in zip(got, want):
         np.testing.assert_array_equal(mine['can_bus'], theirs['can_bus'])
@@ -490,16 +470,15 @@ def test_a_can_bus_folder_without_the_files_is_an_error(linked):
         convert_nuscenes(str(linked), VERSION, progress=False)
 
 
-def test_can_bus_files_of_other_scenes_leave_motion_unknown_not_zero(
-        linked, capsys):
+def test_can_bus_files_of_other_scenes_leave_motion_unknown_not_zero(linked, capsys):
     _with_can_bus(linked, 'can_bus')
     for path in (linked / 'can_bus').glob('*.json'):
         path.rename(path.with_name(path.name.replace('synthetic', 'other')))
     convert_nuscenes(str(linked), VERSION, progress=False)
     assert 'no CAN bus expansion of these scenes' in capsys.readouterr().out
     dataset = Occ3DNuScenesDataset(
-        ann_file='radocc_infos_val.pkl', data_root=str(linked),
-        can_bus='measured')
+        ann_file='radocc_infos_val.pkl', data_root=str(linked), can_bus='measured'
+    )
     with pytest.raises(ValueError, match="can_bus='measured'"):
         dataset.get_data_info(0)
 
@@ -520,11 +499,12 @@ def test_a_root_without_lidar_is_converted_loaded_and_checked(world, linked):
 
     def dataset(root, steps):
         return Occ3DNuScenesDataset(
-            ann_file='radocc_infos_val.pkl', data_root=str(root),
-            pipeline=steps, test_mode=True)
+            ann_file='radocc_infos_val.pkl', data_root=str(root), pipeline=steps, test_mode=True
+        )
 
-    cameras = [step for step in PIPELINE
-               if 'Lidar' not in step['type'] and 'Points' not in step['type']]
+    cameras = [
+        step for step in PIPELINE if 'Lidar' not in step['type'] and 'Points' not in step['type']
+    ]
     got, want = (dataset(root, cameras)[1] for root in (linked, world))
     assert torch.equal(got['inputs']['img'], want['inputs']['img'])
     got, want = (item['data_samples'] for item in (got, want))
@@ -541,24 +521,20 @@ def test_scenes_with_missing_files_can_be_left_out(world, linked):
     next(first.rglob('labels.npz')).unlink()
     with pytest.raises(ValueError, match='--skip-incomplete'):
         convert_nuscenes(str(linked), VERSION, progress=False)
-    path, _ = convert_nuscenes(
-        str(linked), VERSION, progress=False, skip_incomplete=True)
+    path, _ = convert_nuscenes(str(linked), VERSION, progress=False, skip_incomplete=True)
     names = {info['scene_name'] for info in load_infos(path)['data_list']}
     assert first.name not in names and others[0].name in names
     shutil.rmtree(linked / 'gts')
     with pytest.raises(ValueError, match='files of .* are missing'):
-        convert_nuscenes(
-            str(linked), VERSION, progress=False, skip_incomplete=True)
+        convert_nuscenes(str(linked), VERSION, progress=False, skip_incomplete=True)
 
 
 def test_one_split_is_converted_and_checked_alone(linked):
-    path, = convert_nuscenes(
-        str(linked), VERSION, progress=False, only=['val'])
+    (path,) = convert_nuscenes(str(linked), VERSION, progress=False, only=['val'])
     assert path.endswith('radocc_infos_val.pkl')
     assert check_nuscenes(str(linked), VERSION, progress=False) == [path]
     with pytest.raises(ValueError, match='radocc_infos_train.pkl'):
-        check_nuscenes(
-            str(linked), VERSION, progress=False, only=['train', 'val'])
+        check_nuscenes(str(linked), VERSION, progress=False, only=['train', 'val'])
     with pytest.raises(ValueError, match="some of .'train', 'val'"):
         check_nuscenes(str(linked), VERSION, progress=False, only=['test'])
 
@@ -568,9 +544,7 @@ def test_home_and_variables_in_paths_are_replaced(linked, monkeypatch):
     monkeypatch.setenv('NUSCENES', linked.name)
     paths = convert_nuscenes('~/$NUSCENES', VERSION, progress=False)
     assert paths[0] == str(linked / 'radocc_infos_train.pkl')
-    dataset = Occ3DNuScenesDataset(
-        ann_file='radocc_infos_val.pkl', data_root='~/$NUSCENES')
+    dataset = Occ3DNuScenesDataset(ann_file='radocc_infos_val.pkl', data_root='~/$NUSCENES')
     assert dataset.get_data_info(0)['img_path'][0].startswith(str(linked))
     with pytest.raises(ValueError, match='not set: .*NOWHERE'):
-        Occ3DNuScenesDataset(
-            ann_file='radocc_infos_val.pkl', data_root='$NOWHERE/data')
+        Occ3DNuScenesDataset(ann_file='radocc_infos_val.pkl', data_root='$NOWHERE/data')

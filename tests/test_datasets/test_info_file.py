@@ -8,18 +8,13 @@ from radocc_plugin.datasets.info_file import load_infos, save_infos
 
 
 class _RunsCode:
-
     def __reduce__(self):
-        return os.system, ('true', )
+        return os.system, ('true',)
 
 
 @pytest.mark.parametrize('protocol', (2, 4, 5))
 def test_containers_and_numpy_values_are_read_back(tmp_path, protocol):
-    value = dict(
-        matrix=np.eye(4),
-        flag=np.bool_(True),
-        count=np.int64(3),
-        names=('a', ))
+    value = dict(matrix=np.eye(4), flag=np.bool_(True), count=np.int64(3), names=('a',))
     path = tmp_path / 'infos.pkl'
     path.write_bytes(pickle.dumps(dict(data_list=[value]), protocol))
     read = load_infos(path)['data_list'][0]
@@ -34,16 +29,18 @@ def test_a_pickle_with_code_in_it_is_refused(tmp_path):
         load_infos(path)
 
 
-@pytest.mark.parametrize('content', (
-    b'',
-    b'no pickle',
-    pickle.dumps([]),
-    pickle.dumps(dict(infos=[dict(timestamp=1)], metadata={})),
-    pickle.dumps(dict(data_list=3)),
-    pickle.dumps(
-        dict(data_list=[], metainfo=dict(info_version='radocc-0.1'))),
-    pickle.dumps(dict(data_list=list(range(99))))[:-20],
-))
+@pytest.mark.parametrize(
+    'content',
+    (
+        b'',
+        b'no pickle',
+        pickle.dumps([]),
+        pickle.dumps(dict(infos=[dict(timestamp=1)], metadata={})),
+        pickle.dumps(dict(data_list=3)),
+        pickle.dumps(dict(data_list=[], metainfo=dict(info_version='radocc-0.1'))),
+        pickle.dumps(dict(data_list=list(range(99))))[:-20],
+    ),
+)
 def test_a_file_that_is_no_info_file_is_named(tmp_path, content):
     path = tmp_path / 'infos.pkl'
     path.write_bytes(content)

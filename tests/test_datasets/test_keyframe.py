@@ -1,4 +1,5 @@
 """The real keyframe as a dataset, and what its stand-in labels promise."""
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ PIPELINE = [
     dict(type='radocc_plugin.LoadLidarPoints'),
     dict(type='radocc_plugin.LoadOcc3D'),
     dict(type='radocc_plugin.PointsToDepthMaps'),
-    dict(type='radocc_plugin.PackOccInputs')
+    dict(type='radocc_plugin.PackOccInputs'),
 ]
 
 
@@ -25,8 +26,7 @@ def item(shared, tmp_path_factory):
         pytest.skip(f'{source} is absent')
     root = tmp_path_factory.mktemp('keyframe')
     path = convert_keyframe(str(source), str(root))
-    dataset = Occ3DNuScenesDataset(
-        ann_file=path, data_root=str(root), pipeline=PIPELINE)
+    dataset = Occ3DNuScenesDataset(ann_file=path, data_root=str(root), pipeline=PIPELINE)
     assert len(dataset) == 1
     return dataset[0]
 
@@ -41,8 +41,7 @@ def test_keyframe_sample_is_complete(item):
     assert {'others', 'free', 'truck', 'car', 'pedestrian'} <= found
     occupied = semantics != occ3d.FREE
     assert bool(sample.gt_occ.mask_lidar[occupied].all())
-    assert not bool(
-        (sample.gt_occ.mask_camera & ~sample.gt_occ.mask_lidar).any())
+    assert not bool((sample.gt_occ.mask_camera & ~sample.gt_occ.mask_lidar).any())
 
 
 def test_keyframe_depth_maps_agree_with_direct_projection(item):
@@ -50,11 +49,17 @@ def test_keyframe_depth_maps_agree_with_direct_projection(item):
     cameras = Cameras.from_data_samples([sample])
     pixels, depths = cameras.project(item['inputs']['points'][None, :, :3])
     matrices = torch.from_numpy(sample.img_aug_mat).float()
-    augmented = (pixels[0] @ matrices[:, :2, :2].transpose(1, 2) +
-                 matrices[:, None, :2, 3]).floor().long()
+    augmented = (
+        (pixels[0] @ matrices[:, :2, :2].transpose(1, 2) + matrices[:, None, :2, 3]).floor().long()
+    )
     height, width = sample.img_shape
-    seen = ((depths[0] >= 1) & (depths[0] < 60) & (augmented >= 0).all(-1) &
-            (augmented[..., 0] < width) & (augmented[..., 1] < height))
+    seen = (
+        (depths[0] >= 1)
+        & (depths[0] < 60)
+        & (augmented >= 0).all(-1)
+        & (augmented[..., 0] < width)
+        & (augmented[..., 1] < height)
+    )
     camera, _ = seen.nonzero(as_tuple=True)
     columns, rows = augmented[seen].T
     difference = sample.gt_depth[camera, rows, columns] - depths[0][seen]
@@ -73,9 +78,8 @@ def test_points_in_a_box_have_its_class_and_beams_clear_their_way():
     info = dict(
         lidar_points=dict(lidar2ego=lidar2ego),
         images={},
-        instances=[
-            dict(bbox_3d=[10, 0, 0, 2, 4, 2, np.pi / 2], bbox_label_3d=3)
-        ])
+        instances=[dict(bbox_3d=[10, 0, 0, 2, 4, 2, np.pi / 2], bbox_label_3d=3)],
+    )
     labels = voxelise_keyframe(info, points, dict(bus=3))
     semantics, mask = labels['semantics'], labels['mask_lidar']
     assert semantics[125, 100, 5] == occ3d.CLASSES.index('bus')

@@ -2,13 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from radocc_plugin.datasets import (AugmentBEV, AugmentMultiViewImages,
-                                    LoadLidarPoints, LoadMultiViewImages,
-                                    PointsToDepthMaps)
+from radocc_plugin.datasets import (
+    AugmentBEV,
+    AugmentMultiViewImages,
+    LoadLidarPoints,
+    LoadMultiViewImages,
+    PointsToDepthMaps,
+)
 from radocc_plugin.fileio import read_lidar_file
 from radocc_plugin.geometry import Cameras
 
-EVERYTHING = (0., 0., 0., 0.)  # an ego vehicle without extent
+EVERYTHING = (0.0, 0.0, 0.0, 0.0)  # an ego vehicle without extent
 
 
 def _in_global(sample, points):
@@ -17,16 +21,14 @@ def _in_global(sample, points):
 
 
 def test_sweeps_are_moved_into_the_key_ego_frame(sample, tiny_infos):
-    loaded = LoadLidarPoints(
-        num_sweeps=10, ego_vehicle=EVERYTHING)(sample)['points']
+    loaded = LoadLidarPoints(num_sweeps=10, ego_vehicle=EVERYTHING)(sample)['points']
     sweep = tiny_infos[0]['lidar_sweeps'][0]
     raw = read_lidar_file(sample['lidar_sweeps'][0]['lidar_path'])
     lidar2global = sweep['ego2global'] @ sweep['lidar2ego']
     expected = raw[:, :3] @ lidar2global[:3, :3].T + lidar2global[:3, 3]
     past = loaded[:, 4] > 0
     assert loaded.shape == (800, 5) and past.sum() == 400
-    np.testing.assert_allclose(
-        _in_global(sample, loaded[past]), expected, atol=1e-6)
+    np.testing.assert_allclose(_in_global(sample, loaded[past]), expected, atol=1e-6)
     np.testing.assert_allclose(loaded[past, 4], 0.05, atol=1e-6)
 
 
@@ -37,8 +39,7 @@ def test_the_ego_vehicle_is_removed_in_the_sensor_frame(sample, tmp_path):
     points.tofile(path)
     sample.update(lidar_path=str(path), lidar2ego=np.eye(4))
     loaded = LoadLidarPoints()(sample)['points']
-    np.testing.assert_array_equal(loaded[:, :3].astype(np.float32),
-                                  points[1:, :3])
+    np.testing.assert_array_equal(loaded[:, :3].astype(np.float32), points[1:, :3])
 
 
 @pytest.mark.parametrize('content', (None, b'', b'1234' * 7))
@@ -51,20 +52,22 @@ def test_a_bad_lidar_file_is_named(sample, tmp_path, content):
         LoadLidarPoints()(sample)
 
 
-@pytest.mark.parametrize('flip_x', (0., 1.))
+@pytest.mark.parametrize('flip_x', (0.0, 1.0))
 def test_depth_maps_hold_the_nearest_projected_point(sample, flip_x):
     np.random.seed(0)
-    for transform in (LoadMultiViewImages(),
-                      AugmentMultiViewImages((24, 64), (-.2, .3), (0, 0), .5,
-                                             (-9, 9)), LoadLidarPoints(),
-                      AugmentBEV(flip_x), PointsToDepthMaps((1., 30.))):
+    for transform in (
+        LoadMultiViewImages(),
+        AugmentMultiViewImages((24, 64), (-0.2, 0.3), (0, 0), 0.5, (-9, 9)),
+        LoadLidarPoints(),
+        AugmentBEV(flip_x),
+        PointsToDepthMaps((1.0, 30.0)),
+    ):
         sample = transform(sample)
     cameras = Cameras(
-        *(torch.from_numpy(sample[name])[None]
-          for name in ('cam2img', 'cam2ego', 'bda_mat')),
-        image_size=(45, 80))
-    pixels, depths = cameras.project(
-        torch.from_numpy(sample['points'][None, :, :3].copy()))
+        *(torch.from_numpy(sample[name])[None] for name in ('cam2img', 'cam2ego', 'bda_mat')),
+        image_size=(45, 80),
+    )
+    pixels, depths = cameras.project(torch.from_numpy(sample['points'][None, :, :3].copy()))
     expected = np.zeros((6, 24, 64), np.float32)
     for camera in range(6):
         for (u, v), depth in zip(pixels[0, camera], depths[0, camera]):
@@ -80,8 +83,7 @@ def test_depth_maps_hold_the_nearest_projected_point(sample, flip_x):
 def test_depth_maps_leave_past_sweeps_out(sample):
     sample = LoadMultiViewImages()(sample)
     maps = [
-        PointsToDepthMaps()(LoadLidarPoints(sweeps)(dict(sample)))['gt_depth']
-        for sweeps in (0, 1)
+        PointsToDepthMaps()(LoadLidarPoints(sweeps)(dict(sample)))['gt_depth'] for sweeps in (0, 1)
     ]
     np.testing.assert_array_equal(*maps)
 
@@ -93,7 +95,7 @@ def test_depth_maps_need_points(sample):
 
 def test_an_empty_depth_range_is_refused():
     with pytest.raises(ValueError, match='depth_range'):
-        PointsToDepthMaps((5., 5.))
+        PointsToDepthMaps((5.0, 5.0))
 
 
 def _points(number, columns, generator):
@@ -112,19 +114,17 @@ def test_columns_are_those_of_the_file(tmp_path, told, columns):
     points.tofile(path)
     read = read_lidar_file(str(path), told)
     np.testing.assert_array_equal(read[:, :columns], points)
-    assert read.shape == (200, 5) and (columns == 5 or (read[:, 4] == -1
-                                                        ).all())
+    assert read.shape == (200, 5) and (columns == 5 or (read[:, 4] == -1).all())
 
 
-def test_more_columns_are_told_by_the_infos(make_dataset, tiny_infos,
-                                            tmp_path):
+def test_more_columns_are_told_by_the_infos(make_dataset, tiny_infos, tmp_path):
     points = _points(40, 5, np.random.default_rng(0))
     path = tmp_path / 'wide.bin'
     np.hstack([points, points[:, :2]]).astype(np.float32).tofile(path)
-    tiny_infos[0]['lidar_points'].update(
-        lidar_path=str(path), num_pts_feats=7)
-    loaded = LoadLidarPoints(ego_vehicle=EVERYTHING)(
-        make_dataset(tiny_infos).get_data_info(0))['points']
+    tiny_infos[0]['lidar_points'].update(lidar_path=str(path), num_pts_feats=7)
+    loaded = LoadLidarPoints(ego_vehicle=EVERYTHING)(make_dataset(tiny_infos).get_data_info(0))[
+        'points'
+    ]
     np.testing.assert_array_equal(loaded[:, 3], points[:, 3])
 
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from radocc_plugin.datasets import (LoadLidarPoints, LoadMultiViewImages,
-                                    LoadOcc3D, PackOccInputs)
+from radocc_plugin.datasets import LoadLidarPoints, LoadMultiViewImages, LoadOcc3D, PackOccInputs
 from radocc_plugin.geometry import Cameras
 
 
@@ -26,8 +25,7 @@ def test_the_data_sample_has_labels_and_calibration(sample):
     assert data_sample.gt_occ.semantics.shape == (200, 200, 16)
     assert data_sample.token == 'token0'
     cameras = Cameras.from_data_samples([data_sample])
-    np.testing.assert_allclose(
-        cameras.cam2ego[0], sample['cam2ego'], rtol=1e-6)
+    np.testing.assert_allclose(cameras.cam2ego[0], sample['cam2ego'], rtol=1e-6)
 
 
 def test_a_missing_meta_key_is_named(sample):

@@ -1,4 +1,5 @@
 """Streams stay streams: across slots, ranks, epochs and resumed runs."""
+
 import json
 import socket
 from itertools import islice
@@ -14,9 +15,14 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch import distributed as torch_dist
 from torch.multiprocessing import start_processes
 
-from radocc_plugin.datasets import (CBGSDataset, LabelledUnlabelledSampler,
-                                    Occ3DNuScenesDataset, SceneSampler,
-                                    StreamBatchSampler, samplers)
+from radocc_plugin.datasets import (
+    CBGSDataset,
+    LabelledUnlabelledSampler,
+    Occ3DNuScenesDataset,
+    SceneSampler,
+    StreamBatchSampler,
+    samplers,
+)
 from radocc_plugin.datasets.cbgs import balanced_indices
 from radocc_plugin.datasets.sequences import sequence_groups
 
@@ -35,20 +41,20 @@ class Streamed:
 
 def _sampler(dataset, batch_size, rank=0, world_size=1, seed=0, epoch=0):
     inner = SimpleNamespace(
-        dataset=dataset,
-        rank=rank,
-        world_size=world_size,
-        seed=seed,
-        epoch=epoch)
+        dataset=dataset, rank=rank, world_size=world_size, seed=seed, epoch=epoch
+    )
     return StreamBatchSampler(inner, batch_size)
 
 
 def _epochs(dataset, batch_size, epochs, **kwargs):
     """Batches of several epochs, (steps, batch_size)."""
-    return np.array([
-        batch for epoch in epochs
-        for batch in _sampler(dataset, batch_size, epoch=epoch, **kwargs)
-    ])
+    return np.array(
+        [
+            batch
+            for epoch in epochs
+            for batch in _sampler(dataset, batch_size, epoch=epoch, **kwargs)
+        ]
+    )
 
 
 LENGTHS = np.random.default_rng(0).integers(3, 12, 30)
@@ -75,10 +81,7 @@ def test_each_slot_streams_whole_sequences(split):
 def test_ranks_stream_what_one_rank_with_all_slots_would():
     data = Streamed(LENGTHS)
     together = _epochs(data, 4, range(3))
-    ranks = [
-        _epochs(data, 2, range(3), rank=rank, world_size=2)
-        for rank in range(2)
-    ]
+    ranks = [_epochs(data, 2, range(3), rank=rank, world_size=2) for rank in range(2)]
     np.testing.assert_array_equal(np.concatenate(ranks, 1), together)
 
 
@@ -92,8 +95,7 @@ def test_every_sequence_comes_once_in_a_round():
 def test_the_next_epoch_goes_on_and_a_resumed_one_is_the_same():
     data = Streamed(LENGTHS)
     through = _epochs(data, 4, range(4))
-    np.testing.assert_array_equal(
-        _epochs(data, 4, [2, 3]), through[len(through) // 2:])
+    np.testing.assert_array_equal(_epochs(data, 4, [2, 3]), through[len(through) // 2 :])
     # the seam between epochs is no seam of a stream
     length = len(_sampler(data, 4))
     assert (through[length] == through[length - 1] + 1).any()
@@ -109,8 +111,9 @@ def _dataloader(world, **kwargs):
         sequences_split=2,
         pipeline=[
             dict(type='radocc_plugin.LoadMultiViewImages'),
-            dict(type='radocc_plugin.PackOccInputs')
-        ])
+            dict(type='radocc_plugin.PackOccInputs'),
+        ],
+    )
     return Runner.build_dataloader(
         Config(
             dict(
@@ -119,14 +122,16 @@ def _dataloader(world, **kwargs):
                 sampler=dict(type='DefaultSampler', shuffle=True),
                 batch_sampler=dict(type='radocc_plugin.StreamBatchSampler'),
                 dataset=dataset,
-                **kwargs)),
-        seed=0)
+                **kwargs,
+            )
+        ),
+        seed=0,
+    )
 
 
 def test_the_runner_builds_it_and_sets_its_epoch(world):
     loader = _dataloader(world)
-    runner = SimpleNamespace(
-        train_loop=SimpleNamespace(dataloader=loader), epoch=0)
+    runner = SimpleNamespace(train_loop=SimpleNamespace(dataloader=loader), epoch=0)
     samples = []
     for runner.epoch in range(3):
         DistSamplerSeedHook().before_train_epoch(runner)
@@ -134,14 +139,11 @@ def test_the_runner_builds_it_and_sets_its_epoch(world):
     assert len(loader) == 4 and len(samples) == 12
     for before, now in zip(samples, samples[1:]):
         for slot in range(2):
-            assert (now[slot].prev == before[slot].token
-                    or now[slot].start_of_sequence)
+            assert now[slot].prev == before[slot].token or now[slot].start_of_sequence
     # the loop of iterations sees the same stream
     endless = _InfiniteDataloaderIterator(_dataloader(world))
     for batch, expected in zip(islice(endless, 4), samples):
-        assert [s.token for s in batch['data_samples']] == [
-            s.token for s in expected
-        ]
+        assert [s.token for s in batch['data_samples']] == [s.token for s in expected]
 
 
 def test_what_cannot_stream_is_refused(world):
@@ -156,18 +158,15 @@ def test_what_cannot_stream_is_refused(world):
 
 
 @pytest.mark.parametrize('world_size', (1, 2, 3, 5))
-def test_ranks_test_whole_scenes_and_every_sample_once(
-        world_size, monkeypatch):
+def test_ranks_test_whole_scenes_and_every_sample_once(world_size, monkeypatch):
     data = Streamed([4, 7, 2, 5, 3])
     seen = []
     for rank in range(world_size):
-        monkeypatch.setattr(samplers, 'get_dist_info',
-                            lambda rank=rank: (rank, world_size))
+        monkeypatch.setattr(samplers, 'get_dist_info', lambda rank=rank: (rank, world_size))
         sampler = SceneSampler(data, seed=0)
         indices = list(sampler)
         assert len(indices) == len(sampler)
-        assert data.sequence_groups[indices[0]] != (
-            data.sequence_groups[seen[-1]] if seen else -1)
+        assert data.sequence_groups[indices[0]] != (data.sequence_groups[seen[-1]] if seen else -1)
         seen += indices
     assert seen == list(range(21))
     monkeypatch.setattr(samplers, 'get_dist_info', lambda: (0, 6))
@@ -190,11 +189,10 @@ def test_cbgs_wraps_the_dataset(world):
     config = dict(
         type='radocc_plugin.Occ3DNuScenesDataset',
         data_root=str(world),
-        ann_file='radocc_infos_train.pkl')
+        ann_file='radocc_infos_train.pkl',
+    )
     cbgs = CBGSDataset(config)
-    plain = Occ3DNuScenesDataset(
-        **{k: v
-           for k, v in config.items() if k != 'type'})
+    plain = Occ3DNuScenesDataset(**{k: v for k, v in config.items() if k != 'type'})
     assert len(cbgs) == len(cbgs.sample_indices) > 0
     assert cbgs.metainfo['classes'] == plain.metainfo['classes']
     for position in (0, len(cbgs) - 1):
@@ -202,10 +200,9 @@ def test_cbgs_wraps_the_dataset(world):
         info = plain.get_data_info(index)
         assert cbgs.get_data_info(position)['token'] == info['token']
         assert cbgs[position]['token'] == info['token']
-        expected = {
-            box['bbox_label_3d']
-            for box in info['instances'] if box['bbox_3d_isvalid']
-        } - {-1}
+        expected = {box['bbox_label_3d'] for box in info['instances'] if box['bbox_3d_isvalid']} - {
+            -1
+        }
         assert cbgs.get_cat_ids(position) == expected
 
 
@@ -216,12 +213,9 @@ def test_cbgs_needs_boxes():
 
 def _gather_on(rank, data, port, folder):
     torch_dist.init_process_group(
-        'gloo',
-        init_method=f'tcp://127.0.0.1:{port}',
-        rank=rank,
-        world_size=2)
-    got = collect_results(
-        list(SceneSampler(data)), len(data), 'cpu', str(folder / 'parts'))
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
+    got = collect_results(list(SceneSampler(data)), len(data), 'cpu', str(folder / 'parts'))
     if rank == 0:
         (folder / 'got.json').write_text(json.dumps(got))
 
@@ -233,8 +227,7 @@ def test_uneven_ranks_lose_no_result(tmp_path):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     data = Streamed([4, 9, 2])
-    start_processes(
-        _gather_on, (data, port, tmp_path), nprocs=2, start_method='fork')
+    start_processes(_gather_on, (data, port, tmp_path), nprocs=2, start_method='fork')
     got = json.loads((tmp_path / 'got.json').read_text())
     assert sorted(got) == list(range(15))
 
@@ -262,10 +255,7 @@ def _mixed_epoch(epoch, seed=0, **counts):
 
 @pytest.mark.parametrize('labelled, unlabelled', [(1, 1), (1, 3), (3, 1)])
 def test_each_round_has_the_ratio_of_labels(labelled, unlabelled):
-    epochs = [
-        _mixed_epoch(e, labelled=labelled, unlabelled=unlabelled)
-        for e in range(4)
-    ]
+    epochs = [_mixed_epoch(e, labelled=labelled, unlabelled=unlabelled) for e in range(4)]
     seen = []
     for order in epochs:
         rounds = order.reshape(-1, labelled + unlabelled)
@@ -278,7 +268,7 @@ def test_each_round_has_the_ratio_of_labels(labelled, unlabelled):
     # unlabelled samples go on: all 20 before any comes again
     seen = np.concatenate(seen)
     for begin in range(0, len(seen) - 19, 20):
-        assert len(set(seen[begin:begin + 20])) == 20
+        assert len(set(seen[begin : begin + 20])) == 20
     assert len({tuple(order) for order in epochs}) == 4
     again = _mixed_epoch(2, labelled=labelled, unlabelled=unlabelled)
     np.testing.assert_array_equal(again, epochs[2])
@@ -304,11 +294,15 @@ def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
     assert set(both[:, :2].ravel()) == set(range(0, 30, 3))
 
 
-@pytest.mark.parametrize('options, match', [
-    (dict(labelled=0), 'labelled takes at least 1, got 0'),
-    (dict(unlabelled=-1), 'unlabelled takes at least 0, got -1'),
-    (dict(dataset=Streamed([3])), 'labelled, such as.*got Streamed'),
-    (dict(dataset=Flagged(1)), '1 labelled and 0 unlabelled')])
+@pytest.mark.parametrize(
+    'options, match',
+    [
+        (dict(labelled=0), 'labelled takes at least 1, got 0'),
+        (dict(unlabelled=-1), 'unlabelled takes at least 0, got -1'),
+        (dict(dataset=Streamed([3])), 'labelled, such as.*got Streamed'),
+        (dict(dataset=Flagged(1)), '1 labelled and 0 unlabelled'),
+    ],
+)
 def test_what_cannot_be_mixed_is_named(options, match):
     with pytest.raises(ValueError, match=match):
         LabelledUnlabelledSampler(**{'dataset': Flagged(), **options})

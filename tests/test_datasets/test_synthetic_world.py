@@ -1,4 +1,5 @@
 """The synthetic world keeps the formats, and its sensors agree."""
+
 import json
 from pathlib import Path
 
@@ -33,13 +34,8 @@ from radocc_plugin.synthetic.scene import SceneWriter, scene_settings
 from radocc_plugin.synthetic.sensors import Camera, pose_matrix, take_picture
 
 SETTINGS = dict(
-    scenes_train=1,
-    scenes_val=1,
-    frames=2,
-    image_size=(160, 90),
-    seed=3,
-    sweeps=1,
-    progress=False)
+    scenes_train=1, scenes_val=1, frames=2, image_size=(160, 90), seed=3, sweeps=1, progress=False
+)
 # nuScenes-lidarseg: flat surfaces and static things from here on.
 FIRST_FLAT_INDEX = 24
 TO_OCC3D = np.array(LIDARSEG_TO_OCC3D)
@@ -94,7 +90,8 @@ def samples_with_lidar(nusc):
 def files_of(folder: Path) -> dict:
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob('*')) if path.is_file()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
     }
 
 
@@ -121,8 +118,7 @@ def test_devkit_opens_every_file(nusc):
 def test_recordings_and_tracks_are_linked(nusc):
     for scene in nusc.scene:
         first = nusc.get('sample', scene['first_sample_token'])
-        assert first['prev'] == '' and first['next'] == scene[
-            'last_sample_token']
+        assert first['prev'] == '' and first['next'] == scene['last_sample_token']
         data = nusc.get('sample_data', first['data']['LIDAR_TOP'])
         times = [data['timestamp']]
         while data['next']:
@@ -155,8 +151,7 @@ def test_scenes_depend_on_their_place_and_not_on_the_others(root, tmp_path):
     alone = files_of(tmp_path)
     generate(tmp_path, **others)
     splits = json.loads((tmp_path / VERSION / 'splits.json').read_text())
-    assert splits == dict(
-        train=['synthetic-train-0001'], val=[], test=['synthetic-test-0001'])
+    assert splits == dict(train=['synthetic-train-0001'], val=[], test=['synthetic-test-0001'])
     first, both = files_of(root), files_of(tmp_path)
     tables = {name for name in both if name.startswith(VERSION)}
     kept = {name for name in alone if name not in tables}
@@ -171,17 +166,10 @@ def test_scenes_depend_on_their_place_and_not_on_the_others(root, tmp_path):
 
 def test_train_and_val_scenes_differ(root, nusc):
     splits = json.loads((root / VERSION / 'splits.json').read_text())
-    assert splits == dict(
-        train=['synthetic-train-0001'],
-        val=['synthetic-val-0001'],
-        test=[])
-    firsts = [
-        load_labels(nusc, nusc.get('sample', s['first_sample_token']))
-        for s in nusc.scene
-    ]
+    assert splits == dict(train=['synthetic-train-0001'], val=['synthetic-val-0001'], test=[])
+    firsts = [load_labels(nusc, nusc.get('sample', s['first_sample_token'])) for s in nusc.scene]
     same = firsts[0]['semantics'] == firsts[1]['semantics']
-    occupied = (firsts[0]['semantics'] != FREE) | (
-        firsts[1]['semantics'] != FREE)
+    occupied = (firsts[0]['semantics'] != FREE) | (firsts[1]['semantics'] != FREE)
     assert same[occupied].mean() < 0.7
 
 
@@ -192,8 +180,7 @@ def test_labels_hold_all_classes_and_masks_see_them(nusc):
         assert set(labels) == {'semantics', 'mask_lidar', 'mask_camera'}
         for volume in labels.values():
             assert volume.shape == GRID_SHAPE and volume.dtype == np.uint8
-        seen += np.bincount(
-            labels['semantics'].ravel(), minlength=NUM_CLASSES)
+        seen += np.bincount(labels['semantics'].ravel(), minlength=NUM_CLASSES)
         for name in ('mask_lidar', 'mask_camera'):
             mask = labels[name]
             assert mask.max() == 1
@@ -230,14 +217,8 @@ def test_boxes_count_their_lidar_returns(nusc):
         # Boxes stand on the ground and count none of it.
         points = points[lidarseg < FIRST_FLAT_INDEX]
         _, boxes, _ = nusc.get_sample_data(data['token'])
-        counted = [
-            points_in_box(box, points[:, :3].T, wlh_factor=1.1).sum()
-            for box in boxes
-        ]
-        stated = [
-            nusc.get('sample_annotation', box.token)['num_lidar_pts']
-            for box in boxes
-        ]
+        counted = [points_in_box(box, points[:, :3].T, wlh_factor=1.1).sum() for box in boxes]
+        stated = [nusc.get('sample_annotation', box.token)['num_lidar_pts'] for box in boxes]
         assert sum(stated) > 100
         assert abs(sum(counted) - sum(stated)) < 0.1 * sum(stated)
 
@@ -261,13 +242,20 @@ def test_pictures_show_what_the_calibration_says(root, nusc):
         cam2ego = sensor2ego(nusc, data)
         cam2global = ego2global(nusc, data) @ cam2ego
         cam2img = np.array(
-            nusc.get('calibrated_sensor',
-                     data['calibrated_sensor_token'])['camera_intrinsic'])
+            nusc.get('calibrated_sensor', data['calibrated_sensor_token'])['camera_intrinsic']
+        )
         time = 0.5 + (data['timestamp'] - lidar['timestamp']) * 1e-6
-        view = take_picture(world.street, world.traffic, world.surfaces,
-                            world.lighting, Camera(cam2img, cam2ego),
-                            global2world @ cam2global, (160, 90), time,
-                            np.random.default_rng(0))
+        view = take_picture(
+            world.street,
+            world.traffic,
+            world.surfaces,
+            world.lighting,
+            Camera(cam2img, cam2ego),
+            global2world @ cam2global,
+            (160, 90),
+            time,
+            np.random.default_rng(0),
+        )
         with Image.open(nusc.get_sample_data_path(data['token'])) as image:
             stored = np.asarray(image, np.float64)
         # They differ by noise, exposure and JPEG, so compare structure.
@@ -277,16 +265,16 @@ def test_pictures_show_what_the_calibration_says(root, nusc):
         local = (points - cam2global[:3, 3]) @ cam2global[:3, :3]
         local_u, local_v, depth = (local @ cam2img.T).T
         front = depth > 1
-        u, v = (np.floor(w[front] / depth[front]).astype(int)
-                for w in (local_u, local_v))
+        u, v = (np.floor(w[front] / depth[front]).astype(int) for w in (local_u, local_v))
         inside = (u >= 0) & (u < 160) & (v >= 0) & (v < 90)
         ray = v[inside] * 160 + u[inside]
         distance = np.linalg.norm(local[front][inside], axis=1)
         error = np.abs(view.hits.distance[ray] - distance)
         assert np.median(error) < 0.2, name
         material, owner = view.hits.material[ray], view.hits.instance[ray]
-        classes = np.where(owner >= 0, world.traffic.lidarseg[owner],
-                           world.surfaces.lidarseg[material])
+        classes = np.where(
+            owner >= 0, world.traffic.lidarseg[owner], world.surfaces.lidarseg[material]
+        )
         assert (classes == lidarseg[front][inside]).mean() > 0.8, name
 
 
@@ -308,16 +296,19 @@ def test_other_settings_in_the_same_folder_name_the_file(root):
         generate(root, **{**SETTINGS, 'seed': 4})
 
 
-@pytest.mark.parametrize('name, value', [
-    ('scenes_train', -1),
-    ('frames', 0),
-    ('sweeps', 10),
-    ('seed', -1),
-    ('workers', 0),
-    ('image_size', (160, )),
-    ('image_size', (160, 0)),
-    ('frames', 1.5),
-])
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('scenes_train', -1),
+        ('frames', 0),
+        ('sweeps', 10),
+        ('seed', -1),
+        ('workers', 0),
+        ('image_size', (160,)),
+        ('image_size', (160, 0)),
+        ('frames', 1.5),
+    ],
+)
 def test_bad_arguments_are_named(tmp_path, name, value):
     with pytest.raises(ValueError, match=name):
         generate(tmp_path / 'new', **{name: value})
@@ -343,8 +334,7 @@ def test_clearance_is_the_chebyshev_distance_in_bricks():
     full = voxels.reshape(6, BRICK, 8, BRICK, 9).any((1, 3))
     cells = np.argwhere(np.ones_like(full))
     distance = np.abs(cells[:, None] - np.argwhere(full)).max(-1).min(1)
-    np.testing.assert_array_equal(
-        brick_clearance(voxels), distance.reshape(full.shape))
+    np.testing.assert_array_equal(brick_clearance(voxels), distance.reshape(full.shape))
 
 
 def test_rays_hit_what_small_steps_find():
@@ -357,10 +347,15 @@ def test_rays_hit_what_small_steps_find():
     model = rng.integers(1, 8, (4, 6, 8)).astype(np.uint8)
     angle = np.radians(30)
     heading = np.array([[np.cos(angle), np.sin(angle)]])
-    objects = ObjectArrays(model.ravel(), np.array([0]),
-                           np.array([[4, 6, 8]]), 0.1,
-                           np.array([[1.0, 0.0, 0.5]]), heading,
-                           np.array([0.6]))
+    objects = ObjectArrays(
+        model.ravel(),
+        np.array([0]),
+        np.array([[4, 6, 8]]),
+        0.1,
+        np.array([[1.0, 0.0, 0.5]]),
+        heading,
+        np.array([0.6]),
+    )
     directions = rng.normal(size=(300, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     origin = np.array([0.11, -0.52, 0.33])
@@ -373,17 +368,16 @@ def test_rays_hit_what_small_steps_find():
         found[inside] = voxels[tuple(cells[inside].T)] > 0
         offset = points - objects.centre[0]
         along = offset[..., :2] @ heading[0]
-        across = offset[..., 1] * heading[0, 0] - offset[..., 0] * heading[0,
-                                                                           1]
-        box = (np.abs(along) < 0.2) & (np.abs(across) < 0.3) & (
-            np.abs(offset[..., 2]) < 0.4)
+        across = offset[..., 1] * heading[0, 0] - offset[..., 0] * heading[0, 1]
+        box = (np.abs(along) < 0.2) & (np.abs(across) < 0.3) & (np.abs(offset[..., 2]) < 0.4)
         return found | box
 
     steps = np.arange(0, 4, 0.002)
     marks = solid(origin + steps[None, :, None] * directions[:, None])
     first = np.where(marks.any(1), steps[marks.argmax(1)], np.inf)
     agree = np.isclose(first, hits.distance, atol=0.003) | (
-        np.isinf(first) & np.isinf(hits.distance))
+        np.isinf(first) & np.isinf(hits.distance)
+    )
     assert np.isfinite(first).sum() > 100 and (hits.instance == 0).any()
     assert agree.mean() > 0.98  # steps may jump over a corner
     facing = (hits.normal * directions).sum(1)
@@ -398,9 +392,14 @@ def small_scene(rng):
     lower, size = np.array([-6.0, -6.0, -1.0]), 0.2
     grid = StaticGrid(voxels, brick_clearance(voxels), lower, size)
     objects = ObjectArrays(
-        np.ones(4 * 6 * 8, np.uint8), np.array([0]), np.array([[4, 6, 8]]),
-        0.1, np.array([[3.0, 0.5, 0.2]]), np.array([[0.8, 0.6]]),
-        np.array([0.6]))
+        np.ones(4 * 6 * 8, np.uint8),
+        np.array([0]),
+        np.array([[4, 6, 8]]),
+        0.1,
+        np.array([[3.0, 0.5, 0.2]]),
+        np.array([[0.8, 0.6]]),
+        np.array([0.6]),
+    )
 
     def solid(points):
         cells = np.floor((points - lower) / size).astype(int)
@@ -408,8 +407,11 @@ def small_scene(rng):
         found = np.zeros(points.shape[:-1], bool)
         found[inside] = voxels[tuple(cells[inside].T)] > 0
         x, y, z = np.moveaxis(points - objects.centre[0], -1, 0)
-        return found | ((np.abs(0.8 * x + 0.6 * y) < 0.2) &
-                        (np.abs(0.8 * y - 0.6 * x) < 0.3) & (np.abs(z) < 0.4))
+        return found | (
+            (np.abs(0.8 * x + 0.6 * y) < 0.2)
+            & (np.abs(0.8 * y - 0.6 * x) < 0.3)
+            & (np.abs(z) < 0.4)
+        )
 
     # A cell is occupied where one of 4 x 4 x 4 points in it is.
     steps = (np.arange(4) + 0.5) * VOXEL_SIZE / 4
@@ -431,17 +433,17 @@ def test_camera_mask_is_what_rays_to_occupied_cells_pass():
     # One camera looks along x, the other along y; z of the image is forward.
     cam2img = np.array([[80.0, 0, 80], [0, 80.0, 45], [0, 0, 1]])
     cameras = []
-    for forward, position in [((1, 0, 0), (0.313, 0.127, 0.553)),
-                              ((0, 1, 0), (0.121, 0.417, 0.342))]:
+    for forward, position in [
+        ((1, 0, 0), (0.313, 0.127, 0.553)),
+        ((0, 1, 0), (0.121, 0.417, 0.342)),
+    ]:
         cam2ego = np.eye(4)
         down = np.array([0, 0, -1])
-        cam2ego[:3, :3] = np.stack(
-            [np.cross(down, forward), down, forward], axis=1)
+        cam2ego[:3, :3] = np.stack([np.cross(down, forward), down, forward], axis=1)
         cam2ego[:3, 3] = position
         cameras.append(Camera(cam2img, cam2ego))
     ego2world = np.eye(4)
-    got = camera_mask(labels, beams, cameras, (160, 90), grid, objects,
-                      ego2world)
+    got = camera_mask(labels, beams, cameras, (160, 90), grid, objects, ego2world)
 
     expected = np.zeros(GRID_SHAPE, bool)
     steps = np.arange(0, 12, 0.004)
@@ -449,15 +451,14 @@ def test_camera_mask_is_what_rays_to_occupied_cells_pass():
         for cell in np.argwhere(labels != FREE):
             offset = (cell + 0.5) * VOXEL_SIZE + lower - camera.cam2ego[:3, 3]
             u, v, depth = cam2img @ (camera.cam2ego[:3, :3].T @ offset)
-            if depth <= 0 or not (0 <= u / depth < 160 and
-                                  0 <= v / depth < 90):
+            if depth <= 0 or not (0 <= u / depth < 160 and 0 <= v / depth < 90):
                 continue
             length = np.linalg.norm(offset)
             along = np.append(steps[steps < length], length)
             points = camera.cam2ego[:3, 3] + np.outer(along / length, offset)
             blocked = solid(points)
             if blocked.any():  # and the first step in the surface itself
-                points = points[:blocked.argmax() + 1]
+                points = points[: blocked.argmax() + 1]
             passed = np.floor((points - lower) / VOXEL_SIZE).astype(int)
             expected[tuple(passed.T)] = True
     expected &= (labels != FREE) | (beams == 1)
@@ -477,7 +478,5 @@ def test_camera_mask_is_what_rays_to_occupied_cells_pass():
     def quarter(volume):
         return np.rot90(volume, -1, axes=(0, 1))
 
-    again = camera_mask(
-        quarter(labels), quarter(beams), moved, (160, 90), grid, objects,
-        turned)
+    again = camera_mask(quarter(labels), quarter(beams), moved, (160, 90), grid, objects, turned)
     np.testing.assert_array_equal(again, quarter(got))

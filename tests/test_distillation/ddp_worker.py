@@ -1,7 +1,8 @@
 """One process of a distributed training of the toy, for test_parallel.py.
 
-    python -m tests.test_distillation.ddp_worker RANK WORLD_SIZE FOLDER
+python -m tests.test_distillation.ddp_worker RANK WORLD_SIZE FOLDER
 """
+
 import os
 import sys
 import time
@@ -28,10 +29,8 @@ def make_model(teacher: str):
     config = distilled(teacher, feature=1.0)
     config['student'] = dict(config['student'], plain=True)
     config['renderer'].update(ray_sampler='grid', max_rays=None)
-    config['losses']['semantics'] = dict(
-        type='radocc_plugin.LogitsKD', visible_only=False)
-    config['schedules'] = dict(
-        feature=dict(start=2), depth=dict(ramp=3))
+    config['losses']['semantics'] = dict(type='radocc_plugin.LogitsKD', visible_only=False)
+    config['schedules'] = dict(feature=dict(start=2), depth=dict(ramp=3))
     return MODELS.build(config)
 
 
@@ -52,15 +51,14 @@ def main(rank: int, world_size: int, folder: Path) -> None:
     os.environ['LOCAL_RANK'] = str(rank)
     torch.set_num_threads(1)
     dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=world_size)
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=world_size
+    )
     model = MMDistributedDataParallel(
         make_model(str(folder / 'teacher.pth')),
         device_ids=None,
         broadcast_buffers=False,
-        find_unused_parameters=False)
+        find_unused_parameters=False,
+    )
     train(model, rank, world_size)
     torch.save(model.module.state_dict(), folder / f'rank{rank}.pth')
     weights = [folder / f'rank{i}.pth' for i in range(world_size)]

@@ -1,4 +1,5 @@
 """Every config of the ablation differs from RadOcc's in its losses only."""
+
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,7 @@ def test_only_the_losses_differ_and_the_model_builds(path):
     config, radocc = Config.fromfile(path), Config.fromfile(ROOT / RADOCC)
     model = MODELS.build(config.model)
     assert len(model.losses) == len(config.model.losses)
-    for name in ('losses', 'student_features', 'teacher_features',
-                 'schedules'):
+    for name in ('losses', 'student_features', 'teacher_features', 'schedules'):
         config.model.pop(name, None), radocc.model.pop(name, None)
     ours = config.to_dict()
     # Whose segments are read is a row of its own.
@@ -38,8 +38,8 @@ def test_only_the_losses_differ_and_the_model_builds(path):
 def test_the_papers_form_differs_in_losses_and_renderer(path):
     config = Config.fromfile(path)
     twin = Config.fromfile(
-        ROOT / 'configs/radocc' / path.name.replace('ablation-paper_',
-                                                    'radocc_'))
+        ROOT / 'configs/radocc' / path.name.replace('ablation-paper_', 'radocc_')
+    )
     assert set(config.model.losses) == {'depth', 'semantics'}
     assert set(twin.model.losses) == {'voxel'}
     for name in ('losses', 'renderer'):
@@ -53,14 +53,13 @@ def test_the_papers_form_differs_in_losses_and_renderer(path):
 def test_the_losses_of_both_terms_are_those_of_radocc():
     losses = {}
     for name in ('rdc', 'rsc'):
-        path, = (p for p in ABLATION if p.stem.startswith(f'ablation-{name}_'))
+        (path,) = (p for p in ABLATION if p.stem.startswith(f'ablation-{name}_'))
         losses.update(Config.fromfile(path).model.losses)
     assert losses == Config.fromfile(ROOT / RADOCC).model.losses
 
 
 def test_the_suite_names_every_config_once():
-    suite = yaml.safe_load(
-        (ROOT / 'configs/suites/ablation-synthetic.yml').read_text())
+    suite = yaml.safe_load((ROOT / 'configs/suites/ablation-synthetic.yml').read_text())
     configs = [row['config'] for row in suite['rows']]
     ours = {str(path.relative_to(ROOT)) for path in ABLATION}
     assert ours | {RADOCC} < set(configs)
@@ -69,8 +68,8 @@ def test_the_suite_names_every_config_once():
 
 
 @pytest.mark.parametrize(
-    'path', [*ABLATION, *sorted((ROOT / 'configs/radocc').glob('*.py'))],
-    ids=lambda path: path.stem)
+    'path', [*ABLATION, *sorted((ROOT / 'configs/radocc').glob('*.py'))], ids=lambda path: path.stem
+)
 def test_testing_a_student_reads_no_points(path):
     config = Config.fromfile(path)
     for loader in (config.val_dataloader, config.test_dataloader):

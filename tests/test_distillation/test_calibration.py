@@ -1,9 +1,9 @@
 """Class weights of the models' cross entropies, taken out again."""
+
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.test_distillation.toy_distillation import (TAP, batch_of,
-                                                      distilled)
+from tests.test_distillation.toy_distillation import TAP, batch_of, distilled
 
 from radocc_plugin.distillation.distiller import class_frequency_logits
 from radocc_plugin.registry import MODELS
@@ -18,15 +18,13 @@ def test_the_minimum_of_a_weighted_cross_entropy_shows_the_frequencies():
 
     def loss():
         optimizer.zero_grad()
-        value = -(frequency * torch.tensor(WEIGHT) *
-                  F.log_softmax(logits, -1)).sum()
+        value = -(frequency * torch.tensor(WEIGHT) * F.log_softmax(logits, -1)).sum()
         value.backward()
         return value
 
     optimizer.step(loss)
     calibrated = class_frequency_logits(logits.detach(), WEIGHT, -1, 'student')
-    torch.testing.assert_close(
-        calibrated.softmax(-1), frequency, rtol=0, atol=1e-4)
+    torch.testing.assert_close(calibrated.softmax(-1), frequency, rtol=0, atol=1e-4)
     assert calibrated[-1] == logits[-1]
 
 
@@ -34,8 +32,7 @@ def losses_of(student_weight=None, teacher_weight=None, **options):
     torch.manual_seed(0)
     config = distilled(**options)
     config['student_tap'] = dict(TAP, class_weight=student_weight)
-    config['teacher'] = dict(
-        config['teacher'], tap=dict(TAP, class_weight=teacher_weight))
+    config['teacher'] = dict(config['teacher'], tap=dict(TAP, class_weight=teacher_weight))
     model = MODELS.build(config)
     inputs, samples = batch_of()
     losses = model(inputs, samples, mode='loss')
@@ -58,10 +55,13 @@ def test_equal_weights_change_nothing():
     assert losses_of([3.0] * 4, [0.1] * 4) == pytest.approx(losses_of())
 
 
-@pytest.mark.parametrize('weight, message', [
-    ([1.0, 0.0, 1.0, 1.0], 'tap.class_weight takes positive numbers'),
-    ([1.0] * 3, 'class_weight of the student takes 4 numbers, .* got 3'),
-])
+@pytest.mark.parametrize(
+    'weight, message',
+    [
+        ([1.0, 0.0, 1.0, 1.0], 'tap.class_weight takes positive numbers'),
+        ([1.0] * 3, 'class_weight of the student takes 4 numbers, .* got 3'),
+    ],
+)
 def test_wrong_weights_are_named(weight, message):
     with pytest.raises(ValueError, match=message):
         losses_of(weight)

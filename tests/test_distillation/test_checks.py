@@ -1,4 +1,5 @@
 """Mistakes are named; NaN and infinity never pass in silence."""
+
 import pytest
 import torch
 from mmengine.logging import MessageHub
@@ -7,7 +8,13 @@ from radocc_plugin.distillation.checks import describe_nonfinite
 from radocc_plugin.losses import ModelOutputs
 from radocc_plugin.registry import MODELS
 from tests.test_distillation.toy_distillation import (
-    FEATURES, SHAPE, TAP, batch_of, distilled, feature_loss)
+    FEATURES,
+    SHAPE,
+    TAP,
+    batch_of,
+    distilled,
+    feature_loss,
+)
 
 
 def step(config, batch=None):
@@ -15,20 +22,27 @@ def step(config, batch=None):
     return model(*(batch or batch_of()), mode='loss')
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(student_tap=dict(module='haed')), "'haed'.*head"),
-    (dict(student_features=dict(hidden=dict(module='encoder'))),
-     "'encoder'.*encode"),
-    (dict(losses=dict(feature=feature_loss())),
-     r"losses.feature.feature.*'hidden'.*student_features has \[\]"),
-    (dict(FEATURES, teacher_features={}, losses=dict(
-        feature=feature_loss())), r'teacher_features has \[\]'),
-    (dict(FEATURES, losses=dict(feature=dict(feature_loss(),
-                                             feature='hiden'))),
-     r"'hiden'.*\['hidden'\]"),
-    (dict(nonfinite='ignore'), 'nonfinite.*error.*skip'),
-    (dict(student_tap=dict(module='head', layout='b x y z')), 'tap.layout'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(student_tap=dict(module='haed')), "'haed'.*head"),
+        (dict(student_features=dict(hidden=dict(module='encoder'))), "'encoder'.*encode"),
+        (
+            dict(losses=dict(feature=feature_loss())),
+            r"losses.feature.feature.*'hidden'.*student_features has \[\]",
+        ),
+        (
+            dict(FEATURES, teacher_features={}, losses=dict(feature=feature_loss())),
+            r'teacher_features has \[\]',
+        ),
+        (
+            dict(FEATURES, losses=dict(feature=dict(feature_loss(), feature='hiden'))),
+            r"'hiden'.*\['hidden'\]",
+        ),
+        (dict(nonfinite='ignore'), 'nonfinite.*error.*skip'),
+        (dict(student_tap=dict(module='head', layout='b x y z')), 'tap.layout'),
+    ],
+)
 def test_mistakes_fail_at_build_with_the_choices(options, message):
     with pytest.raises(ValueError, match=message):
         MODELS.build(distilled(**options))
@@ -40,26 +54,33 @@ def test_unknown_loss_type_is_named():
         MODELS.build(distilled(losses=losses))
 
 
-@pytest.mark.parametrize('tap, message', [
-    (dict(TAP, class_order=[0, 1, 2]), 'student have classes.*4.*3.*class_o'),
-    (dict(TAP, class_order=[0, 1, 2, 4]), 'class_order.*4 classes'),
-    (dict(TAP, axes=dict(c=4, x=5, y=10)), 'a grid.*5, 10, 8'),
-    (dict(TAP, axes=dict(c=4, x=7, y=10)), "head.*does not fit"),
-    (dict(TAP, module='hed'), "'hed'.*head"),
-])
-def test_teacher_that_does_not_fit_is_named_at_the_first_step(
-        teacher, tap, message):
+@pytest.mark.parametrize(
+    'tap, message',
+    [
+        (dict(TAP, class_order=[0, 1, 2]), 'student have classes.*4.*3.*class_o'),
+        (dict(TAP, class_order=[0, 1, 2, 4]), 'class_order.*4 classes'),
+        (dict(TAP, axes=dict(c=4, x=5, y=10)), 'a grid.*5, 10, 8'),
+        (dict(TAP, axes=dict(c=4, x=7, y=10)), 'head.*does not fit'),
+        (dict(TAP, module='hed'), "'hed'.*head"),
+    ],
+)
+def test_teacher_that_does_not_fit_is_named_at_the_first_step(teacher, tap, message):
     config = distilled(teacher)
     config['teacher']['tap'] = tap
     with pytest.raises(ValueError, match=message):
         step(config)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(rsc=0.0, renderer=dict(ray_sampler='segments')),
-     "ray_sampler='segments' needs segments.*LoadSegments"),
-    (dict(), 'RenderedSemanticConsistency needs segments.*LoadSegments'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            dict(rsc=0.0, renderer=dict(ray_sampler='segments')),
+            "ray_sampler='segments' needs segments.*LoadSegments",
+        ),
+        (dict(), 'RenderedSemanticConsistency needs segments.*LoadSegments'),
+    ],
+)
 def test_missing_segments_are_named(teacher, options, message):
     changed = options.pop('renderer', {})
     config = distilled(teacher, **options)
@@ -86,8 +107,7 @@ def test_loss_of_the_student_is_never_overwritten(teacher):
 
 def poison(model, who, value):
     """Makes the head of one model return ``value`` in its second sample."""
-    head = model.student.head if who == 'student' else \
-        model.teacher.model(torch.device('cpu')).head
+    head = model.student.head if who == 'student' else model.teacher.model(torch.device('cpu')).head
 
     def spoil(module, args, output):
         output = output.clone()
@@ -104,13 +124,12 @@ def test_nonfinite_logits_name_model_and_sample(teacher, who, value):
     poison(model, who, value)
     kind = 'NaN' if value != value else 'infinity'
     with pytest.raises(
-            FloatingPointError,
-            match=f'{kind} in occ_logits of the {who}, sample 0001sample;'):
+        FloatingPointError, match=f'{kind} in occ_logits of the {who}, sample 0001sample;'
+    ):
         model(*batch_of(), mode='loss')
 
 
-@pytest.mark.parametrize('dtype, large', [(torch.float16, 6e4),
-                                          (torch.float32, 3e38)])
+@pytest.mark.parametrize('dtype, large', [(torch.float16, 6e4), (torch.float32, 3e38)])
 def test_large_numbers_are_finite_even_if_their_sum_is_not(dtype, large):
     logits = ModelOutputs(torch.full((1, *SHAPE, 4), large, dtype=dtype))
     assert describe_nonfinite(logits, logits, batch_of()[1]) is None
@@ -118,8 +137,7 @@ def test_large_numbers_are_finite_even_if_their_sum_is_not(dtype, large):
 
 def test_skipped_distillation_is_counted_and_logged(teacher):
     """The student's own losses and gradients stay."""
-    model = MODELS.build(
-        distilled(teacher, feature=1.0, nonfinite='skip')).eval()
+    model = MODELS.build(distilled(teacher, feature=1.0, nonfinite='skip')).eval()
     hub = MessageHub.get_current_instance()
     finite = model(*batch_of(), mode='loss')
     assert hub.get_info('distill_skipped') == 0

@@ -1,4 +1,5 @@
 """A toy student that nobody adapted, under the real Runner."""
+
 import copy
 import gc
 import weakref
@@ -9,11 +10,19 @@ from mmengine.logging import MessageHub
 from mmengine.runner import load_checkpoint
 from torch import nn
 from tests.test_distillation.toy_distillation import (
-    FEATURES, SHAPE, STUDENT, TAP, ToyData, ToyOccStudent, assert_same_weights,
-    batch_of, distilled, train)
+    FEATURES,
+    SHAPE,
+    STUDENT,
+    TAP,
+    ToyData,
+    ToyOccStudent,
+    assert_same_weights,
+    batch_of,
+    distilled,
+    train,
+)
 
-from radocc_plugin.distillation import (FrozenTeacher, OccTap,
-                                        RadOccDistiller, distiller)
+from radocc_plugin.distillation import FrozenTeacher, OccTap, RadOccDistiller, distiller
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import DistillLoss, ModelOutputs
 from radocc_plugin.registry import MODELS
@@ -42,8 +51,7 @@ UNCLIPPED = dict(accumulative_counts=2)
 
 
 def student_of(model):
-    return {k: v for k, v in model.state_dict().items()
-            if not k.startswith('distill.')}
+    return {k: v for k, v in model.state_dict().items() if not k.startswith('distill.')}
 
 
 @pytest.mark.parametrize(
@@ -52,14 +60,12 @@ def student_of(model):
         # weights of 0: teacher, renderer and adapter rest
         (distilled(rdc=0.0, rsc=0.0, feature=0.0)['losses'], OPTIM),
         # everything runs, and the sum is 0
-        (dict(zero=dict(type='radocc_plugin.TimesZero', compares='render')),
-         UNCLIPPED),
-        (dict(zero=dict(type='radocc_plugin.TimesZero', compares='features')),
-         UNCLIPPED),
+        (dict(zero=dict(type='radocc_plugin.TimesZero', compares='render')), UNCLIPPED),
+        (dict(zero=dict(type='radocc_plugin.TimesZero', compares='features')), UNCLIPPED),
     ],
-    ids=['resting', 'render', 'features'])
-def test_zero_weights_train_like_the_plain_student(tmp_path, teacher, losses,
-                                                   optim):
+    ids=['resting', 'render', 'features'],
+)
+def test_zero_weights_train_like_the_plain_student(tmp_path, teacher, losses, optim):
     """Parameters, buffers and the state of the random numbers."""
     plain = train(tmp_path / 'plain', STUDENT, optim=optim)
     rng_state = torch.get_rng_state()
@@ -73,8 +79,7 @@ def test_the_losses_change_the_student(tmp_path, teacher):
     plain = train(tmp_path / 'plain', STUDENT)
     wrapped = train(tmp_path / 'wrapped', distilled(teacher))
     different = [
-        not torch.equal(value,
-                        wrapped.state_dict()[key])
+        not torch.equal(value, wrapped.state_dict()[key])
         for key, value in plain.state_dict().items()
     ]
     assert any(different)
@@ -84,18 +89,14 @@ def test_every_checkpoint_loads_into_the_plain_student(tmp_path, teacher):
     wrapped = train(tmp_path, distilled(teacher))
     for epoch in (1, 2):
         student = ToyOccStudent()
-        load_checkpoint(
-            student, str(tmp_path / f'epoch_{epoch}.pth'), strict=True)
+        load_checkpoint(student, str(tmp_path / f'epoch_{epoch}.pth'), strict=True)
     assert_same_weights(student.state_dict(), wrapped.state_dict())
 
 
 @pytest.mark.parametrize('feature', [None, 1.0])
 def test_resume_continues_exactly(tmp_path, teacher, feature):
     """Rays, schedules, adapters and optimizer states go on."""
-    config = distilled(
-        teacher,
-        feature=feature,
-        schedules=dict(depth=dict(ramp=5, shape='cosine')))
+    config = distilled(teacher, feature=feature, schedules=dict(depth=dict(ramp=5, shape='cosine')))
     # The toy's dropout draws from the global generator, which a resumed run
     # seeds anew, as it does for the plain student.
     config['student'] = dict(STUDENT, plain=True)
@@ -119,8 +120,7 @@ def test_a_resumed_run_draws_the_rays_of_an_unbroken_one(teacher):
 
     def draw(iteration):
         MessageHub.get_current_instance().update_info('iter', iteration)
-        geometry = model.renderer.trace(cameras, SHAPE,
-                                        model._generator('rays'))
+        geometry = model.renderer.trace(cameras, SHAPE, model._generator('rays'))
         return geometry.rays.pixel.tolist()
 
     first = [draw(iteration) for iteration in range(3)]
@@ -128,8 +128,7 @@ def test_a_resumed_run_draws_the_rays_of_an_unbroken_one(teacher):
     assert first[0] != first[1]
 
 
-def test_seeds_ranks_and_purposes_draw_streams_of_their_own(
-        teacher, monkeypatch):
+def test_seeds_ranks_and_purposes_draw_streams_of_their_own(teacher, monkeypatch):
 
     def draw(seed=0, rank=0, iteration=0, purpose='rays'):
         model.seed = seed
@@ -139,8 +138,10 @@ def test_seeds_ranks_and_purposes_draw_streams_of_their_own(
 
     model = MODELS.build(distilled(teacher))
     drawn = [
-        draw(seed, rank, iteration, purpose) for seed in range(4)
-        for rank in range(4) for iteration in range(4)
+        draw(seed, rank, iteration, purpose)
+        for seed in range(4)
+        for rank in range(4)
+        for iteration in range(4)
         for purpose in ('rays', 'losses')
     ]
     assert len(set(drawn)) == len(drawn)
@@ -160,16 +161,13 @@ def test_teacher_is_invisible_to_training(teacher):
     assert names == [name for name, _ in model.student.named_parameters()]
     assert not inner.training
     assert all(p.grad is None for p in inner.parameters())
-    assert set(losses) == {
-        'loss_occ', 'loss_rdc', 'loss_rsc_affinity', 'loss_rsc_kl'
-    }
+    assert set(losses) == {'loss_occ', 'loss_rdc', 'loss_rsc_affinity', 'loss_rsc_kl'}
 
 
 def test_ema_shares_the_teacher(tmp_path, teacher):
     runner_model = train(
-        tmp_path,
-        distilled(teacher),
-        custom_hooks=[dict(type='EMAHook', momentum=0.01)])
+        tmp_path, distilled(teacher), custom_hooks=[dict(type='EMAHook', momentum=0.01)]
+    )
     clone = copy.deepcopy(runner_model)
     assert clone.teacher is runner_model.teacher
     state = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
@@ -193,16 +191,22 @@ def test_missing_teacher_checkpoint_is_named():
         model.teacher.model(torch.device('cpu'))
 
 
-@pytest.mark.parametrize('change, error', [
-    (lambda state: state.pop('head.weight'),
-     r'(?s)other.pth.*Missing key.*"head.weight"'),
-    (lambda state: state.update(extra=torch.zeros(2)),
-     r'(?s)other.pth.*Unexpected key.*"extra"'),
-    (lambda state: state.update({'head.weight': torch.zeros(2)}),
-     '(?s)other.pth.*head.weight.*shape'),
-], ids=['missing', 'unexpected', 'shape'])
-def test_teacher_checkpoint_that_does_not_fit_is_named(
-        tmp_path, teacher, change, error):
+@pytest.mark.parametrize(
+    'change, error',
+    [
+        (lambda state: state.pop('head.weight'), r'(?s)other.pth.*Missing key.*"head.weight"'),
+        (
+            lambda state: state.update(extra=torch.zeros(2)),
+            r'(?s)other.pth.*Unexpected key.*"extra"',
+        ),
+        (
+            lambda state: state.update({'head.weight': torch.zeros(2)}),
+            '(?s)other.pth.*head.weight.*shape',
+        ),
+    ],
+    ids=['missing', 'unexpected', 'shape'],
+)
+def test_teacher_checkpoint_that_does_not_fit_is_named(tmp_path, teacher, change, error):
     path = tmp_path / 'other.pth'
     model = MODELS.build(distilled(str(path)))
     state = torch.load(teacher)['state_dict']
@@ -220,7 +224,6 @@ def test_a_teachers_own_key_conversion_takes_part(tmp_path, teacher):
 
     @MODELS.register_module(force=True)
     class ConvertingTeacher(ToyOccStudent):
-
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
             self._register_load_state_dict_pre_hook(self._convert)
@@ -238,8 +241,7 @@ def test_volumes_that_disagree_are_named(teacher):
     model = MODELS.build(distilled(teacher))
     a, b = torch.zeros(1, *SHAPE, 4), torch.zeros(1, *SHAPE, 3)
     with pytest.raises(ValueError, match='student.*teacher'):
-        model.consistency(
-            ModelOutputs(a), ModelOutputs(b), [ToyData()[0]['data_samples']])
+        model.consistency(ModelOutputs(a), ModelOutputs(b), [ToyData()[0]['data_samples']])
 
 
 def test_missing_segments_are_named(teacher):
@@ -248,8 +250,7 @@ def test_missing_segments_are_named(teacher):
     del sample.segments
     logits = torch.randn(1, *SHAPE, 4)
     with pytest.raises(ValueError, match='segments'):
-        model.consistency(
-            ModelOutputs(logits), ModelOutputs(logits), [sample])
+        model.consistency(ModelOutputs(logits), ModelOutputs(logits), [sample])
 
 
 def test_student_without_a_tap_is_told_what_to_set(teacher):
@@ -278,10 +279,10 @@ def test_tap_is_released_after_the_step():
     assert tensor() is None
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(layout='b x y z'), 'tap.layout'),
-    (dict(layout='b c x y z'), 'tap.layout'),
-])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [(dict(layout='b x y z'), 'tap.layout'), (dict(layout='b c x y z'), 'tap.layout')],
+)
 def test_layouts_that_do_not_fit_are_named(kwargs, message):
     model = ToyOccStudent().eval()
     with pytest.raises(ValueError, match=message):
@@ -293,7 +294,7 @@ def test_layouts_that_do_not_fit_are_named(kwargs, message):
 
 def test_class_order_is_applied():
     tap = OccTap('head', class_order=[2, 0, 1])
-    logits = tap.read([torch.tensor([10., 11, 12]).expand(1, 1, 1, 1, 3)])
+    logits = tap.read([torch.tensor([10.0, 11, 12]).expand(1, 1, 1, 1, 3)])
     assert logits.flatten().tolist() == [12, 10, 11]
 
 
@@ -312,36 +313,31 @@ class LearnedRenderer(VolumeRenderer):
 
     def render_pair(self, teacher, student, geometry):
         self.steps += 1
-        return super().render_pair(
-            teacher, (student[0] * self.sharpness, student[1]), geometry)
+        return super().render_pair(teacher, (student[0] * self.sharpness, student[1]), geometry)
 
 
 def test_a_renderer_s_own_weights_are_saved_and_loaded(tmp_path, teacher):
     config = distilled(teacher)
-    config['renderer'] = dict(
-        config['renderer'], type='radocc_plugin.LearnedRenderer')
+    config['renderer'] = dict(config['renderer'], type='radocc_plugin.LearnedRenderer')
     trained = train(tmp_path, config)
-    state = torch.load(tmp_path / 'epoch_2.pth',
-                       weights_only=False)['state_dict']
+    state = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
     assert state['distill_renderer.sharpness'] != 1
     assert state['distill_renderer.steps'] == 6
     again = MODELS.build(config)
     again.load_state_dict(state)
     assert torch.equal(again.renderer.sharpness, trained.renderer.sharpness)
-    ToyOccStudent().load_state_dict({
-        k: v for k, v in state.items() if not k.startswith('distill')})
+    ToyOccStudent().load_state_dict({k: v for k, v in state.items() if not k.startswith('distill')})
 
 
 def test_a_distilled_student_with_adapters_can_teach(tmp_path, teacher):
     train(tmp_path, distilled(teacher, feature=1.0))
-    state = torch.load(tmp_path / 'epoch_2.pth',
-                       weights_only=False)['state_dict']
+    state = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)['state_dict']
     assert any(key.startswith('distill.') for key in state)
-    next_teacher = FrozenTeacher(
-        STUDENT, str(tmp_path / 'epoch_2.pth')).model(torch.device('cpu'))
+    next_teacher = FrozenTeacher(STUDENT, str(tmp_path / 'epoch_2.pth')).model(torch.device('cpu'))
     assert_same_weights(
         dict(next_teacher.state_dict()),
-        {k: v for k, v in state.items() if not k.startswith('distill.')})
+        {k: v for k, v in state.items() if not k.startswith('distill.')},
+    )
 
 
 def test_parameters_have_the_names_of_checkpoints(teacher):
@@ -350,10 +346,10 @@ def test_parameters_have_the_names_of_checkpoints(teacher):
     names = [name for name, _ in model.named_parameters()]
     assert set(names) <= set(model.state_dict())
     assert [n for n in names if not n.startswith('distill.')] == [
-        n for n, _ in model.student.named_parameters()]
+        n for n, _ in model.student.named_parameters()
+    ]
     assert len(names) == len(list(model.parameters()))
-    assert dict(model.named_parameters('model'))[
-        'model.head.weight'] is model.student.head.weight
+    assert dict(model.named_parameters('model'))['model.head.weight'] is model.student.head.weight
 
 
 def test_a_missing_teacher_stops_the_training_before_its_first_step(tmp_path):
@@ -364,16 +360,16 @@ def test_a_missing_teacher_stops_the_training_before_its_first_step(tmp_path):
     train(tmp_path / 'resting', distilled('no/such/file.pth', 0.0, 0.0))
 
 
-@pytest.mark.parametrize('name, value', [
-    ('mean', (103.53, 116.28, 123.675)), ('channel_order', 'bgr'),
-    ('pad_size_divisor', 32)])
+@pytest.mark.parametrize(
+    'name, value',
+    [('mean', (103.53, 116.28, 123.675)), ('channel_order', 'bgr'), ('pad_size_divisor', 32)],
+)
 def test_a_teacher_that_wants_other_images_is_refused(teacher, name, value):
     preprocessor = dict(type='radocc_plugin.OccDataPreprocessor')
     config = distilled(teacher)
     for part, settings in ((config, {}), (config['teacher'], {name: value})):
         key = 'student' if part is config else 'model'
-        part[key] = dict(
-            part[key], data_preprocessor=dict(preprocessor, **settings))
+        part[key] = dict(part[key], data_preprocessor=dict(preprocessor, **settings))
     inputs, samples = batch_of()
     model = MODELS.build(config)
     model.init_weights()

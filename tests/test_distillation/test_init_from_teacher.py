@@ -1,4 +1,5 @@
 """A student that starts from modules which it shares with its teacher."""
+
 import pytest
 import torch
 from tests.test_distillation.toy_distillation import distilled

@@ -1,4 +1,5 @@
 """Labels as the teacher: the control of every rendered loss."""
+
 import pytest
 import torch
 from tests.test_distillation.toy_distillation import batch_of, distilled
@@ -29,8 +30,7 @@ def test_a_student_learns_from_its_labels_along_the_rays():
     losses = model(*batch_of(), mode='loss')
     assert losses['loss_rdc'] > 0.01
     losses['loss_rdc'].backward()
-    assert any(p.grad is not None and bool(p.grad.any())
-               for p in model.student.parameters())
+    assert any(p.grad is not None and bool(p.grad.any()) for p in model.student.parameters())
 
 
 def test_frames_without_labels_are_named():
@@ -40,10 +40,13 @@ def test_frames_without_labels_are_named():
         MODELS.build(labelled_config())(inputs, samples, mode='loss')
 
 
-@pytest.mark.parametrize('change, match', [
-    (dict(labels=dict(num_classes=4), model='x.py'), 'takes the place'),
-    (dict(labels=dict(num_classes=4, confidence=0.2)), 'confidence.*0.2'),
-])
+@pytest.mark.parametrize(
+    'change, match',
+    [
+        (dict(labels=dict(num_classes=4), model='x.py'), 'takes the place'),
+        (dict(labels=dict(num_classes=4, confidence=0.2)), 'confidence.*0.2'),
+    ],
+)
 def test_wrong_arguments_are_named(change, match):
     config = distilled()
     config['teacher'] = change

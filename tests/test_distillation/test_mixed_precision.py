@@ -1,4 +1,5 @@
 """Every family of students distils under autocast, as ``--amp`` does."""
+
 import copy
 
 import numpy as np
@@ -35,21 +36,26 @@ def step(config, batch, dtype=None):
     }
 
 
-@pytest.mark.parametrize('name', [
-    'bevdet-occ_tiny_1xb1-3e_synthetic',
-    'bevdet-occ_tiny-4d-stereo_1xb1-3e_synthetic',
-    'flashocc_tiny_1xb1-3e_synthetic',
-    'bevformer-occ_tiny_1xb1-3e_synthetic',
-    'fbocc_tiny_1xb1-3e_synthetic',
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'bevdet-occ_tiny_1xb1-3e_synthetic',
+        'bevdet-occ_tiny-4d-stereo_1xb1-3e_synthetic',
+        'flashocc_tiny_1xb1-3e_synthetic',
+        'bevformer-occ_tiny_1xb1-3e_synthetic',
+        'fbocc_tiny_1xb1-3e_synthetic',
+    ],
+)
 def test_half_precision_gives_nearly_the_losses_of_float32(name, world):
     """In float32; what the networks round moves them by a few percent."""
     config = load_config(f'configs/radocc/radocc_{name}.py')
-    config.merge_from_dict({
-        'model.teacher.checkpoint': None,
-        'model.renderer.max_rays': 2000,
-        'train_dataloader.dataset.data_root': str(world)
-    })
+    config.merge_from_dict(
+        {
+            'model.teacher.checkpoint': None,
+            'model.renderer.max_rays': 2000,
+            'train_dataloader.dataset.data_root': str(world),
+        }
+    )
     init_default_scope('mmdet3d')
     dataset = DATASETS.build(config.train_dataloader.dataset)
     np.random.seed(0)
@@ -58,8 +64,7 @@ def test_half_precision_gives_nearly_the_losses_of_float32(name, world):
     half, half_grads = step(config, batch, torch.float16)
     assert {'loss_rdc', 'loss_rsc_kl'} < half.keys()
     assert all(loss.dtype == torch.float32 for loss in half.values())
-    half, full = ({k: float(v) for k, v in losses.items()}
-                  for losses in (half, full))
+    half, full = ({k: float(v) for k, v in losses.items()} for losses in (half, full))
     assert half == pytest.approx(full, rel=0.15) and half != full
     assert half_grads.keys() == full_grads.keys()
     for parameter, grad in half_grads.items():

@@ -1,4 +1,5 @@
 """Processes, precisions, checkpointing, accumulation."""
+
 import os
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from mmengine.optim import OptimWrapper
 
 from radocc_plugin.registry import MODELS
 from tests.test_distillation import ddp_worker
-from tests.test_distillation.toy_distillation import (
-    TAP, assert_same_weights, batch_of, distilled)
+from tests.test_distillation.toy_distillation import TAP, assert_same_weights, batch_of, distilled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,10 +22,13 @@ def launch(module: str, world_size: int, *arguments) -> None:
     environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
     processes = [
         subprocess.Popen(
-            [sys.executable, '-m', module, str(rank), str(world_size),
-             *map(str, arguments)],
-            cwd=ROOT, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            [sys.executable, '-m', module, str(rank), str(world_size), *map(str, arguments)],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         for rank in range(world_size)
     ]
     try:
@@ -75,12 +78,10 @@ def test_half_precision_is_finite_and_close(teacher, dtype):
     expected, full = gradients(plain(teacher), [batch])
     for name, value in losses.items():
         assert value.isfinite()
-        torch.testing.assert_close(
-            value.float(), expected[name], atol=0.02, rtol=0.05)
+        torch.testing.assert_close(value.float(), expected[name], atol=0.02, rtol=0.05)
     for name, grad in grads.items():
         assert grad.isfinite().all()
-        assert torch.cosine_similarity(
-            grad.flatten(), full[name].flatten(), dim=0) > 0.98, name
+        assert torch.cosine_similarity(grad.flatten(), full[name].flatten(), dim=0) > 0.98, name
 
 
 @pytest.mark.parametrize('reentrant', [True, False])
@@ -117,20 +118,17 @@ def test_taps_inside_a_checkpointed_part(teacher):
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(teacher):
     config = plain(teacher)
-    config['losses']['semantics'] = dict(
-        type='radocc_plugin.LogitsKD', visible_only=False)
+    config['losses']['semantics'] = dict(type='radocc_plugin.LogitsKD', visible_only=False)
     parts = [batch_of((0, 1)), batch_of((2, 3))]
     _, accumulated = gradients(config, parts)
     _, whole = gradients(config, [batch_of((0, 1, 2, 3))])
     for name in whole:
-        torch.testing.assert_close(
-            accumulated[name], whole[name], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(accumulated[name], whole[name], atol=1e-6, rtol=1e-4)
 
 
 def test_a_wrapper_that_accumulates_steps_every_second_time(teacher):
     model = MODELS.build(plain(teacher))
-    wrapper = OptimWrapper(
-        torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=2)
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), accumulative_counts=2)
     wrapper.initialize_count_status(model, 0, 4)
     changed = []
     for step in range(4):

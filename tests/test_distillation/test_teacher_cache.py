@@ -1,4 +1,5 @@
 """Logits from disk serve as the teacher's own."""
+
 import importlib.util
 import json
 from pathlib import Path
@@ -13,7 +14,14 @@ from radocc_plugin.distillation import TeacherCache, to_augmented_frame
 from radocc_plugin.distillation.teacher_cache import decode, encode
 from radocc_plugin.registry import DATASETS, MODELS
 from tests.test_distillation.toy_distillation import (
-    CLASSES, SHAPE, TAP, ToyData, batch_of, distilled, train)
+    CLASSES,
+    SHAPE,
+    TAP,
+    ToyData,
+    batch_of,
+    distilled,
+    train,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RANGE = (-4, -4, -1, 4, 4, 2.2)
@@ -22,6 +30,7 @@ RANGE = (-4, -4, -1, 4, 4, 2.2)
 @MODELS.register_module(force=True)
 class MirroringTeacher(BaseModel):
     """A volume for every token; mirrors with the ego frame."""
+
     occ_tap = dict(module='head')
 
     def __init__(self):
@@ -31,12 +40,10 @@ class MirroringTeacher(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         volumes = []
         for sample in data_samples:
-            generator = torch.Generator().manual_seed(
-                int(sample.metainfo['token'][:4]))
+            generator = torch.Generator().manual_seed(int(sample.metainfo['token'][:4]))
             volume = 5 * torch.randn(*SHAPE, CLASSES, generator=generator)
             bda_mat = sample.metainfo.get('bda_mat', np.eye(4))
-            volumes.append(
-                volume.flip([a for a in range(3) if bda_mat[a, a] < 0]))
+            volumes.append(volume.flip([a for a in range(3) if bda_mat[a, a] < 0]))
         return self.head(torch.stack(volumes))
 
 
@@ -44,8 +51,7 @@ class MirroringTeacher(BaseModel):
 class ToyDataset(ToyData):
     """ToyData as the tool builds it."""
 
-    def __init__(self, ann_file='', pipeline=(), bda_mat=None,
-                 key_ego='lidar', test_mode=False):
+    def __init__(self, ann_file='', pipeline=(), bda_mat=None, key_ego='lidar', test_mode=False):
         self.ann_file, self.bda_mat = ann_file, bda_mat
         self.key_ego = key_ego
 
@@ -55,14 +61,14 @@ class ToyDataset(ToyData):
     def __getitem__(self, index):
         item = super().__getitem__(index)
         if self.bda_mat is not None:
-            item['data_samples'].set_metainfo(
-                dict(bda_mat=np.array(self.bda_mat)))
+            item['data_samples'].set_metainfo(dict(bda_mat=np.array(self.bda_mat)))
         return item
 
 
 def load_tool():
     spec = importlib.util.spec_from_file_location(
-        'cache_teacher', ROOT / 'tools' / 'cache_teacher.py')
+        'cache_teacher', ROOT / 'tools' / 'cache_teacher.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -77,21 +83,29 @@ class Setup:
         self.teacher_file.write_text(
             f'model = {model!r}\n'
             "test_dataloader = dict(dataset=dict(type='radocc_plugin."
-            "ToyDataset', pipeline=[]))\n")
+            "ToyDataset', pipeline=[]))\n"
+        )
         self.model = distilled(rsc=0.5)
         self.model['student'] = dict(self.model['student'], plain=True)
-        self.model['teacher'] = dict(
-            model=str(self.teacher_file), checkpoint=checkpoint, tap=tap)
+        self.model['teacher'] = dict(model=str(self.teacher_file), checkpoint=checkpoint, tap=tap)
         self.config = folder / 'distilled.py'
         self.config.write_text(
-            f'model = {self.model!r}\n'
-            "train_dataloader = dict(dataset=dict(ann_file='train.pkl'))\n")
+            f"model = {self.model!r}\ntrain_dataloader = dict(dataset=dict(ann_file='train.pkl'))\n"
+        )
 
     def write(self, *options):
-        load_tool().main([
-            str(self.config), '--out', str(self.out), '--workers', '0',
-            '--device', 'cpu', *options
-        ])
+        load_tool().main(
+            [
+                str(self.config),
+                '--out',
+                str(self.out),
+                '--workers',
+                '0',
+                '--device',
+                'cpu',
+                *options,
+            ]
+        )
         return self
 
     def build(self, cache):
@@ -117,9 +131,7 @@ def mirroring(tmp_path):
 
 @pytest.fixture
 def network(tmp_path, teacher):
-    return Setup(
-        tmp_path, dict(type='radocc_plugin.ToyOccStudent', width=16), teacher,
-        TAP)
+    return Setup(tmp_path, dict(type='radocc_plugin.ToyOccStudent', width=16), teacher, TAP)
 
 
 @pytest.mark.parametrize('signs', [(1, 1), (-1, 1), (1, -1), (-1, -1)])
@@ -131,8 +143,7 @@ def test_cached_losses_equal_live_ones_under_flips(mirroring, signs):
     assert cached == pytest.approx(live, rel=2e-3)
     assert live['loss_rdc'] > 0.1
     if signs != (1, 1):
-        assert live['loss_rdc'] != pytest.approx(
-            mirroring.losses()['loss_rdc'], rel=1e-2)
+        assert live['loss_rdc'] != pytest.approx(mirroring.losses()['loss_rdc'], rel=1e-2)
 
 
 def test_cached_losses_equal_live_ones_of_a_network(network):
@@ -159,19 +170,16 @@ def test_training_from_the_cache_builds_no_teacher(network, tmp_path):
     assert not hasattr(model.teacher, '_model')
     plain = train(tmp_path / 'plain', config['student'], epochs=1)
     different = [
-        not torch.equal(value, plain.state_dict()[key])
-        for key, value in model.state_dict().items()
+        not torch.equal(value, plain.state_dict()[key]) for key, value in model.state_dict().items()
     ]
     assert any(different)
 
 
 def test_top_k_keeps_free_and_the_likely_classes():
-    logits = 4 * torch.randn(
-        6, 5, 4, 18, generator=torch.Generator().manual_seed(0))
+    logits = 4 * torch.randn(6, 5, 4, 18, generator=torch.Generator().manual_seed(0))
     for free_index in (-1, 17, 3):
         back = decode(encode(logits, 3, free_index))
-        assert torch.equal(back[..., free_index],
-                           logits.half().float()[..., free_index])
+        assert torch.equal(back[..., free_index], logits.half().float()[..., free_index])
         assert (back.argmax(-1) == logits.argmax(-1)).float().mean() > 0.99
         kept = logits.clone()
         kept[..., free_index] = -torch.inf
@@ -179,9 +187,10 @@ def test_top_k_keeps_free_and_the_likely_classes():
         torch.testing.assert_close(
             back.softmax(-1).gather(-1, kept),
             logits.softmax(-1).gather(-1, kept),
-            atol=2e-3, rtol=2e-2)
-    torch.testing.assert_close(
-        decode(encode(logits)), logits, atol=1e-2, rtol=1e-3)
+            atol=2e-3,
+            rtol=2e-2,
+        )
+    torch.testing.assert_close(decode(encode(logits)), logits, atol=1e-2, rtol=1e-3)
 
 
 @pytest.mark.parametrize('top_k', [0, 17, 20])
@@ -200,8 +209,7 @@ def test_top_k_losses_are_close(mirroring):
     live = mirroring.losses()
     mirroring.write('--top-k', '2')
     # Three classes besides free: one logit stands for one class, exactly.
-    assert mirroring.losses(str(mirroring.out)) == pytest.approx(
-        live, rel=2e-3)
+    assert mirroring.losses(str(mirroring.out)) == pytest.approx(live, rel=2e-3)
 
 
 def test_shards_and_interruptions_fill_one_cache(network):
@@ -235,8 +243,7 @@ def test_a_cache_of_another_teacher_is_refused(network, teacher):
 def test_a_cache_of_another_config_is_refused(network):
     network.write()
     text = network.teacher_file.read_text()
-    network.teacher_file.write_text(text.replace("pipeline=[]",
-                                                 "pipeline=['other']"))
+    network.teacher_file.write_text(text.replace('pipeline=[]', "pipeline=['other']"))
     with pytest.raises(ValueError, match='another teacher'):
         network.losses(str(network.out))
 
@@ -286,31 +293,27 @@ def test_a_cache_of_another_format_is_named(network):
 def test_a_pipeline_that_augments_is_refused(network):
     text = network.teacher_file.read_text()
     network.teacher_file.write_text(
-        text.replace(
-            "pipeline=[]",
-            f"bda_mat={np.diag([-1., 1, 1, 1]).tolist()}, pipeline=[]"))
+        text.replace('pipeline=[]', f'bda_mat={np.diag([-1.0, 1, 1, 1]).tolist()}, pipeline=[]')
+    )
     with pytest.raises(ValueError, match='augments the ego frame'):
         network.write()
 
 
 def test_features_are_not_cached(network):
-    config = dict(network.model, teacher_features=dict(
-        hidden=dict(module='encode', layout='b c')))
+    config = dict(network.model, teacher_features=dict(hidden=dict(module='encode', layout='b c')))
     config['teacher'] = dict(config['teacher'], cache='somewhere')
     with pytest.raises(ValueError, match=r"no features.*\['hidden'\]"):
         MODELS.build(config)
 
 
 def volume(seed=0):
-    return torch.randn(
-        *SHAPE, CLASSES, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*SHAPE, CLASSES, generator=torch.Generator().manual_seed(seed))
 
 
 def turned(degrees, scale=1.0):
     angle = np.deg2rad(degrees)
     matrix = np.eye(4)
-    matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)],
-                      [np.sin(angle), np.cos(angle)]]
+    matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     matrix[:3, :3] *= scale
     return matrix
 
@@ -325,8 +328,7 @@ def test_rotation_and_scale_are_an_error_unless_resampled(bda_mat):
 
 def test_mirroring_of_a_grid_that_is_not_symmetric_is_an_error():
     with pytest.raises(ValueError, match='middle of the grid'):
-        to_augmented_frame(volume(), np.diag([-1., 1, 1, 1]),
-                           (0, -4, -1, 8, 4, 2.2))
+        to_augmented_frame(volume(), np.diag([-1.0, 1, 1, 1]), (0, -4, -1, 8, 4, 2.2))
 
 
 @pytest.mark.parametrize('resample', ['nearest', 'trilinear'])
@@ -335,8 +337,7 @@ def test_resampling_by_a_quarter_turn_is_exact(resample):
     expected = volume().rot90(1, (0, 1))
     moved = to_augmented_frame(volume(), turned(90), RANGE, resample)
     torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
-    mirrored = to_augmented_frame(volume(), np.diag([-1., 1, 1, 1]), RANGE,
-                                  resample)
+    mirrored = to_augmented_frame(volume(), np.diag([-1.0, 1, 1, 1]), RANGE, resample)
     assert torch.equal(mirrored, volume().flip(0))
 
 
@@ -357,16 +358,14 @@ def test_unknown_resampling_is_named(network):
 def test_a_cache_of_another_ego_frame_is_refused(network):
     """A volume of the LiDAR's time is not one of the camera's."""
     text = network.teacher_file.read_text()
-    network.teacher_file.write_text(
-        text.replace('pipeline=[]', "pipeline=[], key_ego='CAM_FRONT'"))
+    network.teacher_file.write_text(text.replace('pipeline=[]', "pipeline=[], key_ego='CAM_FRONT'"))
     text = network.config.read_text()
-    network.config.write_text(
-        text.replace("'train.pkl'", "'train.pkl', key_ego='lidar'"))
+    network.config.write_text(text.replace("'train.pkl'", "'train.pkl', key_ego='lidar'"))
     network.write()
     # the student's frame, not that of the teacher's own test
     assert TeacherCache(network.out).manifest['key_ego'] == 'lidar'
     teacher = network.build(str(network.out)).teacher
-    inputs, samples = batch_of((3, ))
+    inputs, samples = batch_of((3,))
     samples[0].set_metainfo(dict(key_ego='lidar'))
     teacher.outputs(inputs, samples, torch.device('cpu'))
     samples[0].set_metainfo(dict(key_ego='CAM_FRONT'))
@@ -374,8 +373,7 @@ def test_a_cache_of_another_ego_frame_is_refused(network):
         teacher.outputs(inputs, samples, torch.device('cpu'))
 
 
-def test_a_missing_cache_stops_the_training_before_its_first_step(
-        network, tmp_path):
+def test_a_missing_cache_stops_the_training_before_its_first_step(network, tmp_path):
     model = network.build(str(tmp_path / 'nowhere'))
     with pytest.raises(ValueError, match='no cached logits'):
         model.init_weights()

@@ -1,4 +1,5 @@
 """The tiny BEVDet-Occ of the synthetic world, with its real teacher."""
+
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_alignment_trains_the_tiny_student():
     """All rows of the ablation in one step."""
-    config = Config.fromfile(
-        ROOT / 'configs' / 'ablation' / f'ablation-feature_{NAME}')
+    config = Config.fromfile(ROOT / 'configs' / 'ablation' / f'ablation-feature_{NAME}')
     config.model.teacher.checkpoint = None
     config.model.losses = {
         f'{row}_{name}': loss
@@ -37,8 +37,9 @@ def test_every_alignment_trains_the_tiny_student():
     for sample in samples:
         sample.segments = torch.arange(6 * 28 * 50).view(6, 28, 50) // 97 % 40
     losses = model(inputs, samples, mode='loss')
-    ours = {name: float(loss) for name, loss in losses.items()
-            if name not in ('loss_occ', 'loss_depth')}
+    ours = {
+        name: float(loss) for name, loss in losses.items() if name not in ('loss_occ', 'loss_depth')
+    }
     assert len(ours) == 8 and all(0 < v < 1e3 for v in ours.values()), ours
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():
@@ -50,9 +51,17 @@ def test_every_alignment_trains_the_tiny_student():
 def world(tmp_path_factory):
     from radocc_plugin.datasets.info_converter import convert_nuscenes
     from radocc_plugin.synthetic import generate
+
     root = tmp_path_factory.mktemp('world')
-    generate(str(root), scenes_train=1, scenes_val=1, frames=1,
-             image_size=(400, 225), workers=1, progress=False)
+    generate(
+        str(root),
+        scenes_train=1,
+        scenes_val=1,
+        frames=1,
+        image_size=(400, 225),
+        workers=1,
+        progress=False,
+    )
     convert_nuscenes(str(root), 'v1.0-synthetic')
     return root
 
@@ -66,8 +75,7 @@ def evaluate(path, checkpoint, world, work_dir):
     return Runner.from_cfg(config).test()
 
 
-def test_evaluation_is_the_same_without_lidar_files_and_teacher(
-        world, tmp_path):
+def test_evaluation_is_the_same_without_lidar_files_and_teacher(world, tmp_path):
     """And that of the plain student under its own config."""
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile(RADOCC).model)
@@ -96,12 +104,25 @@ def test_the_tool_caches_what_the_teacher_says(world, tmp_path):
     checkpoint = tmp_path / 'teacher.pth'
     teacher = MODELS.build(teacher_config.model).eval()
     torch.save(dict(state_dict=teacher.state_dict()), checkpoint)
-    subprocess.run([
-        sys.executable, 'tools/cache_teacher.py', RADOCC, '--out',
-        tmp_path / 'cache', '--workers', '0', '--device', 'cpu',
-        '--cfg-options', f'model.teacher.checkpoint={checkpoint}',
-        f'train_dataloader.dataset.data_root={world}'
-    ], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            'tools/cache_teacher.py',
+            RADOCC,
+            '--out',
+            tmp_path / 'cache',
+            '--workers',
+            '0',
+            '--device',
+            'cpu',
+            '--cfg-options',
+            f'model.teacher.checkpoint={checkpoint}',
+            f'train_dataloader.dataset.data_root={world}',
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
 
     dataset = teacher_config.test_dataloader.dataset
     dataset.update(data_root=str(world), ann_file='radocc_infos_train.pkl')
@@ -109,8 +130,10 @@ def test_the_tool_caches_what_the_teacher_says(world, tmp_path):
     batch = teacher.data_preprocessor(batch)
     with torch.no_grad():
         live = teacher(**batch, mode='tensor')
-    config.model.teacher.update(
-        checkpoint=str(checkpoint), cache=str(tmp_path / 'cache'))
-    cached = MODELS.build(config.model).teacher.outputs(
-        {}, batch['data_samples'], torch.device('cpu')).occ_logits
+    config.model.teacher.update(checkpoint=str(checkpoint), cache=str(tmp_path / 'cache'))
+    cached = (
+        MODELS.build(config.model)
+        .teacher.outputs({}, batch['data_samples'], torch.device('cpu'))
+        .occ_logits
+    )
     torch.testing.assert_close(cached, live, atol=1e-3, rtol=1e-3)

@@ -1,4 +1,5 @@
 """A toy student that nobody adapted, its data and its training."""
+
 import numpy as np
 import torch
 from mmengine.model import BaseModel
@@ -23,17 +24,13 @@ class ToyOccStudent(BaseModel):
         checkpointing: None, or ``use_reentrant`` of the checkpointed part.
     """
 
-    def __init__(self,
-                 width=8,
-                 plain=False,
-                 checkpointing=None,
-                 data_preprocessor=None):
+    def __init__(self, width=8, plain=False, checkpointing=None, data_preprocessor=None):
         super().__init__(data_preprocessor=data_preprocessor)
         self.checkpointing = checkpointing
         regular = [] if plain else [nn.BatchNorm1d(width)]
         self.encode = nn.Sequential(
-            nn.Linear(3, width), *regular, nn.ReLU(),
-            *([] if plain else [nn.Dropout(0.2)]))
+            nn.Linear(3, width), *regular, nn.ReLU(), *([] if plain else [nn.Dropout(0.2)])
+        )
         self.head = nn.Linear(width, CLASSES * int(np.prod(SHAPE)))
         self.volume = nn.Unflatten(1, (CLASSES, *SHAPE))
 
@@ -43,7 +40,8 @@ class ToyOccStudent(BaseModel):
         return checkpoint(
             lambda x: self.head(self.encode(x)),
             images.requires_grad_(),
-            use_reentrant=self.checkpointing)
+            use_reentrant=self.checkpointing,
+        )
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         images = inputs['imgs']
@@ -60,7 +58,6 @@ class ToyOccStudent(BaseModel):
 
 
 class ToyData(Dataset):
-
     metainfo = {}
 
     def __len__(self):
@@ -70,19 +67,22 @@ class ToyData(Dataset):
         generator = torch.Generator().manual_seed(index)
         sample = OccDataSample(
             metainfo=dict(
-                cam2img=np.array([[[20., 0, 16], [0, 20, 9], [0, 0, 1]]]),
-                cam2ego=np.array([[[0., 0, 1, 0], [-1, 0, 0, 0.05],
-                                   [0, -1, 0, 0.7], [0, 0, 0, 1]]]),
+                cam2img=np.array([[[20.0, 0, 16], [0, 20, 9], [0, 0, 1]]]),
+                cam2ego=np.array(
+                    [[[0.0, 0, 1, 0], [-1, 0, 0, 0.05], [0, -1, 0, 0.7], [0, 0, 0, 1]]]
+                ),
                 ori_shape=(18, 32),
-                token=f'{index:04d}sample'))
+                token=f'{index:04d}sample',
+            )
+        )
         sample.gt_occ = OccData(
             semantics=torch.randint(0, 4, SHAPE, generator=generator),
-            mask_camera=torch.ones(SHAPE, dtype=torch.bool))
-        sample.segments = torch.randint(
-            0, 4, (1, 6, 10), generator=generator, dtype=torch.int32)
+            mask_camera=torch.ones(SHAPE, dtype=torch.bool),
+        )
+        sample.segments = torch.randint(0, 4, (1, 6, 10), generator=generator, dtype=torch.int32)
         return dict(
-            inputs=dict(imgs=torch.rand(1, 3, 4, 4, generator=generator)),
-            data_samples=sample)
+            inputs=dict(imgs=torch.rand(1, 3, 4, 4, generator=generator)), data_samples=sample
+        )
 
 
 STUDENT = dict(type='radocc_plugin.ToyOccStudent')
@@ -90,8 +90,7 @@ TAP = dict(module='head', layout='b (c x y z)', axes=dict(c=4, x=10, y=10))
 
 
 HIDDEN = dict(module='encode', layout='b c')
-FEATURES = dict(
-    student_features=dict(hidden=HIDDEN), teacher_features=dict(hidden=HIDDEN))
+FEATURES = dict(student_features=dict(hidden=HIDDEN), teacher_features=dict(hidden=HIDDEN))
 
 
 def feature_loss(loss_weight=1.0, **kwargs):
@@ -101,7 +100,8 @@ def feature_loss(loss_weight=1.0, **kwargs):
         teacher_channels=16,
         feature='hidden',
         loss_weight=loss_weight,
-        **kwargs)
+        **kwargs,
+    )
 
 
 def distilled(teacher=None, rdc=1.0, rsc=1.0, feature=None, **kwargs):
@@ -127,21 +127,19 @@ def _distilled(teacher, rdc, rsc):
         student=STUDENT,
         student_tap=TAP,
         teacher=dict(
-            model=dict(type='radocc_plugin.ToyOccStudent', width=16),
-            checkpoint=teacher,
-            tap=TAP),
+            model=dict(type='radocc_plugin.ToyOccStudent', width=16), checkpoint=teacher, tap=TAP
+        ),
         renderer=dict(
             type='radocc_plugin.VolumeRenderer',
             point_cloud_range=(-4, -4, -1, 4, 4, 2.2),
             render_size=(6, 10),
-            max_rays=50),
+            max_rays=50,
+        ),
         losses=dict(
-            depth=dict(
-                type='radocc_plugin.RenderedDepthConsistency',
-                loss_weight=rdc),
-            semantics=dict(
-                type='radocc_plugin.RenderedSemanticConsistency',
-                loss_weight=rsc)))
+            depth=dict(type='radocc_plugin.RenderedDepthConsistency', loss_weight=rdc),
+            semantics=dict(type='radocc_plugin.RenderedSemanticConsistency', loss_weight=rsc),
+        ),
+    )
 
 
 def run(work_dir, model, epochs=2, optim=None, **kwargs):
@@ -153,16 +151,18 @@ def run(work_dir, model, epochs=2, optim=None, **kwargs):
             dataset=ToyData(),
             batch_size=4,
             sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='pseudo_collate')),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(
-            optimizer=dict(type='AdamW', lr=1e-2, weight_decay=1e-2),
-            **(optim or {})),
+            optimizer=dict(type='AdamW', lr=1e-2, weight_decay=1e-2), **(optim or {})
+        ),
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
         randomness=dict(seed=3),
         experiment_name=f'toy_{work_dir.name}',
         log_level='ERROR',
-        **kwargs)
+        **kwargs,
+    )
     runner.train()
     return runner
 

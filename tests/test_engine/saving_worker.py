@@ -6,6 +6,7 @@ WHERE is ``saving`` (half of the file is written) or ``renaming`` (all of it,
 under its temporary name), or ``renamed`` (its place is taken, nothing else
 is done); it happens while EPOCH's checkpoint is saved.
 """
+
 import os
 import signal
 import sys
@@ -33,19 +34,22 @@ def train(folder: Path, epochs: int, **hook) -> Runner:
                 dataset=dict(type='radocc_plugin.SavedToyData'),
                 batch_size=6,
                 sampler=dict(type='radocc_plugin.SeededSampler'),
-                collate_fn=dict(type='pseudo_collate')),
-            optim_wrapper=dict(
-                optimizer=dict(type='AdamW', lr=1e-2),
-                clip_grad=dict(max_norm=5.)),
+                collate_fn=dict(type='pseudo_collate'),
+            ),
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2), clip_grad=dict(max_norm=5.0)),
             default_hooks=dict(
                 checkpoint=dict(
                     type='radocc_plugin.SafeCheckpointHook',
-                    **dict(dict(interval=1, max_keep_ckpts=2), **hook)),
+                    **dict(dict(interval=1, max_keep_ckpts=2), **hook),
+                ),
                 finite_steps=dict(type='radocc_plugin.FiniteStepHook'),
-                sampler_seed=dict(type='radocc_plugin.EpochSeedHook')),
+                sampler_seed=dict(type='radocc_plugin.EpochSeedHook'),
+            ),
             randomness=dict(seed=4),
             experiment_name=f'{folder.name}{epochs}',
-            log_level='ERROR'))
+            log_level='ERROR',
+        )
+    )
     set_start(config, 'auto')
     runner = Runner.from_cfg(config)
     runner.train()

@@ -1,4 +1,5 @@
 """Checkpoints: complete or absent, and a damaged one is never resumed."""
+
 import errno
 import os
 import shutil
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.fileio import (BaseStorageBackend, FileClient, LocalBackend,
-                             register_backend)
+from mmengine.fileio import BaseStorageBackend, FileClient, LocalBackend, register_backend
 
 from radocc_plugin import fileio
-from radocc_plugin.engine import (SafeCheckpointHook, check_checkpoint,
-                                  intact_checkpoint, latest_checkpoint)
+from radocc_plugin.engine import (
+    SafeCheckpointHook,
+    check_checkpoint,
+    intact_checkpoint,
+    latest_checkpoint,
+)
 from radocc_plugin.engine import checkpoint_hook
 from radocc_plugin.engine.checkpoint_hook import CHECKSUM
 from tests.test_distillation.toy_distillation import assert_same_weights
@@ -25,15 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def names(folder):
     """What lies in a work folder but logs and configs, hidden files too."""
-    return sorted(
-        path.name for path in folder.iterdir()
-        if path.is_file() and path.suffix != '.py')
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and path.suffix != '.py')
 
 
 def saved(*epochs):
     return sorted(
-        ['last_checkpoint'] +
-        [f'epoch_{e}.pth{end}' for e in epochs for end in ('', CHECKSUM)])
+        ['last_checkpoint'] + [f'epoch_{e}.pth{end}' for e in epochs for end in ('', CHECKSUM)]
+    )
 
 
 def flip(path):
@@ -78,28 +80,32 @@ def test_the_last_are_kept_each_with_its_checksum(run):
 def test_a_kill_loses_at_most_one_interval(tmp_path, whole, where):
     folder = tmp_path / 'run'
     process = subprocess.run(
-        [sys.executable, '-m', 'tests.test_engine.saving_worker',
-         str(folder), '4', where, '2'],
-        cwd=ROOT, capture_output=True, text=True, timeout=240,
-        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)))
+        [sys.executable, '-m', 'tests.test_engine.saving_worker', str(folder), '4', where, '2'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
+    )
     assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
     assert intact_checkpoint(folder) == str(folder / 'epoch_1.pth')
-    assert any(n.endswith('.tmp') for n in names(folder)) == (
-        where != 'renamed')
+    assert any(n.endswith('.tmp') for n in names(folder)) == (where != 'renamed')
     resumed = train(folder, 4)
     assert names(folder) == saved(3, 4)
     assert_same_weights(resumed.model.state_dict(), whole)
 
 
-@pytest.mark.parametrize('damage', [
-    flip,
-    lambda path: os.truncate(path, path.stat().st_size // 2),
-    lambda path: os.truncate(path, 0),
-    Path.unlink,
-])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        flip,
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        lambda path: os.truncate(path, 0),
+        Path.unlink,
+    ],
+)
 @pytest.mark.parametrize('checksum', [True, False])
-def test_a_damaged_one_is_named_and_the_one_before_taken(
-        run, whole, damage, checksum):
+def test_a_damaged_one_is_named_and_the_one_before_taken(run, whole, damage, checksum):
     """With and without our checksum; MMEngine's hook writes none."""
     if not checksum:
         (run / f'epoch_3.pth{CHECKSUM}').unlink()
@@ -114,8 +120,10 @@ def test_a_damaged_one_is_named_and_the_one_before_taken(
 def test_all_damaged_is_an_error_that_names_all(run):
     for epoch in (2, 3):
         flip(run / f'epoch_{epoch}.pth')
-    with pytest.warns(UserWarning, match='damaged'), pytest.raises(
-            ValueError, match='epoch_3.pth.*epoch_2.pth'):
+    with (
+        pytest.warns(UserWarning, match='damaged'),
+        pytest.raises(ValueError, match='epoch_3.pth.*epoch_2.pth'),
+    ):
         intact_checkpoint(run)
 
 
@@ -133,8 +141,7 @@ def test_an_empty_pointer_is_named(run):
         intact_checkpoint(run)
 
 
-def test_a_full_disk_is_an_error_and_the_old_ones_stay(run, whole,
-                                                       monkeypatch):
+def test_a_full_disk_is_an_error_and_the_old_ones_stay(run, whole, monkeypatch):
     before = {path: (run / path).read_bytes() for path in names(run)}
 
     def full(descriptor):
@@ -142,8 +149,7 @@ def test_a_full_disk_is_an_error_and_the_old_ones_stay(run, whole,
 
     with monkeypatch.context() as patch:
         patch.setattr(fileio.os, 'fsync', full)
-        with pytest.raises(OSError, match='epoch_4.pth was not written.*No '
-                                          'space left.*--resume'):
+        with pytest.raises(OSError, match='epoch_4.pth was not written.*No space left.*--resume'):
             train(run, 4)
     assert {path: (run / path).read_bytes() for path in names(run)} == before
     assert_same_weights(train(run, 4).model.state_dict(), whole)
@@ -170,7 +176,7 @@ class BucketBackend(BaseStorageBackend):
         def call(*arguments, **kwargs):
             *data, address = arguments
             assert address.startswith('bucket://'), address
-            path = self.root / address[len('bucket://'):]
+            path = self.root / address[len('bucket://') :]
             return member(*data, path, **kwargs)
 
         return call
@@ -204,23 +210,25 @@ def test_the_best_has_a_checksum(tmp_path):
     folder = tmp_path / 'run'
     runner = train(folder, 1, save_best='score', rule='greater')
     hook = next(h for h in runner.hooks if isinstance(h, SafeCheckpointHook))
-    hook.after_val_epoch(runner, dict(score=1.))
+    hook.after_val_epoch(runner, dict(score=1.0))
     assert names(folder) == sorted(
-        saved(1) + ['best_score_epoch_1.pth',
-                    f'best_score_epoch_1.pth{CHECKSUM}'])
+        saved(1) + ['best_score_epoch_1.pth', f'best_score_epoch_1.pth{CHECKSUM}']
+    )
     check_checkpoint(hook.best_ckpt_path)
     check_checkpoint(str(folder / 'epoch_1.pth'))
     # the checkpoint to resume from knows the best one
-    info = torch.load(
-        folder / 'epoch_1.pth', weights_only=False)['message_hub']
+    info = torch.load(folder / 'epoch_1.pth', weights_only=False)['message_hub']
     assert info['runtime_info']['best_ckpt'] == hook.best_ckpt_path
 
 
 def test_processes_that_write_nothing_raise_too(monkeypatch):
     hook = SafeCheckpointHook()
     hook._raise_everywhere(None)
-    monkeypatch.setattr(checkpoint_hook, 'broadcast_object_list',
-                        lambda failures: failures.__setitem__(0, 'disk full'))
+    monkeypatch.setattr(
+        checkpoint_hook,
+        'broadcast_object_list',
+        lambda failures: failures.__setitem__(0, 'disk full'),
+    )
     with pytest.raises(OSError, match='was not written: disk full'):
         hook._raise_everywhere(None)
 

@@ -1,4 +1,5 @@
 """The published moving average, alone and under the real Runner."""
+
 import copy
 import math
 import uuid
@@ -33,8 +34,7 @@ def check_golden_ema(golden, case, init_updates):
     # a number of them, or those to report
     reported = config.get('report_steps', steps)
     steps = max(steps) if isinstance(steps, list) else steps
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     golden.fill_(model, config['weight_seed'])
     ema = MEGVIIEMA(model, config['decay'], init_updates=init_updates)
     for step in range(1, steps + 1):
@@ -43,17 +43,14 @@ def check_golden_ema(golden, case, init_updates):
         ema.update_parameters(model)
         if step in reported:
             for name, value in ema.module.state_dict().items():
-                golden.compare(case, f'{init_updates}/step{step}/{name}',
-                               value)
-    decays = [
-        ema.decay_at(init_updates + step)
-        for step in range(1, steps + 1)
-    ]
+                golden.compare(case, f'{init_updates}/step{step}/{name}', value)
+    decays = [ema.decay_at(init_updates + step) for step in range(1, steps + 1)]
     golden.compare(case, f'decay/{init_updates}', np.array(decays))
 
 
-@pytest.mark.parametrize('settings', [
-    dict(decay=1.), dict(decay=0.), dict(gamma=0), dict(init_updates=-1)])
+@pytest.mark.parametrize(
+    'settings', [dict(decay=1.0), dict(decay=0.0), dict(gamma=0), dict(init_updates=-1)]
+)
 def test_settings_out_of_range_are_named(settings):
     with pytest.raises(ValueError, match='MEGVIIEMA takes'):
         MEGVIIEMA(nn.Linear(1, 1), **settings)
@@ -70,7 +67,7 @@ class ToyModel(BaseModel):
         self.head = nn.Linear(8, 1)
 
     def init_weights(self):
-        nn.init.constant_(self.head.bias, 7.)
+        nn.init.constant_(self.head.bias, 7.0)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         output = self.head(self.body(inputs))
@@ -84,10 +81,8 @@ class WrappedToy(RadOccDistiller):
 
     def __init__(self):
         super().__init__(
-            ToyModel(),
-            teacher=dict(model=dict()),
-            renderer=dict(type=nn.Identity),
-            losses={})
+            ToyModel(), teacher=dict(model=dict()), renderer=dict(type=nn.Identity), losses={}
+        )
 
     def init_weights(self):
         self.student.init_weights()
@@ -116,18 +111,16 @@ def make_runner(work_dir, model, epochs=2, init_updates=10560, **kwargs):
             dataset=Numbers(),
             batch_size=4,
             sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='default_collate')),
+            collate_fn=dict(type='default_collate'),
+        ),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
-        custom_hooks=[
-            dict(
-                type='radocc_plugin.MEGVIIEMAHook',
-                init_updates=init_updates)
-        ],
+        custom_hooks=[dict(type='radocc_plugin.MEGVIIEMAHook', init_updates=init_updates)],
         randomness=dict(seed=3),
         experiment_name=f'ema_{uuid.uuid4().hex}',
         log_level='ERROR',
-        **kwargs)
+        **kwargs,
+    )
 
 
 def hook_of(runner):
@@ -145,8 +138,7 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize('model', [ToyModel, WrappedToy])
-def test_checkpoints_hold_the_average_under_the_plain_students_keys(
-        model, tmp_path):
+def test_checkpoints_hold_the_average_under_the_plain_students_keys(model, tmp_path):
     runner = make_runner(tmp_path, model)
     hook, states = hook_of(runner), []
 
@@ -172,8 +164,9 @@ def test_checkpoints_hold_the_average_under_the_plain_students_keys(
     assert saved['state_dict'].keys() == ToyModel().state_dict().keys()
     for key, value in expected.items():
         torch.testing.assert_close(saved['state_dict'][key], value)
-        torch.testing.assert_close(saved['ema_state_dict'][f'module.{key}'],
-                                   live[key], rtol=0, atol=0)
+        torch.testing.assert_close(
+            saved['ema_state_dict'][f'module.{key}'], live[key], rtol=0, atol=0
+        )
     assert int(saved['ema_state_dict']['steps']) == 10560 + 6
     assert not torch.equal(live['head.weight'], expected['head.weight'])
     plain = ToyModel()
@@ -188,8 +181,7 @@ def test_a_resumed_run_equals_an_unbroken_one(model, init_updates, tmp_path):
     make_runner(tmp_path / 'whole', epochs=3, **settings).train()
     make_runner(tmp_path / 'parts', epochs=1, **settings).train()
     make_runner(tmp_path / 'parts', epochs=3, resume=True, **settings).train()
-    whole, parts = (read(tmp_path / name / 'epoch_3.pth')
-                    for name in ('whole', 'parts'))
+    whole, parts = (read(tmp_path / name / 'epoch_3.pth') for name in ('whole', 'parts'))
     for field in ('state_dict', 'ema_state_dict'):
         assert_same(dict(whole[field]), dict(parts[field]))
 
@@ -199,7 +191,8 @@ def test_the_average_starts_from_the_initialised_weights(model, tmp_path):
     runner = make_runner(tmp_path, model)
     hook, seen = hook_of(runner), []
     hook.before_train_epoch = lambda r: seen.append(
-        copy.deepcopy(hook.ema_model.module.state_dict()))
+        copy.deepcopy(hook.ema_model.module.state_dict())
+    )
     runner.train()
     assert seen[0]['head.bias'] == 7
     assert hook.ema_model.init_updates == 10560
@@ -210,24 +203,20 @@ def official_file(path, prefix='', alone=False):
     torch.manual_seed(5)
     state = ToyModel().state_dict()
     named = {prefix + key: value for key, value in state.items()}
-    torch.save(
-        named if alone else dict(epoch=24, state_dict=named, updates=21000),
-        path)
+    torch.save(named if alone else dict(epoch=24, state_dict=named, updates=21000), path)
     return state
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(prefix='module.'), dict(alone=True)])
+@pytest.mark.parametrize('kwargs', [dict(), dict(prefix='module.'), dict(alone=True)])
 @pytest.mark.parametrize('model', [ToyModel, WrappedToy])
-def test_an_official_ema_file_loads_into_model_and_average(
-        model, kwargs, tmp_path):
+def test_an_official_ema_file_loads_into_model_and_average(model, kwargs, tmp_path):
     path = tmp_path / 'epoch_24_ema.pth'
     state = official_file(path, **kwargs)
     runner = make_runner(tmp_path / 'work', model, load_from=str(path))
     hook, seen = hook_of(runner), []
     hook.before_train_epoch = lambda r: seen.append(
-        [copy.deepcopy(m.state_dict())
-         for m in (r.model, hook.ema_model.module)])
+        [copy.deepcopy(m.state_dict()) for m in (r.model, hook.ema_model.module)]
+    )
     runner.train()
     for loaded in seen[0]:
         assert_same(dict(loaded), dict(state))

@@ -1,4 +1,5 @@
 """Steps that are not finite leave nothing behind."""
+
 import copy
 
 import pytest
@@ -10,8 +11,7 @@ from radocc_plugin.engine import FiniteStepHook, intact_checkpoint
 from radocc_plugin.registry import MODELS
 from tests.test_distillation import toy_distillation
 from tests.test_distillation.test_parallel import launch
-from tests.test_distillation.toy_distillation import (ToyOccStudent,
-                                                      assert_same_weights)
+from tests.test_distillation.toy_distillation import ToyOccStudent, assert_same_weights
 
 
 @MODELS.register_module(force=True)
@@ -47,8 +47,8 @@ class FaultyStudent(ToyOccStudent):
 def student(**faults):
     return dict(
         type='radocc_plugin.FaultyStudent',
-        faults={f'{int(name[1:]):04d}sample': kind
-                for name, kind in faults.items()})
+        faults={f'{int(name[1:]):04d}sample': kind for name, kind in faults.items()},
+    )
 
 
 class Recorder(FiniteStepHook):
@@ -68,23 +68,22 @@ class Recorder(FiniteStepHook):
 
 
 def state_of(runner):
-    return copy.deepcopy(
-        (runner.model.state_dict(), runner.optim_wrapper.state_dict()))
+    return copy.deepcopy((runner.model.state_dict(), runner.optim_wrapper.state_dict()))
 
 
 def run(work_dir, model, hook=None, **kwargs):
     """Trains on samples in their order, a batch of four at a time."""
     return toy_distillation.run(
-        work_dir, model, epochs=1, custom_hooks=[hook] if hook else [],
-        **kwargs)
+        work_dir, model, epochs=1, custom_hooks=[hook] if hook else [], **kwargs
+    )
 
 
 @pytest.fixture(autouse=True)
 def in_order(monkeypatch):
     """Batches of four: 0 to 3, 4 to 7, 8 to 11."""
     from mmengine.dataset import DefaultSampler
-    monkeypatch.setattr(DefaultSampler, '__iter__',
-                        lambda self: iter(range(len(self.dataset))))
+
+    monkeypatch.setattr(DefaultSampler, '__iter__', lambda self: iter(range(len(self.dataset))))
 
 
 def changed(states):
@@ -123,9 +122,10 @@ def test_too_many_in_a_row_stop_and_name_samples_and_loss(tmp_path):
     assert changed(hook.states) == [False, True, False]
     hook = Recorder(max_skips=1)
     with pytest.raises(
-            FloatingPointError,
-            match=r'iteration 3 .*2 in a row, 2 in all.*loss_constant; samples'
-            ' 0008sample, 0009sample, 0010sample, 0011sample.*max_skips=1'):
+        FloatingPointError,
+        match=r'iteration 3 .*2 in a row, 2 in all.*loss_constant; samples'
+        ' 0008sample, 0009sample, 0010sample, 0011sample.*max_skips=1',
+    ):
         run(tmp_path / 'b', student(_5='image', _9='loss'), hook)
     assert changed(hook.states) == [True, False]
 
@@ -139,11 +139,14 @@ def test_a_stop_keeps_the_last_good_checkpoint(tmp_path):
     work_dir = tmp_path / 'run'
     with pytest.raises(FloatingPointError):
         toy_distillation.run(
-            work_dir, student(_8='image'), epochs=1,
-            custom_hooks=[dict(type='radocc_plugin.FiniteStepHook',
-                               max_skips=0),
-                          dict(type='radocc_plugin.SafeCheckpointHook',
-                               interval=1, by_epoch=False)])
+            work_dir,
+            student(_8='image'),
+            epochs=1,
+            custom_hooks=[
+                dict(type='radocc_plugin.FiniteStepHook', max_skips=0),
+                dict(type='radocc_plugin.SafeCheckpointHook', interval=1, by_epoch=False),
+            ],
+        )
     path = intact_checkpoint(work_dir)
     assert path == str(work_dir / 'iter_2.pth')
     state = torch.load(path, weights_only=False)['state_dict']
@@ -153,10 +156,10 @@ def test_a_stop_keeps_the_last_good_checkpoint(tmp_path):
 def test_accumulated_gradients_are_one_step(tmp_path):
     """The good batch beside the bad one is skipped with it, and named."""
     hook = Recorder(max_skips=0)
-    with pytest.raises(FloatingPointError, match='loss_constant; samples '
-                       '0000sample.*0004sample.*0007sample'):
-        run(tmp_path / 'run', student(_0='loss'), hook,
-            optim=dict(accumulative_counts=2))
+    with pytest.raises(
+        FloatingPointError, match='loss_constant; samples 0000sample.*0004sample.*0007sample'
+    ):
+        run(tmp_path / 'run', student(_0='loss'), hook, optim=dict(accumulative_counts=2))
     # batch norm has seen both batches, and has forgotten them
     assert_same_weights(state_of(hook.runner)[0], hook.states[0][0])
 
@@ -177,15 +180,18 @@ class CpuAmpWrapper(AmpOptimWrapper):
     def __init__(self, **kwargs):
         OptimWrapper.__init__(self, **kwargs)
         self._scale_update_param = self.cast_dtype = None
-        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
 
 
-@pytest.mark.parametrize('clip', [None, dict(max_norm=5.)])
+@pytest.mark.parametrize('clip', [None, dict(max_norm=5.0)])
 def test_a_loss_scaler_learns_from_the_step_that_is_skipped(tmp_path, clip):
     hook = Recorder()
     runner = run(
-        tmp_path / 'run', student(_5='image'), hook,
-        optim=dict(type='CpuAmpWrapper', clip_grad=clip))
+        tmp_path / 'run',
+        student(_5='image'),
+        hook,
+        optim=dict(type='CpuAmpWrapper', clip_grad=clip),
+    )
     assert changed(hook.states) == [True, False, True]
     assert runner.optim_wrapper.loss_scaler.get_scale() == 512
     assert runner.message_hub.get_info('non_finite_steps') == 1

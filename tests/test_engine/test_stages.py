@@ -1,4 +1,5 @@
 """Stages measured on a toy model with known times and sizes."""
+
 import sys
 import time
 
@@ -31,14 +32,12 @@ def clock(monkeypatch):
 
 
 class Inner(nn.Module):
-
     def forward(self, x):
         CLOCK.sleep(40)
         return x
 
 
 class Lift(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.depth_net = Inner()
@@ -53,7 +52,6 @@ class Lift(nn.Module):
 
 
 class Toy(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.data_preprocessor = nn.Identity()
@@ -78,12 +76,13 @@ def run(model, repeat=1):
 
 def test_a_stage_does_not_count_the_stages_inside():
     stages = run(Toy(), repeat=3)
-    assert list(stages) == [
-        'rest', 'lift', 'lift.depth_net', 'head', 'lift.loss'
-    ]
+    assert list(stages) == ['rest', 'lift', 'lift.depth_net', 'head', 'lift.loss']
     assert {name: stage.seconds for name, stage in stages.items()} == {
-        'rest': 30, 'lift': 20, 'lift.depth_net': 80, 'head': 0,
-        'lift.loss': 10
+        'rest': 30,
+        'lift': 20,
+        'lift.depth_net': 80,
+        'head': 0,
+        'lift.loss': 10,
     }
     assert all(s.cpu_seconds == 2 * s.seconds for s in stages.values())
     assert stages['lift.depth_net'].calls == 2
@@ -100,8 +99,7 @@ def test_a_loss_may_be_a_method_or_a_module():
 
 def test_a_dictionary_of_modules_is_no_stage_but_its_modules_are():
     model = Toy()
-    model.encoders = nn.ModuleDict(
-        dict(camera=nn.ModuleDict(dict(neck=nn.Identity()))))
+    model.encoders = nn.ModuleDict(dict(camera=nn.ModuleDict(dict(neck=nn.Identity()))))
     stages = find_stages(model, CPU)
     neck = model.encoders['camera']['neck']
     assert stages['encoders.camera.neck'] == (neck, 'forward')
@@ -140,7 +138,8 @@ def test_an_error_inside_a_stage_closes_it():
 
 @pytest.mark.skipif(
     not sys.platform.startswith('linux') or peak_bytes(CPU) is None,
-    reason='the system does not tell the peak of a process')
+    reason='the system does not tell the peak of a process',
+)
 def test_the_peak_is_that_of_the_stage_and_of_those_around_it():
     size = 200 * 2**20
     meter = StageMeter()

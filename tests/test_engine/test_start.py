@@ -1,4 +1,5 @@
 """Where a training starts, and that its checkpoints tell it."""
+
 import shutil
 
 import numpy as np
@@ -8,12 +9,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from radocc_plugin.datasets.draws import seeded
-from radocc_plugin.engine import (InitialWeightsHook, latest_checkpoint,
-                                  set_start)
+from radocc_plugin.engine import InitialWeightsHook, latest_checkpoint, set_start
 from radocc_plugin.fileio import file_hash
 from radocc_plugin.registry import MODELS
-from tests.test_distillation.toy_distillation import (STUDENT, ToyData,
-                                                      assert_same_weights)
+from tests.test_distillation.toy_distillation import STUDENT, ToyData, assert_same_weights
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ class NoisyData(ToyData):
             return item
 
 
-def train(work_dir, load_from, resume, epochs, lr=0.):
+def train(work_dir, load_from, resume, epochs, lr=0.0):
     config = Config(
         dict(
             model=STUDENT,
@@ -44,16 +43,20 @@ def train(work_dir, load_from, resume, epochs, lr=0.):
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)),
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=1),
-                sampler_seed=dict(type='radocc_plugin.EpochSeedHook')),
+                sampler_seed=dict(type='radocc_plugin.EpochSeedHook'),
+            ),
             randomness=dict(seed=4),
             experiment_name=f'{work_dir.name}{epochs}',
-            log_level='ERROR'))
+            log_level='ERROR',
+        )
+    )
     set_start(config, resume)
     config.train_dataloader = dict(
         dataset=dict(type='radocc_plugin.ToyStartData'),
         batch_size=6,
         sampler=dict(type='radocc_plugin.SeededSampler', shuffle=True),
-        collate_fn=dict(type='pseudo_collate'))
+        collate_fn=dict(type='pseudo_collate'),
+    )
     runner = Runner.from_cfg(config)
     runner.register_hook(InitialWeightsHook())
     runner.train()
@@ -63,6 +66,7 @@ def train(work_dir, load_from, resume, epochs, lr=0.):
 @pytest.fixture(autouse=True)
 def toy_data():
     from radocc_plugin.registry import DATASETS
+
     DATASETS.register_module('ToyStartData', force=True, module=NoisyData)
 
 
@@ -71,8 +75,7 @@ def meta_of(work_dir):
     return torch.load(path, weights_only=False)['meta']
 
 
-def test_resume_with_nothing_to_resume_starts_from_load_from(
-        tmp_path, pretrained):
+def test_resume_with_nothing_to_resume_starts_from_load_from(tmp_path, pretrained):
     """The requeued job of a cluster; with lr 0 its weights stay."""
     work_dir = tmp_path / 'run'
     model = train(work_dir, pretrained, 'auto', epochs=1).model
@@ -86,8 +89,7 @@ def test_resume_with_nothing_to_resume_starts_from_load_from(
     assert meta_of(work_dir)['initial_weights'] == loaded
 
 
-def test_a_resumed_run_is_the_run_that_was_never_stopped(
-        tmp_path, pretrained):
+def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, pretrained):
     """Order, augmentation and dropout; two epochs that differ."""
     whole = train(tmp_path / 'whole', pretrained, None, 3, lr=0.1)
     train(tmp_path / 'parts', pretrained, None, 2, lr=0.1)
@@ -102,17 +104,18 @@ def test_a_moved_work_folder_resumes(tmp_path, pretrained):
     assert train(tmp_path / 'new', pretrained, 'auto', epochs=2).epoch == 2
 
 
-@pytest.mark.parametrize('given, want', [
-    (dict(resume=None), (False, 'a.pth')),
-    (dict(resume='b.pth'), (True, 'b.pth')),
-    (dict(resume='auto'), (False, 'a.pth')),
-])
-def test_the_start_is_the_config_s_unless_resumed(
-        tmp_path, monkeypatch, given, want):
+@pytest.mark.parametrize(
+    'given, want',
+    [
+        (dict(resume=None), (False, 'a.pth')),
+        (dict(resume='b.pth'), (True, 'b.pth')),
+        (dict(resume='auto'), (False, 'a.pth')),
+    ],
+)
+def test_the_start_is_the_config_s_unless_resumed(tmp_path, monkeypatch, given, want):
     monkeypatch.chdir(tmp_path)
     torch.save({}, 'b.pth')
-    config = Config(
-        dict(work_dir=str(tmp_path), load_from='a.pth', resume=False))
+    config = Config(dict(work_dir=str(tmp_path), load_from='a.pth', resume=False))
     set_start(config, **given)
     assert (config.resume, config.load_from) == want
 

@@ -1,4 +1,5 @@
 """A frame alone gets the past that the test of all frames gives it."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,7 @@ class Scenes:
 
 class Counter:
     """A streaming model: what it says is how much of its scene it saw."""
+
     is_streaming = True
 
     def __init__(self, data):
@@ -65,13 +67,16 @@ def loader(scenes, order, batch_size=1):
 ROW, MIXED = (0, 0, 0, 1, 1, 1), (0, 1, 0, 1, 0, 1)
 
 
-@pytest.mark.parametrize('scenes, order, good', [
-    (ROW, range(6), True),
-    (ROW, [3, 4, 5], True),
-    (ROW, [0, 2, 4], False),  # a plain sampler's first of two ranks
-    (ROW, [1, 0, 2], False),
-    (MIXED, range(6), True),
-])
+@pytest.mark.parametrize(
+    'scenes, order, good',
+    [
+        (ROW, range(6), True),
+        (ROW, [3, 4, 5], True),
+        (ROW, [0, 2, 4], False),  # a plain sampler's first of two ranks
+        (ROW, [1, 0, 2], False),
+        (MIXED, range(6), True),
+    ],
+)
 def test_a_test_in_another_order_is_refused(scenes, order, good):
     model = torch.nn.Identity()
     check_order(model, loader(scenes, order))  # no past, any order

@@ -9,10 +9,7 @@ def new_record():
     """A function that makes records; keywords override the defaults."""
 
     def make(miou=20.0, absent=(), **kwargs):
-        metrics = {
-            f'occ/IoU_{c}': float('nan') if c in absent else miou
-            for c in CLASSES[:17]
-        }
+        metrics = {f'occ/IoU_{c}': float('nan') if c in absent else miou for c in CLASSES[:17]}
         metrics.update({'occ/mIoU': miou, 'occ/IoU': 50.0})
         arguments = dict(
             name='BEVDetOcc',
@@ -29,7 +26,8 @@ def new_record():
             config=dict(model=dict(type=kwargs.get('role', 'baseline'))),
             config_file='configs/tiny.py',
             checkpoint='work_dirs/tiny/epoch_6.pth',
-            epochs=6)
+            epochs=6,
+        )
         return make_record(**dict(arguments, **kwargs))
 
     return make

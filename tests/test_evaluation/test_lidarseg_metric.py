@@ -6,13 +6,12 @@ import torch
 from mmengine.evaluator import Evaluator
 from tests.support.label_spaces import small_space
 
-from radocc_plugin.evaluation import (LidarSegMetric, count_points,
-                                      lidarseg_scores)
+from radocc_plugin.evaluation import LidarSegMetric, count_points, lidarseg_scores
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.occ3d import CLASSES, FREE, LIDARSEG_TO_OCC3D
 from radocc_plugin.structures import OccData, OccDataSample
 
-RANGE = (-2., -2., -1., 2., 2., 1.)
+RANGE = (-2.0, -2.0, -1.0, 2.0, 2.0, 1.0)
 GRID = VoxelGrid(RANGE, (4, 4, 2))
 CAR, PEDESTRIAN = 17, 2  # nuScenes-lidarseg indices
 
@@ -21,10 +20,10 @@ def test_points_take_the_class_of_their_voxel():
     prediction = torch.full(GRID.shape, FREE, dtype=torch.uint8)
     prediction[2, 2, 1] = 4
     prediction[3, 2, 1] = 7
-    points = torch.tensor([[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [0.5, 0.5, -0.5],
-                           [2.5, 0., 0.], [0., 0., -1.001]])
-    counts = count_points(prediction, points.double(), torch.tensor([4] * 5),
-                          GRID, 18)
+    points = torch.tensor(
+        [[0.5, 0.5, 0.5], [1.5, 0.5, 0.5], [0.5, 0.5, -0.5], [2.5, 0.0, 0.0], [0.0, 0.0, -1.001]]
+    )
+    counts = count_points(prediction, points.double(), torch.tensor([4] * 5), GRID, 18)
     # right, pedestrian, free, and two points outside
     assert counts[4, [4, 7, FREE, FREE + 1]].tolist() == [1, 1, 1, 2]
     assert counts.sum() == 5
@@ -47,10 +46,8 @@ def test_scores_equal_the_definition_over_points():
     assert result['mIoU'] == pytest.approx(np.mean(ious))
     assert [result[f'IoU_{c}'] for c in CLASSES[1:FREE]] == pytest.approx(ious)
     labelled = truth != 0
-    assert result['out_of_range'] == pytest.approx(
-        100 * (predicted[labelled] == 18).mean())
-    assert result['free'] == pytest.approx(100 *
-                                           (predicted[kept] == 17).mean())
+    assert result['out_of_range'] == pytest.approx(100 * (predicted[labelled] == 18).mean())
+    assert result['free'] == pytest.approx(100 * (predicted[kept] == 17).mean())
 
 
 def test_unlabelled_points_are_ignored_and_absent_classes_nan():
@@ -75,8 +72,7 @@ def sample(tmp_path):
     lidar2ego = np.eye(4)
     lidar2ego[:2, :2] = [[0, 1], [-1, 0]]
     lidar2ego[2, 3] = 0.5
-    write_points(tmp_path, [[0.5, 1.5, 0], [0.5, -1.5, 0], [0, 9, 0]],
-                 [CAR, PEDESTRIAN, CAR])
+    write_points(tmp_path, [[0.5, 1.5, 0], [0.5, -1.5, 0], [0, 9, 0]], [CAR, PEDESTRIAN, CAR])
     semantics = torch.full(GRID.shape, FREE, dtype=torch.uint8)
     semantics[3, 1, 1] = 4
     occupied = torch.full(GRID.shape, 16, dtype=torch.uint8)
@@ -88,7 +84,9 @@ def sample(tmp_path):
             lidar2ego=lidar2ego,
             bda_mat=np.eye(4),
             lidar_path=str(tmp_path / 'points.pcd.bin'),
-            lidarseg_path=str(tmp_path / 'labels.bin')))
+            lidarseg_path=str(tmp_path / 'labels.bin'),
+        ),
+    )
 
 
 def evaluate(sample, **kwargs):
@@ -98,10 +96,8 @@ def evaluate(sample, **kwargs):
     return evaluator.evaluate(1)
 
 
-@pytest.mark.parametrize('free_voxels,pedestrian', [('miss', 0),
-                                                    ('occupied', 100)])
-def test_free_voxels_miss_or_take_the_likeliest_occupied_class(
-        sample, free_voxels, pedestrian):
+@pytest.mark.parametrize('free_voxels,pedestrian', [('miss', 0), ('occupied', 100)])
+def test_free_voxels_miss_or_take_the_likeliest_occupied_class(sample, free_voxels, pedestrian):
     result = evaluate(sample, free_voxels=free_voxels)
     assert result['lidarseg/IoU_car'] == 100
     assert result['lidarseg/IoU_pedestrian'] == pedestrian
@@ -117,25 +113,45 @@ def test_metric_streams_one_small_array_a_sample(sample):
 
 def test_mirrored_ego_frames_mirror_the_points(sample):
     mirrored = sample.clone()
-    mirrored.set_metainfo(dict(bda_mat=np.diag([-1., 1., 1., 1.])))
+    mirrored.set_metainfo(dict(bda_mat=np.diag([-1.0, 1.0, 1.0, 1.0])))
     mirrored.pred_occ = OccData(semantics=sample.pred_occ.semantics.flip(0))
     assert evaluate(mirrored) == pytest.approx(evaluate(sample), nan_ok=True)
 
 
 def test_lidarseg_classes_are_the_official_sixteen():
     official = {
-        9: 1, 14: 2, 15: 3, 16: 3, 17: 4, 18: 5, 21: 6, 2: 7, 3: 7, 4: 7,
-        6: 7, 12: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
-        30: 16
+        9: 1,
+        14: 2,
+        15: 3,
+        16: 3,
+        17: 4,
+        18: 5,
+        21: 6,
+        2: 7,
+        3: 7,
+        4: 7,
+        6: 7,
+        12: 8,
+        22: 9,
+        23: 10,
+        24: 11,
+        25: 12,
+        26: 13,
+        27: 14,
+        28: 15,
+        30: 16,
     }
     assert LIDARSEG_TO_OCC3D == tuple(official.get(i, 0) for i in range(32))
 
 
-@pytest.mark.parametrize('points,labels,message', [
-    (np.zeros((2, 3)), [1], r'labels.bin takes one uint8 .* 2 points'),
-    (np.zeros((0, 3)), [], r'points.pcd.bin takes 5 float32 a point'),
-    (np.zeros((1, 3)), [40], r'labels.bin takes labels 0 to 31, got 40'),
-])
+@pytest.mark.parametrize(
+    'points,labels,message',
+    [
+        (np.zeros((2, 3)), [1], r'labels.bin takes one uint8 .* 2 points'),
+        (np.zeros((0, 3)), [], r'points.pcd.bin takes 5 float32 a point'),
+        (np.zeros((1, 3)), [40], r'labels.bin takes labels 0 to 31, got 40'),
+    ],
+)
 def test_bad_files_are_named(sample, tmp_path, points, labels, message):
     write_points(tmp_path, points, labels)
     with pytest.raises(ValueError, match=message):

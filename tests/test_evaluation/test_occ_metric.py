@@ -8,8 +8,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from tests.support.label_spaces import small_space
 
-from radocc_plugin.evaluation import (OccMetric, confusion_matrix, ring_mask,
-                                      scores)
+from radocc_plugin.evaluation import OccMetric, confusion_matrix, ring_mask, scores
 from radocc_plugin.occ3d import CLASSES, OCC3D_NUSCENES, POINT_CLOUD_RANGE
 from radocc_plugin.registry import METRICS
 from radocc_plugin.structures import OccData, OccDataSample
@@ -23,10 +22,10 @@ def random_sample(seed, shape=(6, 5, 4), classes=18):
 
     return OccDataSample(
         gt_occ=OccData(
-            semantics=draw(classes),
-            mask_camera=draw(2).bool(),
-            mask_lidar=draw(2).bool()),
-        pred_occ=OccData(semantics=draw(classes)))
+            semantics=draw(classes), mask_camera=draw(2).bool(), mask_lidar=draw(2).bool()
+        ),
+        pred_occ=OccData(semantics=draw(classes)),
+    )
 
 
 def count(*volumes):
@@ -47,8 +46,7 @@ def reference(samples, mask):
     pred = np.stack([s.pred_occ.semantics.numpy() for s in samples])
     keep = np.ones(gt.shape, bool)
     if mask != 'none':
-        keep = np.stack(
-            [s.gt_occ.get(f'mask_{mask}').numpy() for s in samples])
+        keep = np.stack([s.gt_occ.get(f'mask_{mask}').numpy() for s in samples])
     gt, pred = gt[keep], pred[keep]
     ious = []
     for c in range(17):
@@ -61,8 +59,7 @@ def reference(samples, mask):
 @pytest.mark.parametrize('mask', ['camera', 'lidar', 'none'])
 def test_metric_equals_the_definition_on_the_masked_voxels(mask):
     samples = [random_sample(s) for s in range(3)]
-    got = evaluate(samples, METRICS.build(
-        dict(type='radocc_plugin.OccMetric', mask=mask)))
+    got = evaluate(samples, METRICS.build(dict(type='radocc_plugin.OccMetric', mask=mask)))
     miou, ious = reference(samples, mask)
     assert got['occ/mIoU'] == pytest.approx(miou)
     for name, iou in zip(CLASSES, ious):
@@ -100,10 +97,12 @@ def test_results_do_not_hold_volumes():
 
 def test_log_shows_every_class_and_the_mask(monkeypatch):
     lines = []
-    monkeypatch.setattr('radocc_plugin.evaluation.occ_metric.print_log',
-                        lambda message, logger: lines.append(message))
+    monkeypatch.setattr(
+        'radocc_plugin.evaluation.occ_metric.print_log',
+        lambda message, logger: lines.append(message),
+    )
     evaluate([random_sample(0)], OccMetric(mask='lidar'))
-    text, = lines
+    (text,) = lines
     assert 'mask: lidar' in text
     assert all(name in text for name in CLASSES[:17])
 
@@ -130,10 +129,8 @@ torch.save(metric.evaluate(3), f'{folder}/result.{rank}')
 
 def test_two_ranks_with_padding_equal_one_rank(tmp_path):
     ranks = [
-        subprocess.Popen(
-            [sys.executable, '-c', RANK, __file__,
-             str(tmp_path),
-             str(rank)]) for rank in range(2)
+        subprocess.Popen([sys.executable, '-c', RANK, __file__, str(tmp_path), str(rank)])
+        for rank in range(2)
     ]
     assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
     want = evaluate([random_sample(s) for s in range(3)], OccMetric())
@@ -155,11 +152,14 @@ def test_missing_field_names_it_and_the_sample():
         evaluate([sample], OccMetric(mask='lidar'))
 
 
-@pytest.mark.parametrize('prediction,message', [
-    (torch.zeros(3), 'prediction has shape'),
-    (torch.full((2, ), 18), 'prediction takes labels 0..17, got 18'),
-    (torch.zeros(2), 'prediction takes integer labels, got torch.float32'),
-])
+@pytest.mark.parametrize(
+    'prediction,message',
+    [
+        (torch.zeros(3), 'prediction has shape'),
+        (torch.full((2,), 18), 'prediction takes labels 0..17, got 18'),
+        (torch.zeros(2), 'prediction takes integer labels, got torch.float32'),
+    ],
+)
 def test_wrong_prediction_is_an_error(prediction, message):
     with pytest.raises(ValueError, match=message):
         count(torch.zeros(2, dtype=torch.uint8), prediction)
@@ -176,8 +176,8 @@ def golden_miou(golden):
     case = golden.case('metric_miou')
     truth = case.input('gt')
     prediction = torch.where(
-        case.input('noise') < 0.2, case.input('noise_label'),
-        truth.roll(1, dims=1))
+        case.input('noise') < 0.2, case.input('noise_label'), truth.roll(1, dims=1)
+    )
     return golden, case, truth, prediction
 
 
@@ -201,8 +201,7 @@ def test_golden_metric_miou(golden_miou, variant, mask):
     got = np.array([result[f'IoU_{c}'] for c in CLASSES[:17]])
     # the fixture stores NaN as -1
     np.testing.assert_allclose(np.where(np.isnan(got), -100, got), want)
-    assert result['mIoU'] == pytest.approx(
-        case.expected(f'{variant}/{mask}/miou')[0])
+    assert result['mIoU'] == pytest.approx(case.expected(f'{variant}/{mask}/miou')[0])
 
 
 @pytest.mark.parametrize('name', ['ring', 'ring_default'])
@@ -210,35 +209,31 @@ def test_golden_ring(golden_miou, name):
     golden, case, truth, prediction = golden_miou
     truth = truth.masked_fill(case.input('ignore'), 255)
     # all of FB-OCC's default, which changes nothing
-    ring = case.config.get(name, (-1., 100.))
+    ring = case.config.get(name, (-1.0, 100.0))
     kept = ring_mask(truth.shape[1:], POINT_CLOUD_RANGE, ring, 'corner')
     confusion = count(truth, prediction, case.input('mask_camera') & kept)
     golden.compare(case, f'{name}/hist', confusion.int())
-    assert scores(confusion, CLASSES)['mIoU'] == pytest.approx(
-        case.expected(f'{name}/miou')[0])
+    assert scores(confusion, CLASSES)['mIoU'] == pytest.approx(case.expected(f'{name}/miou')[0])
 
 
 def test_ring_measures_centres_or_as_published_corners():
     # cells of 1 m; the ring keeps distances up to 1 m
-    extent, ring = (-2, -2, 0, 2, 2, 1), (0., 1.)
+    extent, ring = (-2, -2, 0, 2, 2, 1), (0.0, 1.0)
     centres = ring_mask((4, 4, 1), extent, ring)[..., 0]
     corners = ring_mask((4, 4, 1), extent, ring, 'corner')[..., 0]
     assert centres.nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
-    assert corners.nonzero().tolist() == [[1, 2], [2, 1], [2, 2], [2, 3],
-                                          [3, 2]]
+    assert corners.nonzero().tolist() == [[1, 2], [2, 1], [2, 2], [2, 3], [3, 2]]
 
 
 def test_ring_and_mask_both_select():
     sample = random_sample(0, shape=(4, 4, 2))
     extent = (-2, -2, 0, 2, 2, 1)
-    got = evaluate([sample], OccMetric(ring=(0., 1.)),
-                   space=small_space(extent, 1.0))
-    sample.gt_occ.mask_camera &= ring_mask((4, 4, 2), extent, (0., 1.))
+    got = evaluate([sample], OccMetric(ring=(0.0, 1.0)), space=small_space(extent, 1.0))
+    sample.gt_occ.mask_camera &= ring_mask((4, 4, 2), extent, (0.0, 1.0))
     assert got == pytest.approx(evaluate([sample], OccMetric()), nan_ok=True)
 
 
-@pytest.mark.parametrize('arguments', [dict(ring=(5, 2)), dict(ring=[1]),
-                                       dict(ring_at='edge')])
+@pytest.mark.parametrize('arguments', [dict(ring=(5, 2)), dict(ring=[1]), dict(ring_at='edge')])
 def test_wrong_ring_is_an_error(arguments):
     field = next(iter(arguments))
     with pytest.raises(ValueError, match=f'{field} takes'):

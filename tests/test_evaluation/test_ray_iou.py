@@ -6,14 +6,19 @@ import torch
 from mmengine.evaluator import Evaluator
 from tests.support.label_spaces import small_space
 
-from radocc_plugin.evaluation import (RayIoU, cast_rays, count_rays,
-                                      lidar_directions, ray_scores,
-                                      scene_lidar_origins)
+from radocc_plugin.evaluation import (
+    RayIoU,
+    cast_rays,
+    count_rays,
+    lidar_directions,
+    ray_scores,
+    scene_lidar_origins,
+)
 from radocc_plugin.geometry import VoxelGrid
 from radocc_plugin.occ3d import CLASSES, FREE, POINT_CLOUD_RANGE
 from radocc_plugin.structures import OccData, OccDataSample
 
-SPACE = small_space((-4., -4., -1., 4., 4., 1.4))
+SPACE = small_space((-4.0, -4.0, -1.0, 4.0, 4.0, 1.4))
 SMALL = SPACE.grid
 
 
@@ -54,9 +59,10 @@ def published_walk(labels, origin, direction, size):
     return last or (labels[0, 0, 0].item(), -size)
 
 
-@pytest.mark.parametrize('origin', [(0.11, 0.23, 0.31), (3.9, -3.9, 1.3),
-                                    (5.1, 0.17, 0.3), (-7.3, 9.1, 0.7),
-                                    (0.1, 0.2, 3.1)])
+@pytest.mark.parametrize(
+    'origin',
+    [(0.11, 0.23, 0.31), (3.9, -3.9, 1.3), (5.1, 0.17, 0.3), (-7.3, 9.1, 0.7), (0.1, 0.2, 3.1)],
+)
 def test_rays_end_where_the_published_walk_ends(origin):
     """From inside the grid, from its corner, and from outside of it."""
     labels, origin = scene(0), torch.tensor(origin)
@@ -64,32 +70,27 @@ def test_rays_end_where_the_published_walk_ends(origin):
     if origin[2] > 3:
         directions = -directions.abs()
     hits = cast_rays(labels[None], origin, directions, SMALL, free=FREE)
-    start = ((origin - torch.tensor(SMALL.minimum)) / 0.4)
-    ends = ((origin + directions - torch.tensor(SMALL.minimum)) / 0.4)
+    start = (origin - torch.tensor(SMALL.minimum)) / 0.4
+    ends = (origin + directions - torch.tensor(SMALL.minimum)) / 0.4
     ways = (ends - start).double()
     ways = ways / ways.norm(dim=1, keepdim=True)
-    want = [
-        published_walk(labels, start.tolist(), way.tolist(), 0.4)
-        for way in ways
-    ]
+    want = [published_walk(labels, start.tolist(), way.tolist(), 0.4) for way in ways]
     assert hits.labels[0].tolist() == [label for label, _ in want]
-    np.testing.assert_allclose(
-        hits.distances[0], [d for _, d in want], atol=1e-4)
+    np.testing.assert_allclose(hits.distances[0], [d for _, d in want], atol=1e-4)
 
 
 def wall(distance, thickness=1):
     """A wall of class 4 that starts ``distance`` cells from x = 0."""
     labels = torch.full(SMALL.shape, FREE, dtype=torch.uint8)
-    labels[10 + distance:10 + distance + thickness] = 4
+    labels[10 + distance : 10 + distance + thickness] = 4
     return labels
 
 
 def test_published_distance_is_the_exit_and_ours_the_entry():
     volume, origin = wall(5)[None], torch.zeros(3)
-    ahead = torch.tensor([[1., 0., 0.]])
+    ahead = torch.tensor([[1.0, 0.0, 0.0]])
     leaves = cast_rays(volume, origin, ahead, SMALL, free=FREE)
-    enters = cast_rays(
-        volume, origin, ahead, SMALL, published_quirks=False, free=FREE)
+    enters = cast_rays(volume, origin, ahead, SMALL, published_quirks=False, free=FREE)
     assert leaves.distances.item() == pytest.approx(2.4, abs=1e-5)
     assert enters.distances.item() == pytest.approx(2.0, abs=1e-5)
     assert leaves.labels.item() == enters.labels.item() == 4
@@ -97,7 +98,7 @@ def test_published_distance_is_the_exit_and_ours_the_entry():
 
 def test_rays_that_miss_the_grid_count_only_as_published():
     volume = torch.full(SMALL.shape, 3, dtype=torch.uint8)
-    outside = torch.tensor([0., 0., 3.])
+    outside = torch.tensor([0.0, 0.0, 3.0])
     published = count_rays(volume, volume, outside[None], SMALL, free=FREE)
     exact = count_rays(volume, volume, outside[None], SMALL, False, free=FREE)
     assert published[0, 3] == len(lidar_directions())
@@ -123,10 +124,9 @@ def test_counts_need_class_and_depth():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_counts_on_a_gpu_are_those_on_the_cpu():
-    origins = torch.tensor([[0.1, 0.2, 0.3], [9., 1., 0.5]])
+    origins = torch.tensor([[0.1, 0.2, 0.3], [9.0, 1.0, 0.5]])
     want = count_rays(scene(1), scene(0), origins, SMALL, free=FREE)
-    got = count_rays(
-        scene(1).cuda(), scene(0).cuda(), origins, SMALL, free=FREE)
+    got = count_rays(scene(1).cuda(), scene(0).cuda(), origins, SMALL, free=FREE)
     assert torch.equal(got.cpu(), want)
 
 
@@ -146,7 +146,8 @@ def sample(seed, **meta):
     return OccDataSample(
         gt_occ=OccData(semantics=scene(seed)),
         pred_occ=OccData(semantics=scene(seed + 1)),
-        metainfo=dict(token=f't{seed}', **meta))
+        metainfo=dict(token=f't{seed}', **meta),
+    )
 
 
 def evaluate(samples):
@@ -164,8 +165,7 @@ def test_metric_streams_one_small_array_a_sample():
     assert [r.shape for r in metric.results] == [(5, FREE)] * 2
     result = evaluate([sample(0), sample(1)])
     want = ray_scores(sum(metric.results), CLASSES)
-    assert {k[4:]: v for k, v in result.items()} == pytest.approx(
-        want, nan_ok=True)
+    assert {k[4:]: v for k, v in result.items()} == pytest.approx(want, nan_ok=True)
 
 
 def test_samples_without_origins_are_an_error():
@@ -180,8 +180,8 @@ def infos(xs):
         ego2global, lidar2ego = np.eye(4), np.eye(4)
         ego2global[0, 3], lidar2ego[0, 3], lidar2ego[2, 3] = x, 1, 1.8
         out.append(
-            dict(scene_name='s', volume2global=ego2global,
-                 lidar2global=ego2global @ lidar2ego))
+            dict(scene_name='s', volume2global=ego2global, lidar2global=ego2global @ lidar2ego)
+        )
     return out
 
 
@@ -193,8 +193,7 @@ def test_origins_are_those_of_the_scene_in_the_frame_s_ego():
 
 def test_origins_are_at_most_eight_and_near():
     frames = infos(range(0, 100, 2))
-    for index, origins in enumerate(
-            scene_lidar_origins(frames, POINT_CLOUD_RANGE)):
+    for index, origins in enumerate(scene_lidar_origins(frames, POINT_CLOUD_RANGE)):
         assert len(origins) == 8 and np.abs(origins[:, 0]).max() < 39
     near = scene_lidar_origins(frames, (-20, -20, -1, 20, 20, 5.4))
     assert np.abs(np.concatenate(near)[:, 0]).max() < 19
@@ -213,8 +212,7 @@ def test_scenes_do_not_mix():
 def golden_rayiou(golden):
     case = golden.case('metric_rayiou')
     config = case.config
-    grid = VoxelGrid.from_voxel_size(config['point_cloud_range'],
-                                     config['voxel_size'])
+    grid = VoxelGrid.from_voxel_size(config['point_cloud_range'], config['voxel_size'])
     truth = case.input('gt')
     noise, label = case.input('noise'), case.input('noise_label')
     # the case's prediction: a tenth of the occupied voxels and a hundredth
@@ -247,28 +245,35 @@ def test_golden_hits(golden_rayiou):
 
 def golden_scores(golden_rayiou, predict):
     golden, case, grid, truth, prediction = golden_rayiou
-    return case, golden, [
-        count_rays(predict(t, p), t, origins, grid, free=FREE)
-        for t, p, origins in zip(truth, prediction, case.input('origins'))
-    ]
+    return (
+        case,
+        golden,
+        [
+            count_rays(predict(t, p), t, origins, grid, free=FREE)
+            for t, p, origins in zip(truth, prediction, case.input('origins'))
+        ],
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name,predict', [
-    ('noisy', lambda truth, prediction: prediction),
-    ('identity', lambda truth, prediction: truth),
-    ('shift_x', lambda truth, prediction: truth.roll(1, 0)),
-    ('shift_xy', lambda truth, prediction: truth.roll((4, 2), (0, 1))),
-])
+@pytest.mark.parametrize(
+    'name,predict',
+    [
+        ('noisy', lambda truth, prediction: prediction),
+        ('identity', lambda truth, prediction: truth),
+        ('shift_x', lambda truth, prediction: truth.roll(1, 0)),
+        ('shift_xy', lambda truth, prediction: truth.roll((4, 2), (0, 1))),
+    ],
+)
 def test_golden_rayiou(golden_rayiou, name, predict):
     case, golden, counts = golden_scores(golden_rayiou, predict)
-    golden.compare(case, f'{name}/valid_rays',
-                   np.array([c[0].sum() for c in counts], float))
+    golden.compare(case, f'{name}/valid_rays', np.array([c[0].sum() for c in counts], float))
     truth, predicted, *hits = sum(counts).double()
     iou = torch.stack(hits) / (truth + predicted - torch.stack(hits))
     golden.compare(case, f'{name}/iou', iou.nan_to_num(nan=-1))
     result = ray_scores(sum(counts), CLASSES)
     golden.compare(
-        case, f'{name}/rayiou',
-        np.array([result[k] for k in ('RayIoU', 'RayIoU@1', 'RayIoU@2',
-                                      'RayIoU@4')]) / 100)
+        case,
+        f'{name}/rayiou',
+        np.array([result[k] for k in ('RayIoU', 'RayIoU@1', 'RayIoU@2', 'RayIoU@4')]) / 100,
+    )

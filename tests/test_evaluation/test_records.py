@@ -32,12 +32,14 @@ def test_config_hash_ignores_where_and_how_a_config_runs():
         work_dir='a',
         randomness=dict(seed=0),
         model=dict(type='M', channels=(1, 2)),
-        val_dataloader=dict(dataset=dict(data_root='/x')))
+        val_dataloader=dict(dataset=dict(data_root='/x')),
+    )
     moved = dict(
         val_dataloader=dict(dataset=dict(data_root='/y')),
         model=dict(channels=[1, 2], type='M'),
         work_dir='b',
-        randomness=dict(seed=1))
+        randomness=dict(seed=1),
+    )
     assert config_hash(config) == config_hash(moved)
     changed = dict(config, model=dict(type='M', channels=(1, 3)))
     assert config_hash(config) != config_hash(changed)
@@ -48,18 +50,21 @@ def test_missing_metric_is_an_error(new_record):
         new_record(metrics={})
 
 
-@pytest.mark.parametrize('change,message', [
-    (lambda r: r.pop('mask'), "field 'mask' is missing"),
-    (lambda r: r['data'].pop('version'), "field 'data.version' is missing"),
-    (lambda r: r['metrics']['per_class'].pop('car'),
-     "field 'metrics.per_class.car' is missing"),
-    (lambda r: r.update(seed='0'), "field 'seed' takes int, got '0'"),
-    (lambda r: r.update(role='tutor'), "field 'role' takes one of"),
-    (lambda r: r['metrics'].update(mIoU='high'),
-     "field 'metrics.mIoU' takes a number"),
-])
-def test_wrong_record_names_file_and_field(tmp_path, new_record, change,
-                                           message):
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (lambda r: r.pop('mask'), "field 'mask' is missing"),
+        (lambda r: r['data'].pop('version'), "field 'data.version' is missing"),
+        (
+            lambda r: r['metrics']['per_class'].pop('car'),
+            "field 'metrics.per_class.car' is missing",
+        ),
+        (lambda r: r.update(seed='0'), "field 'seed' takes int, got '0'"),
+        (lambda r: r.update(role='tutor'), "field 'role' takes one of"),
+        (lambda r: r['metrics'].update(mIoU='high'), "field 'metrics.mIoU' takes a number"),
+    ],
+)
+def test_wrong_record_names_file_and_field(tmp_path, new_record, change, message):
     record = new_record()
     change(record)
     path = tmp_path / 'bad.json'

@@ -4,10 +4,14 @@ import pytest
 import yaml
 from mmengine.config import Config
 
-from radocc_plugin.evaluation.suites import (check_settings, finished_records,
-                                             plan_runs, read_suite,
-                                             test_arguments as arguments_of,
-                                             train_arguments)
+from radocc_plugin.evaluation.suites import (
+    check_settings,
+    finished_records,
+    plan_runs,
+    read_suite,
+    test_arguments as arguments_of,
+    train_arguments,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / 'configs' / 'suites').glob('*.yml'))
@@ -15,8 +19,7 @@ CONFIG = 'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py'
 
 
 def row(id, role, **kwargs):
-    return dict(id=id, name=id.upper(), role=role, family='f', config=CONFIG,
-                **kwargs)
+    return dict(id=id, name=id.upper(), role=role, family='f', config=CONFIG, **kwargs)
 
 
 @pytest.fixture
@@ -34,22 +37,25 @@ def write(tmp_path):
 ROWS = [
     row('student', 'radocc', teacher='teacher', options={'a.b': 2}),
     row('teacher', 'teacher'),
-    row('plain', 'baseline')
+    row('plain', 'baseline'),
 ]
 
 
 def test_teachers_run_once_and_before_their_students(write):
     runs = plan_runs(write(ROWS), seeds=2)
     assert [(r.row.id, r.seed) for r in runs] == [
-        ('teacher', 0), ('student', 0), ('plain', 0), ('student', 1),
-        ('plain', 1)
+        ('teacher', 0),
+        ('student', 0),
+        ('plain', 0),
+        ('student', 1),
+        ('plain', 1),
     ]
     assert runs[3].teacher is runs[0]
 
 
 def test_checkpoints_are_tested_once(write):
     suite = write([row('official', 'baseline', checkpoint='x.pth')])
-    run, = plan_runs(suite, seeds=3)
+    (run,) = plan_runs(suite, seeds=3)
     assert arguments_of(run, ['miou'])[:2] == [CONFIG, 'x.pth']
 
 
@@ -60,20 +66,19 @@ def test_student_gets_its_teacher_s_last_checkpoint_and_options(write):
     teacher.folder.mkdir(parents=True)
     (teacher.folder / 'last_checkpoint').write_text('teacher.pth\n')
     arguments = train_arguments(student, ['c=3'])
-    assert arguments[:6] == [
-        CONFIG, '--work-dir', str(student.folder), '--seed', '0', '--resume'
-    ]
+    assert arguments[:6] == [CONFIG, '--work-dir', str(student.folder), '--seed', '0', '--resume']
     assert arguments[6:] == [
-        '--cfg-options', 'a.b=2', 'model.teacher.checkpoint=teacher.pth',
-        'c=3'
+        '--cfg-options',
+        'a.b=2',
+        'model.teacher.checkpoint=teacher.pth',
+        'c=3',
     ]
 
 
 def test_the_rate_is_scaled_where_a_config_says_for_which_batch(write):
-    full = 'projects/FlashOcc/configs/' \
-        'flashocc_r50-m1-256x704_4xb4-24e_occ3d.py'
+    full = 'projects/FlashOcc/configs/flashocc_r50-m1-256x704_4xb4-24e_occ3d.py'
     for config, scales in ((full, True), (CONFIG, False)):
-        run, = plan_runs(write([dict(row('a', 'baseline'), config=config)]), 1)
+        (run,) = plan_runs(write([dict(row('a', 'baseline'), config=config)]), 1)
         assert ('--auto-scale-lr' in train_arguments(run)) is scales
 
 
@@ -87,7 +92,7 @@ def test_runs_of_other_settings_are_kept_apart(write, monkeypatch, tmp_path):
 
 
 def test_missing_configs_name_the_row(write):
-    run, = plan_runs(write([dict(row('a', 'baseline'), config='no.py')]), 1)
+    (run,) = plan_runs(write([dict(row('a', 'baseline'), config='no.py')]), 1)
     with pytest.raises(ValueError, match="config of row 'a' .* no.py"):
         check_settings(run)
 
@@ -96,36 +101,42 @@ def test_records_of_other_suites_are_not_collected(write):
     suite = write(ROWS)
     folder = suite.work_dir / 'plain' / 'seed1'
     folder.mkdir(parents=True)
-    for name in ('record_mine.json', 'record_mine_points.json',
-                 'record_other.json', 'record_mine2.json'):
+    for name in (
+        'record_mine.json',
+        'record_mine_points.json',
+        'record_other.json',
+        'record_mine2.json',
+    ):
         (folder / name).touch()
     assert [p.name for p in finished_records(suite)] == [
-        'record_mine.json', 'record_mine_points.json'
+        'record_mine.json',
+        'record_mine_points.json',
     ]
 
 
-@pytest.mark.parametrize('rows,message', [
-    ([dict(row('a', 'baseline'), colour=1)], r"row 0: .*unknown \['colour'\]"),
-    ([dict(id='a')], r"row 0: missing \['name', 'role', 'family', 'config'\]"),
-    ([row('a', 'tutor')], "role takes one of .* got 'tutor'"),
-    ([row('a', 'radocc', teacher='b')], "teacher of row 'a' takes one of"),
-    ([row('a', 'baseline'), row('a', 'radocc')], "two rows have the id 'a'"),
-    ([row('a', 'baseline', options=[1])], 'options takes dict'),
-])
+@pytest.mark.parametrize(
+    'rows,message',
+    [
+        ([dict(row('a', 'baseline'), colour=1)], r"row 0: .*unknown \['colour'\]"),
+        ([dict(id='a')], r"row 0: missing \['name', 'role', 'family', 'config'\]"),
+        ([row('a', 'tutor')], "role takes one of .* got 'tutor'"),
+        ([row('a', 'radocc', teacher='b')], "teacher of row 'a' takes one of"),
+        ([row('a', 'baseline'), row('a', 'radocc')], "two rows have the id 'a'"),
+        ([row('a', 'baseline', options=[1])], 'options takes dict'),
+    ],
+)
 def test_wrong_suites_name_file_and_row(write, rows, message):
-    with pytest.raises(ValueError, match=f'mine.yml: .*{message}|'
-                       f'mine.yml: {message}'):
+    with pytest.raises(ValueError, match=f'mine.yml: .*{message}|mine.yml: {message}'):
         write(rows)
 
 
 def test_unknown_metrics_are_an_error(write):
-    with pytest.raises(ValueError, match="metrics take .* got"):
+    with pytest.raises(ValueError, match='metrics take .* got'):
         write(ROWS, metrics=['psnr'])
 
 
 def test_suites_that_the_docs_name_are_shipped():
-    assert {'occ3d-val', 'lidarseg', 'ablation', 'students'
-            } <= {p.stem for p in SHIPPED}
+    assert {'occ3d-val', 'lidarseg', 'ablation', 'students'} <= {p.stem for p in SHIPPED}
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])
@@ -141,8 +152,7 @@ def test_shipped_suites_name_configs_that_exist(path):
 @pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])
 def test_shipped_options_change_settings_that_exist(path):
     for one in read_suite(path).rows:
-        config = Config.fromfile(ROOT / one.config,
-                                 import_custom_modules=False)
+        config = Config.fromfile(ROOT / one.config, import_custom_modules=False)
         for key in one.options:
             value = config
             for part in key.split('.'):

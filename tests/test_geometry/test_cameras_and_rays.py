@@ -10,20 +10,18 @@ from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
 
 def rig(batch=2, flip=True):
     """Two cameras: one looks forward (ego x), one to the left (ego y)."""
-    forward = torch.tensor([[0., 0, 1, 1.7], [-1, 0, 0, 0.1], [0, -1, 0, 1.5],
-                            [0, 0, 0, 1]])
+    forward = torch.tensor([[0.0, 0, 1, 1.7], [-1, 0, 0, 0.1], [0, -1, 0, 1.5], [0, 0, 0, 1]])
     angle = math.pi / 2
     turn = torch.eye(4)
-    turn[:2, :2] = torch.tensor([[math.cos(angle), -math.sin(angle)],
-                                 [math.sin(angle),
-                                  math.cos(angle)]])
+    turn[:2, :2] = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
     cam2ego = torch.stack((forward, turn @ forward)).expand(batch, 2, 4, 4)
-    cam2img = torch.tensor([[300., 0, 200], [0, 300, 112], [0, 0, 1]])
+    cam2img = torch.tensor([[300.0, 0, 200], [0, 300, 112], [0, 0, 1]])
     bda = torch.eye(4).repeat(batch, 1, 1)
     if flip:
         bda[-1, 1, 1] = -1
-    return Cameras(
-        cam2img.expand(batch, 2, 3, 3), cam2ego.contiguous(), bda, (225, 400))
+    return Cameras(cam2img.expand(batch, 2, 3, 3), cam2ego.contiguous(), bda, (225, 400))
 
 
 def test_points_on_rays_project_to_their_pixels_and_depths():
@@ -33,19 +31,17 @@ def test_points_on_rays_project_to_their_pixels_and_depths():
     points = rays.origins + depth * rays.directions
     for i in range(0, len(rays), 37):
         b, n = rays.sample[i], rays.camera[i]
-        pixels, depths = cameras.project(
-            points[i].expand(len(cameras.cam2img), 1, 3))
+        pixels, depths = cameras.project(points[i].expand(len(cameras.cam2img), 1, 3))
         row, column = divmod(int(rays.pixel[i]), 16)
         expected = torch.tensor([(column + 0.5) * 25, (row + 0.5) * 25])
-        torch.testing.assert_close(
-            pixels[b, n, 0], expected, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(pixels[b, n, 0], expected, rtol=1e-4, atol=1e-2)
         assert float(depths[b, n, 0]) == pytest.approx(depth, rel=1e-5)
 
 
 def test_flipped_ego_flips_the_rays():
     plain, flipped = rig(1, flip=False), rig(1, flip=True)
     a, b = draw_rays(plain, (4, 6)), draw_rays(flipped, (4, 6))
-    mirror = torch.tensor([1., -1, 1])
+    mirror = torch.tensor([1.0, -1, 1])
     torch.testing.assert_close(a.directions * mirror, b.directions)
     torch.testing.assert_close(a.origins * mirror, b.origins)
 
@@ -71,15 +67,16 @@ def test_missing_calibration_is_named():
 
 def test_wrong_camera_shape_is_named():
     with pytest.raises(ValueError, match='cam2ego'):
-        Cameras(
-            torch.zeros(1, 6, 3, 3), torch.zeros(1, 5, 4, 4),
-            torch.zeros(1, 4, 4), (225, 400))
+        Cameras(torch.zeros(1, 6, 3, 3), torch.zeros(1, 5, 4, 4), torch.zeros(1, 4, 4), (225, 400))
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (((0, 0, 0, 1, 1, 0), (2, 2, 2)), 'point_cloud_range'),
-    (((0, 0, 0, 1, 1, 1), (2, 0, 2)), 'shape'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (((0, 0, 0, 1, 1, 0), (2, 2, 2)), 'point_cloud_range'),
+        (((0, 0, 0, 1, 1, 1), (2, 0, 2)), 'shape'),
+    ],
+)
 def test_bad_grids_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         VoxelGrid(*arguments)
@@ -90,7 +87,6 @@ def test_grid_centres_index_their_own_cells():
     assert grid.shape == (200, 200, 16)
     cells, inside = grid.index(grid.centres())
     assert bool(inside.all())
-    assert torch.equal(
-        grid.ravel(cells).flatten(), torch.arange(grid.num_voxels))
+    assert torch.equal(grid.ravel(cells).flatten(), torch.arange(grid.num_voxels))
     with pytest.raises(ValueError, match='voxel_size'):
         VoxelGrid.from_voxel_size((0, 0, 0, 1, 1, 1), 0.3)

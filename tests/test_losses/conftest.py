@@ -1,4 +1,5 @@
 """Renders made without a volume."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -28,8 +29,8 @@ def make_render():
     offsets = torch.arange(0, 161, 5)
     index = torch.arange(32)
     rays = Rays(
-        torch.zeros(32, 3), torch.ones(32, 3), index // 16, index // 8 % 2,
-        index % 8, (2, 4))
+        torch.zeros(32, 3), torch.ones(32, 3), index // 16, index // 8 % 2, index % 8, (2, 4)
+    )
 
     def make(optical_depth, semantics):
         weights, no_hit = termination(optical_depth, offsets)
@@ -38,12 +39,13 @@ def make_render():
             optical_depth=optical_depth,
             weights=weights,
             ray_kl=lambda teacher: packed_ray_kl(
-                teacher.optical_depth.detach(), optical_depth, offsets),
+                teacher.optical_depth.detach(), optical_depth, offsets
+            ),
             no_hit=no_hit,
             depth=depth,
             depth_given_hit=depth / (1 - no_hit),
             semantics=semantics,
-            geometry=SimpleNamespace(
-                rays=rays, crossings=SimpleNamespace(offsets=offsets)))
+            geometry=SimpleNamespace(rays=rays, crossings=SimpleNamespace(offsets=offsets)),
+        )
 
     return make

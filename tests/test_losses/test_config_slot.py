@@ -1,4 +1,5 @@
 """Every distillation loss trains a student from the same config slot."""
+
 import numpy as np
 import pytest
 import torch
@@ -30,15 +31,16 @@ def make_sample(**fields):
     generator = torch.Generator().manual_seed(0)
     sample = OccDataSample(
         metainfo=dict(
-            cam2img=np.array([[[20., 0, 16], [0, 20, 9], [0, 0, 1]]]),
-            cam2ego=np.array([[[0., 0, 1, 0], [-1, 0, 0, 0.05],
-                               [0, -1, 0, 0.7], [0, 0, 0, 1]]]),
-            ori_shape=(18, 32)))
+            cam2img=np.array([[[20.0, 0, 16], [0, 20, 9], [0, 0, 1]]]),
+            cam2ego=np.array([[[0.0, 0, 1, 0], [-1, 0, 0, 0.05], [0, -1, 0, 0.7], [0, 0, 0, 1]]]),
+            ori_shape=(18, 32),
+        )
+    )
     sample.gt_occ = OccData(
         semantics=torch.randint(0, CLASSES, SHAPE, generator=generator),
-        mask_camera=torch.rand(SHAPE, generator=generator) < 0.5)
-    sample.segments = torch.randint(
-        0, 4, (1, 6, 10), generator=generator, dtype=torch.int32)
+        mask_camera=torch.rand(SHAPE, generator=generator) < 0.5,
+    )
+    sample.segments = torch.randint(0, 4, (1, 6, 10), generator=generator, dtype=torch.int32)
     return sample
 
 
@@ -49,33 +51,37 @@ def distiller(**losses):
             type='radocc_plugin.RadOccDistiller',
             student=dict(type='radocc_plugin.VolumeStudent'),
             student_tap=dict(module='head'),
-            teacher=dict(
-                model=dict(type='radocc_plugin.VolumeStudent'),
-                tap=dict(module='head')),
+            teacher=dict(model=dict(type='radocc_plugin.VolumeStudent'), tap=dict(module='head')),
             renderer=dict(
                 type='radocc_plugin.VolumeRenderer',
                 point_cloud_range=(-4, -4, -1, 4, 4, 2.2),
                 render_size=(6, 10),
-                max_rays=50),
-            losses=losses))
+                max_rays=50,
+            ),
+            losses=losses,
+        )
+    )
 
 
-@pytest.mark.parametrize('loss', [
-    dict(type='RenderedDepthConsistency'),
-    dict(type='RenderedDepthDoubleSoftmax'),
-    dict(type='RenderedSemanticConsistency'),
-    dict(type='RenderedSemanticConsistency', affinity='pixels'),
-    dict(type='RenderedSemanticConsistency', affinity_weight=0.0),
-    dict(type='RenderedSemanticConsistency', kl_weight=0.0),
-    dict(type='RenderedSemanticElementwiseKL'),
-    dict(type='RenderedDepthMapAlignment'),
-    dict(type='RenderedDepthMapAlignment', distance='silog'),
-    dict(type='RenderedCrossEntropy'),
-    dict(type='LogitsKD'),
-    dict(type='LogitsKDOverX'),
-    dict(type='ChannelWiseDistillation'),
-    dict(type='AffinityAlignment', compares='occ_logits', free_index=3),
-])
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(type='RenderedDepthConsistency'),
+        dict(type='RenderedDepthDoubleSoftmax'),
+        dict(type='RenderedSemanticConsistency'),
+        dict(type='RenderedSemanticConsistency', affinity='pixels'),
+        dict(type='RenderedSemanticConsistency', affinity_weight=0.0),
+        dict(type='RenderedSemanticConsistency', kl_weight=0.0),
+        dict(type='RenderedSemanticElementwiseKL'),
+        dict(type='RenderedDepthMapAlignment'),
+        dict(type='RenderedDepthMapAlignment', distance='silog'),
+        dict(type='RenderedCrossEntropy'),
+        dict(type='LogitsKD'),
+        dict(type='LogitsKDOverX'),
+        dict(type='ChannelWiseDistillation'),
+        dict(type='AffinityAlignment', compares='occ_logits', free_index=3),
+    ],
+)
 def test_every_loss_trains_in_the_same_config_slot(loss):
     loss = dict(loss, type=f'radocc_plugin.{loss["type"]}')
     model = distiller(own=loss)
@@ -96,7 +102,8 @@ def test_every_loss_trains_in_the_same_config_slot(loss):
 def test_losses_on_volumes_alone_render_nothing(monkeypatch):
     model = distiller(
         kd=dict(type='radocc_plugin.LogitsKD'),
-        cwd=dict(type='radocc_plugin.ChannelWiseDistillation'))
+        cwd=dict(type='radocc_plugin.ChannelWiseDistillation'),
+    )
     monkeypatch.setattr(model.renderer, 'trace', None)
     sample = make_sample()
     del sample.segments
@@ -106,15 +113,10 @@ def test_losses_on_volumes_alone_render_nothing(monkeypatch):
 
 def test_the_same_iteration_draws_the_same_pairs():
     losses = dict(
-        own=dict(
-            type='radocc_plugin.RenderedSemanticConsistency',
-            affinity='pixels',
-            max_pairs=3))
+        own=dict(type='radocc_plugin.RenderedSemanticConsistency', affinity='pixels', max_pairs=3)
+    )
     model = distiller(**losses)
-    values = [
-        model(dict(), [make_sample()], mode='loss')['loss_rsc_affinity']
-        for _ in range(2)
-    ]
+    values = [model(dict(), [make_sample()], mode='loss')['loss_rsc_affinity'] for _ in range(2)]
     assert torch.equal(*values)
 
 

@@ -1,11 +1,11 @@
 """What every distillation loss promises, whatever it compares."""
+
 from dataclasses import replace
 
 import pytest
 import torch
 
-from radocc_plugin.losses import (DistillBatch, DistillLoss, ModelOutputs,
-                                  distill_losses)
+from radocc_plugin.losses import DistillBatch, DistillLoss, ModelOutputs, distill_losses
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import VoxelLight
 
@@ -13,45 +13,43 @@ SHAPE, CLASSES, FREE = (2, 4, 3, 2), 5, 4
 CONFIGS = dict(
     rsc=dict(type='RenderedSemanticConsistency'),
     rsc_l2=dict(type='RenderedSemanticConsistency', distance='l2'),
-    rsc_pixels=dict(
-        type='RenderedSemanticConsistency', affinity='pixels', max_pairs=3),
-    rsc_kl=dict(
-        type='RenderedSemanticConsistency',
-        affinity_weight=0.0,
-        temperature=2.0),
+    rsc_pixels=dict(type='RenderedSemanticConsistency', affinity='pixels', max_pairs=3),
+    rsc_kl=dict(type='RenderedSemanticConsistency', affinity_weight=0.0, temperature=2.0),
     rdc_double_softmax=dict(type='RenderedDepthDoubleSoftmax'),
     rsc_elementwise=dict(type='RenderedSemanticElementwiseKL'),
     kd_over_x=dict(type='LogitsKDOverX'),
     kd=dict(type='LogitsKD', temperature=2.0),
     feature=dict(type='FeatureAlignment', visible_only=True),
-    feature_l1=dict(
-        type='FeatureAlignment', visible_only=True, distance='l1'),
+    feature_l1=dict(type='FeatureAlignment', visible_only=True, distance='l1'),
     cwd=dict(type='ChannelWiseDistillation'),
     cwd_feature=dict(type='ChannelWiseDistillation', compares='features'),
-    affinity=dict(
-        type='AffinityAlignment', num_instances=8, free_index=FREE),
-    affinity_logits=dict(
-        type='AffinityAlignment', compares='occ_logits', free_index=FREE),
+    affinity=dict(type='AffinityAlignment', num_instances=8, free_index=FREE),
+    affinity_logits=dict(type='AffinityAlignment', compares='occ_logits', free_index=FREE),
     depth_map=dict(type='RenderedDepthMapAlignment'),
     depth_map_l1=dict(type='RenderedDepthMapAlignment', distance='l1'),
     depth_map_silog=dict(type='RenderedDepthMapAlignment', distance='silog'),
-    depth_map_accumulated=dict(
-        type='RenderedDepthMapAlignment', given_hit=False),
+    depth_map_accumulated=dict(type='RenderedDepthMapAlignment', given_hit=False),
     rendered_ce=dict(type='RenderedCrossEntropy'),
     voxel=dict(type='RenderedVoxelConsistency', min_light=0.2),
     voxel_visible=dict(
-        type='RenderedVoxelConsistency', min_light=0.2, cap=None,
-        observed='mask_camera'),
+        type='RenderedVoxelConsistency', min_light=0.2, cap=None, observed='mask_camera'
+    ),
     voxel_regions=dict(
-        type='RenderedVoxelConsistency', light='ended', objects=(0, 1),
-        occupied_only=True, min_light=0.2))
-MASKED = [
-    'kd', 'feature', 'feature_l1', 'cwd', 'cwd_feature', 'affinity',
-    'affinity_logits'
-]
+        type='RenderedVoxelConsistency',
+        light='ended',
+        objects=(0, 1),
+        occupied_only=True,
+        min_light=0.2,
+    ),
+)
+MASKED = ['kd', 'feature', 'feature_l1', 'cwd', 'cwd_feature', 'affinity', 'affinity_logits']
 OPAQUE_ONLY = [
-    'rsc_kl', 'depth_map', 'depth_map_l1', 'depth_map_silog',
-    'depth_map_accumulated', 'rendered_ce'
+    'rsc_kl',
+    'depth_map',
+    'depth_map_l1',
+    'depth_map_silog',
+    'depth_map_accumulated',
+    'rendered_ce',
 ]
 every_loss = pytest.mark.parametrize('name', CONFIGS)
 
@@ -67,8 +65,7 @@ def from_leaves(make_render):
     """Outputs of a model out of the tensors that training would change."""
 
     def make(logits, feature, optical_depth, semantics):
-        return ModelOutputs(logits, dict(voxel=feature),
-                            make_render(optical_depth, semantics))
+        return ModelOutputs(logits, dict(voxel=feature), make_render(optical_depth, semantics))
 
     return make
 
@@ -80,11 +77,13 @@ def outputs(from_leaves):
     def make(seed, requires_grad=False, dtype=torch.float32):
         generator = torch.Generator().manual_seed(seed)
         leaves = [
-            draw(*shape, generator=generator).to(dtype).requires_grad_(
-                requires_grad)
-            for draw, shape in [(torch.randn, (*SHAPE, CLASSES)),
-                                (torch.randn, (*SHAPE, CLASSES)),
-                                (torch.rand, (160, )), (torch.randn, (32, 4))]
+            draw(*shape, generator=generator).to(dtype).requires_grad_(requires_grad)
+            for draw, shape in [
+                (torch.randn, (*SHAPE, CLASSES)),
+                (torch.randn, (*SHAPE, CLASSES)),
+                (torch.rand, (160,)),
+                (torch.randn, (32, 4)),
+            ]
         ]
         return from_leaves(*leaves), leaves
 
@@ -98,13 +97,13 @@ def make_batch(**changes):
         gt_occ=torch.randint(0, CLASSES, SHAPE, generator=generator),
         mask_camera=torch.rand(SHAPE, generator=generator) < 0.6,
         light=VoxelLight(*torch.rand(2, *SHAPE, generator=generator)),
-        generator=generator)
+        generator=generator,
+    )
     return replace(batch, **changes)
 
 
 def total(loss, student, teacher, batch=None):
-    values = distill_losses(
-        dict(own=loss), student, teacher, batch or make_batch())
+    values = distill_losses(dict(own=loss), student, teacher, batch or make_batch())
     assert values and all('loss' in key for key in values)
     return sum(values.values())
 
@@ -142,9 +141,7 @@ def test_gradients_reach_the_student_only(outputs, name):
     teacher, teacher_leaves = outputs(1, requires_grad=True)
     value = total(build(name), student, teacher)
     value.backward()
-    assert any(
-        leaf.grad is not None and bool((leaf.grad != 0).any())
-        for leaf in student_leaves)
+    assert any(leaf.grad is not None and bool((leaf.grad != 0).any()) for leaf in student_leaves)
     assert all(leaf.grad is None for leaf in teacher_leaves)
 
 
@@ -154,9 +151,8 @@ def test_gradient_passes_gradcheck(outputs, from_leaves, name):
     teacher, _ = outputs(1, dtype=torch.float64)
     loss = build(name)
     assert torch.autograd.gradcheck(
-        lambda *leaves: total(loss, from_leaves(*leaves), teacher),
-        leaves,
-        fast_mode=True)
+        lambda *leaves: total(loss, from_leaves(*leaves), teacher), leaves, fast_mode=True
+    )
 
 
 @pytest.mark.parametrize('name', [*MASKED, 'voxel_visible'])
@@ -166,8 +162,8 @@ def test_hidden_voxels_do_not_count(outputs, name):
     value = total(build(name), student, teacher)
     hidden = ~make_batch().mask_camera[..., None]
     other = ModelOutputs(
-        student.occ_logits + 5 * hidden,
-        dict(voxel=student.features['voxel'] - 5 * hidden))
+        student.occ_logits + 5 * hidden, dict(voxel=student.features['voxel'] - 5 * hidden)
+    )
     torch.testing.assert_close(total(build(name), other, teacher), value)
 
 
@@ -213,22 +209,20 @@ def test_autocast_computes_in_float32(outputs, name, dtype):
 
     def half(model, as_dtype):
         fields = {
-            key: value.to(dtype).to(as_dtype)
-            if isinstance(value, torch.Tensor) else value
+            key: value.to(dtype).to(as_dtype) if isinstance(value, torch.Tensor) else value
             for key, value in vars(model.render).items()
         }
         return ModelOutputs(
             model.occ_logits.mul(500).to(dtype).to(as_dtype),
-            dict(voxel=model.features['voxel'].mul(500).to(dtype).to(
-                as_dtype)),
-            type(model.render)(**fields))
+            dict(voxel=model.features['voxel'].mul(500).to(dtype).to(as_dtype)),
+            type(model.render)(**fields),
+        )
 
     loss = build(name)
     student, teacher = outputs(0)[0], outputs(1)[0]
     with torch.autocast('cpu', dtype=dtype):
         value = total(loss, half(student, dtype), half(teacher, dtype))
-    expected = total(loss, half(student, torch.float),
-                     half(teacher, torch.float))
+    expected = total(loss, half(student, torch.float), half(teacher, torch.float))
     assert value.dtype == torch.float32 and bool(value.isfinite())
     # 1 - no_hit is taken in half precision by the modules.
     torch.testing.assert_close(value, expected, rtol=1e-2, atol=1e-6)
@@ -242,9 +236,11 @@ def test_shapes_that_disagree_are_named(outputs, name):
         key: value[:3] if isinstance(value, torch.Tensor) else value
         for key, value in vars(render).items()
     }
-    wrong = ModelOutputs(teacher.occ_logits[:, :2],
-                         dict(voxel=teacher.features['voxel'][:, :2]),
-                         type(render)(**fields))
+    wrong = ModelOutputs(
+        teacher.occ_logits[:, :2],
+        dict(voxel=teacher.features['voxel'][:, :2]),
+        type(render)(**fields),
+    )
     with pytest.raises(ValueError, match='teacher.* takes? shape'):
         total(build(name), student, wrong)
 
@@ -256,8 +252,7 @@ def test_what_is_missing_is_named(outputs, name):
         total(loss, ModelOutputs(), ModelOutputs())
     for need in loss.needs:
         with pytest.raises(ValueError, match=f'needs {need}'):
-            total(loss, outputs(0)[0], outputs(1)[0],
-                  make_batch(**{need: None}))
+            total(loss, outputs(0)[0], outputs(1)[0], make_batch(**{need: None}))
 
 
 @every_loss
@@ -266,17 +261,14 @@ def test_only_what_a_loss_needs_is_asked_for(outputs, name):
     batch = make_batch()
     only = DistillBatch(**{need: getattr(batch, need) for need in loss.needs})
     part = dict(
-        render=dict(render=None),
-        occ_logits=dict(occ_logits=None),
-        features=dict(features={}))
+        render=dict(render=None), occ_logits=dict(occ_logits=None), features=dict(features={})
+    )
     del part[dict(outputs='occ_logits').get(loss.compares, loss.compares)]
     empty = {k: v for fields in part.values() for k, v in fields.items()}
     models = [replace(outputs(seed)[0], **empty) for seed in (0, 1)]
     torch.testing.assert_close(
-        total(loss, *models, only),
-        total(loss,
-              outputs(0)[0],
-              outputs(1)[0]))
+        total(loss, *models, only), total(loss, outputs(0)[0], outputs(1)[0])
+    )
 
 
 @every_loss
@@ -292,17 +284,15 @@ def test_the_weight_multiplies_the_loss(outputs, name):
     one = total(build(name, loss_weight=1.0), student, teacher)
     for weight in (0.0, 2.5):
         torch.testing.assert_close(
-            total(build(name, loss_weight=weight), student, teacher),
-            weight * one)
+            total(build(name, loss_weight=weight), student, teacher), weight * one
+        )
     with pytest.raises(ValueError, match='loss_weight'):
         build(name, loss_weight=-1.0)
 
 
 def test_two_losses_of_one_type_need_two_names(outputs):
     student, teacher = outputs(0)[0], outputs(1)[0]
-    pair = dict(
-        warm=build('kd', temperature=3.0, loss_name='loss_warm_kd'),
-        cold=build('kd'))
+    pair = dict(warm=build('kd', temperature=3.0, loss_name='loss_warm_kd'), cold=build('kd'))
     values = distill_losses(pair, student, teacher, make_batch())
     assert set(values) == {'loss_warm_kd', 'loss_logits_kd'}
     pair['warm'] = build('kd')
@@ -315,7 +305,6 @@ def test_two_losses_of_one_type_need_two_names(outputs):
 def test_a_loss_of_ones_own_fits_the_slot(outputs):
 
     class OpacityGap(DistillLoss):
-
         def forward(self, student, teacher, batch):
             gap = (student.no_hit - teacher.no_hit.detach()).abs().mean()
             return dict(loss_opacity=self.loss_weight * gap)

@@ -4,6 +4,7 @@ Counted on the CPU with the branches that a GPU takes, on images and grids that
 are small: the number of operators does not depend on sizes but for the cost
 volume, which is counted at its most (four channels at a time).
 """
+
 import importlib
 
 import numpy as np
@@ -21,8 +22,7 @@ from tests.support.models import load_config, make_batch
 from tests.support.streams import make_frames
 
 # The package has a function of the module's name.
-attention = importlib.import_module(
-    'radocc_plugin.models.bevformer.deformable_attention')
+attention = importlib.import_module('radocc_plugin.models.bevformer.deformable_attention')
 
 # What forward and backward took when this was written, which is what the
 # published modules take: image backbones, necks, 3D and 2D encoders and heads
@@ -32,16 +32,14 @@ SLACK = 1.3
 STEREO = 'projects/BEVDetOcc/configs/bevdet-occ_r50-4d'
 FLASH = 'projects/FlashOcc/configs/flashocc_'
 MEASURED = {
-    'projects/BEVDetOcc/configs/bevdet-occ_r50-256x704_8xb4-24e_occ3d.py':
-    879,
+    'projects/BEVDetOcc/configs/bevdet-occ_r50-256x704_8xb4-24e_occ3d.py': 879,
     STEREO + '-stereo-256x704_8xb4-24e_occ3d.py': 2240,
     STEREO + 'longterm-stereo-384x704_8xb4-24e_occ3d.py': 7630,
     FLASH + 'r50-m0-256x704_4xb4-24e_occ3d.py': 839,
     FLASH + 'r50-4d-stereo-256x704_4xb4-24e_occ3d.py': 2261,
     'projects/FBOcc/configs/fbocc_r50-256x704_16xb4-20e_occ3d.py': 2789,
     # three past frames and the current one
-    'projects/BEVFormerOcc/configs/bevformer-occ_base_8xb1-24e_occ3d.py':
-    5713,
+    'projects/BEVFormerOcc/configs/bevformer-occ_base_8xb1-24e_occ3d.py': 5713,
 }
 
 
@@ -62,13 +60,12 @@ class OneKernel(torch.autograd.Function):
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     by_channels = stereo.costs_by_channels
+    monkeypatch.setattr(stereo, 'costs_by_planes', lambda *args: by_channels(*args, max_sampled=0))
     monkeypatch.setattr(
-        stereo, 'costs_by_planes',
-        lambda *args: by_channels(*args, max_sampled=0))
-    monkeypatch.setattr(
-        attention, '_in_chunks',
-        lambda value, shapes, locations, weights, most: OneKernel.apply(
-            value, locations, weights))
+        attention,
+        '_in_chunks',
+        lambda value, shapes, locations, weights, most: OneKernel.apply(value, locations, weights),
+    )
 
 
 def without_files(config):
@@ -83,8 +80,8 @@ def crop_truth(samples, *shape):
     for sample in samples:
         truth = make_batch(1)[1][0].gt_occ
         sample.gt_occ = OccData(
-            semantics=truth.semantics[x, y, z],
-            mask_camera=truth.mask_camera[x, y, z])
+            semantics=truth.semantics[x, y, z], mask_camera=truth.mask_camera[x, y, z]
+        )
 
 
 def small_lift_splat(model, config):
@@ -94,15 +91,14 @@ def small_lift_splat(model, config):
     if heights == 4:
         grid.z = (-1, 5.4, 1.6)
     batch = make_batch(
-        1, size=(64, 64),
-        num_adjacent=len(config.train_dataloader.dataset.get('adjacent', ())))
+        1, size=(64, 64), num_adjacent=len(config.train_dataloader.dataset.get('adjacent', ()))
+    )
     crop_truth(batch[1], 24, 24, heights)
     return batch
 
 
 def small_fbocc(model, config):
-    model.grid_config.update(
-        x=(-40, 40, 5.0), y=(-40, 40, 5.0), z=(-1, 5.4, 1.6))
+    model.grid_config.update(x=(-40, 40, 5.0), y=(-40, 40, 5.0), z=(-1, 5.4, 1.6))
     batch = make_frames(0, size=(64, 64))[0]
     crop_truth(batch[1], 32, 32, 8)
     return batch
@@ -113,16 +109,22 @@ def small_bevformer(model, config):
     head.bev_h = head.bev_w = 20
     head.positional_encoding.update(row_num_embed=20, col_num_embed=20)
     inputs, samples = queue_batch(
-        (Drive(0), 3), past=config.train_dataloader.dataset.queue_length - 1)
-    inputs = {name: images.repeat_interleave(2, -1).repeat_interleave(2, -2)
-              for name, images in inputs.items()}
+        (Drive(0), 3), past=config.train_dataloader.dataset.queue_length - 1
+    )
+    inputs = {
+        name: images.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        for name, images in inputs.items()
+    }
     crop_truth(samples, 20, 20, 16)
     return inputs, samples
 
 
 SMALL = dict(
-    BEVDetOcc=small_lift_splat, FlashOcc=small_lift_splat, FBOcc=small_fbocc,
-    BEVFormerOcc=small_bevformer)
+    BEVDetOcc=small_lift_splat,
+    FlashOcc=small_lift_splat,
+    FBOcc=small_fbocc,
+    BEVFormerOcc=small_bevformer,
+)
 
 
 @pytest.mark.parametrize('path', MEASURED, ids=lambda path: path[9:-3])

@@ -1,4 +1,5 @@
 """Initialisations and recomputed activations, as the published trees."""
+
 import math
 
 import pytest
@@ -36,8 +37,7 @@ def kaiming_out(weight):
 
 
 def weights_of(module, kind):
-    return [(name, m.weight) for name, m in module.named_modules()
-            if isinstance(m, kind)]
+    return [(name, m.weight) for name, m in module.named_modules() if isinstance(m, kind)]
 
 
 def assert_spread(weights, spread):
@@ -64,9 +64,12 @@ def test_initialisations_of_fbocc():
     assert_spread(weights_of(encoder, nn.Conv3d), kaiming_out)
     projection = BackwardProjection(
         VoxelGrid((-4, -4, -1, 4, 4, 5.4), (10, 10, 4)),
-        DepthBins(1, 9, 1), embed_dims=32, num_heads=4)
+        DepthBins(1, 9, 1),
+        embed_dims=32,
+        num_heads=4,
+    )
     projection.init_weights()
-    layer, = projection.layers
+    (layer,) = projection.layers
     learned, fixed = [], []
     for name, weight in weights_of(layer, nn.Linear):
         cross = name.startswith('attentions.1.deformable')
@@ -75,14 +78,11 @@ def test_initialisations_of_fbocc():
     assert len(fixed) == 2 and len(learned) == 4 + 2 + 2
     assert_spread(learned, xavier)
     assert not any(weight.any() for _, weight in fixed)
-    for attention in (layer.attentions[0],
-                      layer.attentions[1].deformable_attention):
+    for attention in (layer.attentions[0], layer.attentions[1].deformable_attention):
         # on a circle
         offsets = attention.sampling_offsets.bias.view(4, -1, 2)
-        assert offsets.abs().amax(-1)[0].tolist() == list(
-            range(1, 1 + offsets.shape[1]))
-    assert_spread([('row', projection.positional_encoding.row_embed.weight)],
-                  lambda weight: 1.)
+        assert offsets.abs().amax(-1)[0].tolist() == list(range(1, 1 + offsets.shape[1]))
+    assert_spread([('row', projection.positional_encoding.row_embed.weight)], lambda weight: 1.0)
 
 
 def test_initialisations_of_bevformer():
@@ -91,38 +91,38 @@ def test_initialisations_of_bevformer():
     head = model.pts_bbox_head
     transformer: TransformerOcc = head.transformer
     layer = transformer.encoder.layers[0]
-    parts = [
-        layer.ffns, transformer.predicter, transformer.decoder,
-        transformer.can_bus_mlp
-    ]
+    parts = [layer.ffns, transformer.predicter, transformer.decoder, transformer.can_bus_mlp]
     for part in parts:
         assert_spread(weights_of(part, (nn.Linear, nn.Conv3d)), xavier)
-    for attention in (layer.attentions[0],
-                      layer.attentions[1].deformable_attention):
+    for attention in (layer.attentions[0], layer.attentions[1].deformable_attention):
         assert not attention.sampling_offsets.weight.any()
         assert not attention.attention_weights.weight.any()
     assert transformer.can_bus_mlp[0].bias.any()
     embeddings = [
         ('row', head.positional_encoding.row_embed.weight),
         ('bev', head.bev_embedding.weight),
-        ('level', transformer.level_embeds), ('cams', transformer.cams_embeds)
+        ('level', transformer.level_embeds),
+        ('cams', transformer.cams_embeds),
     ]
-    assert_spread(embeddings, lambda weight: 1.)
+    assert_spread(embeddings, lambda weight: 1.0)
 
 
-DEPTH_NET = dict(in_channels=4, mid_channels=6, context_channels=3,
-                 depth_channels=5, aspp_mid_channels=4)
+DEPTH_NET = dict(
+    in_channels=4, mid_channels=6, context_channels=3, depth_channels=5, aspp_mid_channels=4
+)
 
 
-@pytest.mark.parametrize('build, shape', [
-    (lambda cp: CustomResNet3D(4, (1, 1), (4, 6), (1, 2), with_cp=cp),
-     [(4, 4, 6, 6)]),
-    (lambda cp: CustomFPN([4, 6], 5, with_cp=cp), [(4, 6, 6), (6, 3, 3)]),
-    (lambda cp: ResNet3D(4, (4, 6), (1, 2), (1, 1), with_cp=cp),
-     [(4, 6, 6, 4)]),
-    (lambda cp: FPN3D((4, 6), 5, with_cp=cp), [(4, 4, 6, 6), (6, 2, 3, 3)]),
-    (lambda cp: DepthNet(**DEPTH_NET, with_cp=cp), [(4, 6, 8), (1, 27)]),
-], ids=['encoder', 'neck', 'fbocc encoder', 'fbocc pyramid', 'depth net'])
+@pytest.mark.parametrize(
+    'build, shape',
+    [
+        (lambda cp: CustomResNet3D(4, (1, 1), (4, 6), (1, 2), with_cp=cp), [(4, 4, 6, 6)]),
+        (lambda cp: CustomFPN([4, 6], 5, with_cp=cp), [(4, 6, 6), (6, 3, 3)]),
+        (lambda cp: ResNet3D(4, (4, 6), (1, 2), (1, 1), with_cp=cp), [(4, 6, 6, 4)]),
+        (lambda cp: FPN3D((4, 6), 5, with_cp=cp), [(4, 4, 6, 6), (6, 2, 3, 3)]),
+        (lambda cp: DepthNet(**DEPTH_NET, with_cp=cp), [(4, 6, 8), (1, 27)]),
+    ],
+    ids=['encoder', 'neck', 'fbocc encoder', 'fbocc pyramid', 'depth net'],
+)
 def test_recomputed_activations_change_no_number(build, shape):
     results = []
     for with_cp in (False, True):
@@ -138,8 +138,12 @@ def test_recomputed_activations_change_no_number(build, shape):
         out = model(*args)
         outs = out if isinstance(out, (list, tuple)) else [out]
         sum((o * o).sum() for o in outs).backward()
-        results.append([*(o.detach() for o in outs),
-                        *(x.grad for x in inputs),
-                        *(p.grad for p in model.parameters())])
+        results.append(
+            [
+                *(o.detach() for o in outs),
+                *(x.grad for x in inputs),
+                *(p.grad for p in model.parameters()),
+            ]
+        )
     for kept, recomputed in zip(*results):
         torch.testing.assert_close(recomputed, kept)

@@ -1,4 +1,5 @@
 """Frames without labels train what needs none, and disturb nothing else."""
+
 import pytest
 import torch
 
@@ -29,8 +30,8 @@ def first_of(inputs, samples):
 def test_unlabelled_frames_add_depth_losses_only(family):
     changes = SMALL if family == 'BEVFormerOcc' else {}
     model = build_model(
-        f'projects/{family}/configs/'
-        f'{FAMILIES[family]}_tiny_1xb1-3e_synthetic.py', **changes).eval()
+        f'projects/{family}/configs/{FAMILIES[family]}_tiny_1xb1-3e_synthetic.py', **changes
+    ).eval()
     inputs, samples = batch_of_two(family)
     alone = model(*first_of(inputs, samples), mode='loss')
     without = samples[1].gt_occ

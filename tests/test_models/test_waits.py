@@ -4,6 +4,7 @@ What is made of matrices alone starts on the host and is not seen here: the
 plan of a lift (one wait for each new rig) and the lists of queries that a
 camera sees (one a frame), which are called by themselves below.
 """
+
 import pytest
 import torch
 
@@ -46,10 +47,8 @@ def test_bevformer_waits_for_the_number_of_visible_voxels():
 
 
 def test_fbocc_waits_in_its_losses_only():
-    waits = waits_of(
-        build_model(TINY.format('FBOcc', 'fbocc_tiny')), make_frames(0)[0])
-    assert all(place.startswith(('losses/', 'models/fbocc/occ_head.py'))
-               for place in waits), waits
+    waits = waits_of(build_model(TINY.format('FBOcc', 'fbocc_tiny')), make_frames(0)[0])
+    assert all(place.startswith(('losses/', 'models/fbocc/occ_head.py')) for place in waits), waits
     # Its semantic affinity asks for every class; the tiny model leaves the
     # Lovasz loss out.
     assert sum(waits.values()) <= 27

@@ -20,11 +20,12 @@ def geometry_of():
         directions = torch.randn(number, 3, generator=generator)
         directions[::9, 0] = 0
         directions[::5, 2] = 0
-        directions[4::45] = torch.tensor([0., -1, 0])
-        sample = torch.randint(batch, (number, ), generator=generator)
+        directions[4::45] = torch.tensor([0.0, -1, 0])
+        sample = torch.randint(batch, (number,), generator=generator)
         sample = sample.sort().values
-        rays = Rays(origins, directions, sample, torch.zeros_like(sample),
-                    torch.arange(number), (1, number))
+        rays = Rays(
+            origins, directions, sample, torch.zeros_like(sample), torch.arange(number), (1, number)
+        )
         return RenderGeometry(rays, grid, batch)
 
     return make
@@ -36,11 +37,10 @@ def volume_of():
 
     def make(geometry, channels=3, seed=0, dtype=torch.float64):
         generator = torch.Generator().manual_seed(seed)
-        shape = (geometry.num_voxels, )
+        shape = (geometry.num_voxels,)
         density = torch.rand(shape, generator=generator, dtype=dtype) * 3
         density[torch.rand(shape, generator=generator) < 0.3] = 0
-        values = torch.randn(
-            *shape, channels, generator=generator, dtype=dtype)
+        values = torch.randn(*shape, channels, generator=generator, dtype=dtype)
         return density, values
 
     return make

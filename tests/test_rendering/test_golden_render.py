@@ -1,4 +1,5 @@
 """Parity with the published renderer, from the numbers of a case."""
+
 from dataclasses import replace
 
 import pytest
@@ -7,14 +8,12 @@ import torch.nn.functional as F
 
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
 from radocc_plugin.losses import scale_invariant_log
-from radocc_plugin.rendering import (RenderGeometry, author_samples,
-                                     render_like_author)
+from radocc_plugin.rendering import RenderGeometry, author_samples, render_like_author
 from tests.support.golden import golden_folder
 
 
 def names():
-    return sorted(
-        path.stem for path in golden_folder().glob('radocc_render*.json'))
+    return sorted(path.stem for path in golden_folder().glob('radocc_render*.json'))
 
 
 @pytest.fixture(params=names())
@@ -24,24 +23,25 @@ def case(request, golden):
 
 
 class Case:
-
     def __init__(self, golden, case):
         self.golden, self.case, self.config = golden, case, case.config
         x0, x1, y0, y1, z0, z1 = self.config['real_size']
-        grid = VoxelGrid((x0, y0, z0, x1, y1, z1),
-                         tuple(self.config['voxels_size']))
+        grid = VoxelGrid((x0, y0, z0, x1, y1, z1), tuple(self.config['voxels_size']))
         self.size = tuple(self.config['render_size'])
         intrin = case.input('intrin')
         self.batch = len(intrin)
-        self.cameras = Cameras(intrin[..., :3, :3], case.input('cam2ego'),
-                               torch.eye(4).repeat(self.batch, 1, 1),
-                               self.size)
-        self.geometry = RenderGeometry(
-            draw_rays(self.cameras, self.size, 'grid'), grid, self.batch)
+        self.cameras = Cameras(
+            intrin[..., :3, :3],
+            case.input('cam2ego'),
+            torch.eye(4).repeat(self.batch, 1, 1),
+            self.size,
+        )
+        self.geometry = RenderGeometry(draw_rays(self.cameras, self.size, 'grid'), grid, self.batch)
 
     def render(self, density, semantics, **options):
-        return render_like_author(density, semantics, self.geometry,
-                                  stepsize=self.config['stepsize'], **options)
+        return render_like_author(
+            density, semantics, self.geometry, stepsize=self.config['stepsize'], **options
+        )
 
     def compare(self, name, got):
         self.golden.compare(self.case, name, got)
@@ -55,10 +55,9 @@ class Case:
         else:
             labels = self.case.input('room').flatten().long()
             free = self.config['semantic_dim']
-            density = torch.where(labels == free, -10., 10.)
-            semantics = 10. * F.one_hot(labels, free + 1)[:, :free].float()
-        return (density.clone().requires_grad_(),
-                semantics.contiguous().requires_grad_())
+            density = torch.where(labels == free, -10.0, 10.0)
+            semantics = 10.0 * F.one_hot(labels, free + 1)[:, :free].float()
+        return (density.clone().requires_grad_(), semantics.contiguous().requires_grad_())
 
     def maps(self, values):
         """(B R, ...) -> (B, N, ..., h, w)."""
@@ -67,8 +66,7 @@ class Case:
 
     def voxels(self, values):
         """(B V, ...) -> (B, C, X, Y, Z)."""
-        return values.view(self.batch, *self.geometry.grid.shape,
-                           -1).movedim(-1, 1)
+        return values.view(self.batch, *self.geometry.grid.shape, -1).movedim(-1, 1)
 
     def rays(self, values):
         """(B R, ...) -> (B, R, ...)."""
@@ -81,15 +79,15 @@ def test_golden_rays_and_samples(case):
     case.compare('rays_o', rays.origins.view(-1, *case.size, 3))
     case.compare('rays_d', rays.directions.view(-1, *case.size, 3))
     case.compare('n_samples', torch.tensor([number]))
-    case.compare('voxel_size',
-                 torch.tensor([step / case.config['stepsize']]))
+    case.compare('voxel_size', torch.tensor([step / case.config['stepsize']]))
     t = torch.arange(number) * step
     case.compare('t', t[None])
     points = rays.origins[:, None] + rays.directions[:, None] * t[:, None]
     case.compare('samples', points)
     grid = case.geometry.grid
-    inside = ((points >= torch.tensor(grid.minimum)) &
-              (points <= torch.tensor(grid.maximum))).all(-1)
+    inside = ((points >= torch.tensor(grid.minimum)) & (points <= torch.tensor(grid.maximum))).all(
+        -1
+    )
     case.compare('samples_inside', inside.to(torch.uint8))
 
 
@@ -98,8 +96,7 @@ def test_golden_render_and_its_gradients(case, name):
     density, semantics = case.volume(name)
     depth, rendered, no_hit, weights = case.render(density, semantics)
     case.compare(f'{name}/weights', case.rays(weights))
-    torch.testing.assert_close(weights.sum(1) + no_hit,
-                               torch.ones_like(no_hit))
+    torch.testing.assert_close(weights.sum(1) + no_hit, torch.ones_like(no_hit))
     depth = case.maps(depth.clamp(*case.config['depth_range']))
     rendered = case.maps(rendered)
     case.compare(f'{name}/depth', depth)
@@ -110,8 +107,9 @@ def test_golden_render_and_its_gradients(case, name):
     case.compare(f'{name}/grad_density', case.voxels(density.grad))
     case.compare(f'{name}/grad_semantics', case.voxels(semantics.grad))
     truth = case.case.input('gt_depth')
-    silog = scale_invariant_log(depth.detach()[truth > 0], truth[truth > 0],
-                                case.config['variance_focus'])
+    silog = scale_invariant_log(
+        depth.detach()[truth > 0], truth[truth > 0], case.config['variance_focus']
+    )
     case.compare(f'{name}/silog', silog)
 
 
@@ -119,8 +117,7 @@ def test_golden_render_and_its_gradients(case, name):
 def test_golden_masked_render(case, name):
     """Chosen pixels, no clamp."""
     chosen = case.case.input('render_mask').flatten().nonzero().squeeze(1)
-    case.geometry = replace(
-        case.geometry, rays=case.geometry.rays.select(chosen))
+    case.geometry = replace(case.geometry, rays=case.geometry.rays.select(chosen))
     depth, rendered, _, _ = case.render(*case.volume(name))
     case.compare(f'masked/{name}_depth', depth)
     case.compare(f'masked/{name}_semantics', rendered)
@@ -129,5 +126,6 @@ def test_golden_masked_render(case, name):
 def test_golden_voxel_centre_alignment(case):
     """The author's class with ``align_corners`` off."""
     render = case.render(*case.volume('room'), align_corners=False)
-    case.compare('align_false/room_depth',
-                 case.maps(render.depth.clamp(*case.config['depth_range'])))
+    case.compare(
+        'align_false/room_depth', case.maps(render.depth.clamp(*case.config['depth_range']))
+    )

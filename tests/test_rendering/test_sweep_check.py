@@ -28,17 +28,14 @@ def keyframe(shared):
     points, in_lidar = points[~own], in_lidar[~own]
 
     images = info['images'].values()
-    lidar2cam = torch.tensor(
-        np.stack([i['lidar2cam'] for i in images]), dtype=torch.float64)
-    cam2img = torch.tensor(
-        np.stack([np.asarray(i['cam2img'])[:3, :3] for i in images]))
+    lidar2cam = torch.tensor(np.stack([i['lidar2cam'] for i in images]), dtype=torch.float64)
+    cam2img = torch.tensor(np.stack([np.asarray(i['cam2img'])[:3, :3] for i in images]))
     in_camera = transform_points(lidar2cam, in_lidar.expand(6, -1, -1))
     pixels = in_camera @ cam2img.transpose(-1, -2)
     pixels = (pixels[..., :2] / pixels[..., 2:]).float()
     # With the ego motion between the time stamps of LiDAR and camera.
     cam2ego = (lidar2ego @ invert(lidar2cam)).float()
-    cameras = Cameras(cam2img[None].float(), cam2ego[None],
-                      torch.eye(4)[None], (900, 1600))
+    cameras = Cameras(cam2img[None].float(), cam2ego[None], torch.eye(4)[None], (900, 1600))
     return points, pixels, in_camera[..., 2].float(), cameras
 
 
@@ -56,7 +53,7 @@ def test_real_sweep_renders_where_its_points_project(shared):
 def test_a_wrong_frame_is_noticed(shared, wrong):
     points, pixels, depth, cameras = keyframe(shared)
     if wrong == 'mirrored':
-        points = points * torch.tensor([1., -1, 1])
+        points = points * torch.tensor([1.0, -1, 1])
     elif wrong == 'axes':
         points = points[:, [1, 0, 2]]
     elif wrong == 'inverse':

@@ -1,4 +1,5 @@
 """Images, info files and tools for the tests of segment maps."""
+
 import importlib.util
 import os
 from functools import partial
@@ -13,8 +14,7 @@ from radocc_plugin.compat import import_segment_anything
 from radocc_plugin.datasets.info_file import save_infos
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYFRAME = Path(os.environ.get('RADOCC_SHARED',
-                               ROOT.parent / 'shared')) / 'data/nuscenes_frame'
+KEYFRAME = Path(os.environ.get('RADOCC_SHARED', ROOT.parent / 'shared')) / 'data/nuscenes_frame'
 
 
 @pytest.fixture
@@ -61,8 +61,7 @@ def load_tool():
 
 
 def _load_tool(name):
-    spec = importlib.util.spec_from_file_location(name,
-                                                  ROOT / f'tools/{name}.py')
+    spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -74,21 +73,31 @@ def generate(dataset):
     main = _load_tool('generate_segments').main
 
     def run(*arguments, out='segments'):
-        main([
-            *map(str, arguments), '--ann-file',
-            str(dataset / 'infos.pkl'), '--data-root',
-            str(dataset), '--out',
-            str(dataset / out)
-        ])
+        main(
+            [
+                *map(str, arguments),
+                '--ann-file',
+                str(dataset / 'infos.pkl'),
+                '--data-root',
+                str(dataset),
+                '--out',
+                str(dataset / out),
+            ]
+        )
 
     return run
 
 
 def build_tiny_sam(checkpoint=None):
     """A random SAM of the library's own classes, 256 pixels wide."""
-    from segment_anything.modeling import (ImageEncoderViT, MaskDecoder,
-                                           PromptEncoder, Sam,
-                                           TwoWayTransformer)
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
     network = Sam(
         image_encoder=ImageEncoderViT(
             img_size=256,
@@ -98,18 +107,21 @@ def build_tiny_sam(checkpoint=None):
             out_chans=32,
             use_rel_pos=True,
             window_size=4,
-            global_attn_indexes=(1, ),
-            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6)),
+            global_attn_indexes=(1,),
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        ),
         prompt_encoder=PromptEncoder(
             embed_dim=32,
             image_embedding_size=(16, 16),
             input_image_size=(256, 256),
-            mask_in_chans=4),
+            mask_in_chans=4,
+        ),
         mask_decoder=MaskDecoder(
             transformer_dim=32,
-            transformer=TwoWayTransformer(
-                depth=2, embedding_dim=32, num_heads=2, mlp_dim=64),
-            iou_head_hidden_dim=32))
+            transformer=TwoWayTransformer(depth=2, embedding_dim=32, num_heads=2, mlp_dim=64),
+            iou_head_hidden_dim=32,
+        ),
+    )
     if checkpoint is not None:
         network.load_state_dict(torch.load(checkpoint))
     return network
@@ -137,4 +149,6 @@ def tiny_sam(tmp_path, monkeypatch):
             points_per_side=4,
             pred_iou_thresh=-100.0,
             stability_score_thresh=0.0,
-            box_nms_thresh=1.0))
+            box_nms_thresh=1.0,
+        ),
+    )

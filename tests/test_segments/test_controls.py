@@ -22,8 +22,16 @@ def read_image(path):
 @pytest.fixture(scope='module')
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp('world')
-    write_world(root, scenes_train=1, scenes_val=1, frames=1,
-                image_size=(160, 90), seed=3, workers=1, progress=False)
+    write_world(
+        root,
+        scenes_train=1,
+        scenes_val=1,
+        frames=1,
+        image_size=(160, 90),
+        seed=3,
+        workers=1,
+        progress=False,
+    )
     return root
 
 
@@ -71,6 +79,7 @@ def test_random_segments_of_nothing_are_an_error(tmp_path):
 def test_true_segments_separate_what_rays_hit(world):
     """Two pixels of one object share an id, of two objects never."""
     from radocc_plugin.segments.controls import _scene
+
     segmenter = SyntheticInstances(str(world), min_area=1)
     pairs = 0
     for path in sorted((world / 'samples').glob('CAM_*/*.jpg')):
@@ -81,13 +90,11 @@ def test_true_segments_separate_what_rays_hit(world):
         hits = scene.picture(channel, scene.time(int(stamp))).hits
         instance = hits.instance.reshape(labels.shape)
         on_object = instance >= 0
-        table = np.unique(
-            np.stack([instance[on_object], labels[on_object]]), axis=1)
+        table = np.unique(np.stack([instance[on_object], labels[on_object]]), axis=1)
         assert len(np.unique(table[0])) == table.shape[1]
         assert len(np.unique(table[1])) == table.shape[1]
         assert not set(table[1]) & set(np.unique(labels[~on_object]))
-        assert ((labels == 0) == np.isinf(hits.distance).reshape(
-            labels.shape)).all()
+        assert ((labels == 0) == np.isinf(hits.distance).reshape(labels.shape)).all()
         pairs += table.shape[1]
     assert pairs > 20
 

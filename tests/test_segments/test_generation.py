@@ -1,4 +1,5 @@
 """Generation as a job of MMEngine, run as a user runs it."""
+
 import json
 import subprocess
 import sys
@@ -9,8 +10,7 @@ import pytest
 from mmengine.config import Config
 
 from radocc_plugin.registry import MODELS
-from radocc_plugin.segments import (Felzenszwalb, read_label_map,
-                                    read_manifest, segment_path)
+from radocc_plugin.segments import Felzenszwalb, read_label_map, read_manifest, segment_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / 'configs' / 'segments').glob('*.py'))
@@ -24,8 +24,7 @@ def test_writes_the_map_of_every_camera(dataset, image, generate, capsys):
     generate(*QUICK)
     maps = sorted((dataset / 'segments').rglob('*.png'))
     assert [str(m.relative_to(dataset / 'segments')) for m in maps] == [
-        f'samples/{camera}/{frame}.png' for camera in ('CAM_BACK', 'CAM_FRONT')
-        for frame in (0, 1)
+        f'samples/{camera}/{frame}.png' for camera in ('CAM_BACK', 'CAM_FRONT') for frame in (0, 1)
     ]
     assert '4 maps: ' in capsys.readouterr().out
     settings = read_manifest(dataset / 'segments')['settings']
@@ -85,22 +84,41 @@ def test_every_config_names_every_knob(path):
     if hasattr(cls, '__dataclass_fields__'):
         assert set(segmenter) == set(cls.__dataclass_fields__)
     else:
-        assert {'checkpoint', 'generator', 'width', 'min_area', 'dtype',
-                'connected_components'} <= set(segmenter)
+        assert {
+            'checkpoint',
+            'generator',
+            'width',
+            'min_area',
+            'dtype',
+            'connected_components',
+        } <= set(segmenter)
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_images(dataset, generate):
     """Each image is written once, and the maps are those of one process."""
     command = [
-        sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
-        '--standalone', 'tools/generate_segments.py', '--ann-file',
-        dataset / 'infos.pkl', '--data-root', dataset, '--out',
-        dataset / 'shared', '--launcher', 'pytorch', '--batch-size', '1',
-        '--workers', '1', *QUICK
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--nproc_per_node=2',
+        '--standalone',
+        'tools/generate_segments.py',
+        '--ann-file',
+        dataset / 'infos.pkl',
+        '--data-root',
+        dataset,
+        '--out',
+        dataset / 'shared',
+        '--launcher',
+        'pytorch',
+        '--batch-size',
+        '1',
+        '--workers',
+        '1',
+        *QUICK,
     ]
-    result = subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
     assert '4 maps: ' in result.stdout
     assert 'Epoch(test) [2/2]' in result.stdout + result.stderr
@@ -111,31 +129,38 @@ def test_two_processes_share_the_images(dataset, generate):
     assert len(shared) == 4
 
 
-def test_inspection_tells_what_is_there(dataset, generate, load_tool,
-                                        capsys):
+def test_inspection_tells_what_is_there(dataset, generate, load_tool, capsys):
     generate(*QUICK)
     path = segment_path(dataset / 'segments', 'samples/CAM_BACK/0.jpg')
     labels = read_label_map(path)
     path.with_name('1.png').unlink()
     capsys.readouterr()
     out = dataset / 'look'
-    load_tool('inspect_segments').main([
-        '--segments', str(dataset / 'segments'), '--data-root',
-        str(dataset), '--ann-file', str(dataset / 'infos.pkl'), '--out-dir',
-        str(out)
-    ])
+    load_tool('inspect_segments').main(
+        [
+            '--segments',
+            str(dataset / 'segments'),
+            '--data-root',
+            str(dataset),
+            '--ann-file',
+            str(dataset / 'infos.pkl'),
+            '--out-dir',
+            str(out),
+        ]
+    )
     screen = capsys.readouterr().out
     digest = json.loads((dataset / 'segments/manifest.json').read_text())
     assert digest['hash'] in screen
-    row, = [line.split() for line in screen.splitlines() if 'CAM_BACK' in line]
+    (row,) = [line.split() for line in screen.splitlines() if 'CAM_BACK' in line]
     assert row[1:4] == ['2', '1', str(labels.max())]
     lines = (out / 'statistics.csv').read_text().splitlines()
     assert len(lines) == 5
     assert sum(',True,' in line for line in lines) == 3
     pictures = sorted(p.relative_to(out) for p in out.rglob('*.png'))
     assert list(map(str, pictures)) == [
-        'samples/CAM_BACK/0.png', 'samples/CAM_FRONT/0.png',
-        'samples/CAM_FRONT/1.png'
+        'samples/CAM_BACK/0.png',
+        'samples/CAM_FRONT/0.png',
+        'samples/CAM_FRONT/1.png',
     ]
 
 
@@ -144,11 +169,20 @@ def test_inspection_draws_as_many_as_asked(dataset, generate, load_tool):
     main = load_tool('inspect_segments').main
     for count, drawn in ((0, 0), (2, 2), (-1, 4)):
         out = dataset / f'look{count}'
-        main([
-            '--segments', str(dataset / 'segments'), '--data-root',
-            str(dataset), '--ann-file', str(dataset / 'infos.pkl'),
-            '--out-dir', str(out), '--pictures', str(count)
-        ])
+        main(
+            [
+                '--segments',
+                str(dataset / 'segments'),
+                '--data-root',
+                str(dataset),
+                '--ann-file',
+                str(dataset / 'infos.pkl'),
+                '--out-dir',
+                str(out),
+                '--pictures',
+                str(count),
+            ]
+        )
         assert len(list(out.rglob('*.png'))) == drawn
 
 
@@ -157,6 +191,8 @@ def test_mode_other_than_predict_is_an_error(tmp_path):
         dict(
             type='radocc_plugin.SegmentWriter',
             segmenter=dict(type='radocc_plugin.Slic'),
-            segments_root=str(tmp_path)))
+            segments_root=str(tmp_path),
+        )
+    )
     with pytest.raises(ValueError, match='mode takes predict, got loss'):
         model([np.zeros((4, 4, 3), np.uint8)], ['a.jpg'], mode='loss')

@@ -10,8 +10,7 @@ def box(rows, columns, shape=(20, 30)):
     return mask
 
 
-WALL, WINDOW, DOOR = box((0, 20), (0, 30)), box((2, 6), (3, 9)), box(
-    (10, 20), (4, 8))
+WALL, WINDOW, DOOR = box((0, 20), (0, 30)), box((2, 6), (3, 9)), box((10, 20), (4, 8))
 
 
 def test_small_masks_survive_in_large_ones():
@@ -26,8 +25,7 @@ def test_ids_do_not_depend_on_the_order_of_the_masks():
     masks = [WALL, WINDOW, DOOR]
     first = paint_masks(masks, (20, 30))
     for order in ((0, 2, 1), (1, 0, 2), (2, 1, 0)):
-        np.testing.assert_array_equal(
-            paint_masks([masks[i] for i in order], (20, 30)), first)
+        np.testing.assert_array_equal(paint_masks([masks[i] for i in order], (20, 30)), first)
 
 
 @pytest.mark.parametrize('min_area, kept', ((1, 2), (8, 2), (9, 1), (25, 0)))
@@ -44,9 +42,7 @@ def test_parts_become_segments_only_by_option():
     labels = paint_masks([apart], (20, 30), connected_components=True)
     assert np.unique(labels[WINDOW]).tolist() == [1]
     assert np.unique(labels[DOOR]).tolist() == [2]
-    labels = paint_masks([apart], (20, 30),
-                         connected_components=True,
-                         min_area=WINDOW.sum() + 1)
+    labels = paint_masks([apart], (20, 30), connected_components=True, min_area=WINDOW.sum() + 1)
     assert not labels[WINDOW].any() and (labels[DOOR] == 1).all()
 
 

@@ -4,10 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from radocc_plugin.segments import (Felzenszwalb, Slic, ensure_manifest,
-                                    is_complete, map_statistics, overlay,
-                                    read_label_map, read_manifest,
-                                    segment_path, write_label_map)
+from radocc_plugin.segments import (
+    Felzenszwalb,
+    Slic,
+    ensure_manifest,
+    is_complete,
+    map_statistics,
+    overlay,
+    read_label_map,
+    read_manifest,
+    segment_path,
+    write_label_map,
+)
 
 
 def test_label_map_survives_the_file(tmp_path):
@@ -19,12 +27,15 @@ def test_label_map_survives_the_file(tmp_path):
     assert [p.name for p in (tmp_path / 'a').iterdir()] == ['b.png']
 
 
-@pytest.mark.parametrize('labels,message', [
-    (np.zeros((2, 2)), 'takes integers of shape'),
-    (np.zeros((2, 2, 3), int), 'takes integers of shape'),
-    (np.array([[-1, 0]]), 'takes ids 0..65535, got -1..0'),
-    (np.array([[65536, 0]]), 'takes ids 0..65535'),
-])
+@pytest.mark.parametrize(
+    'labels,message',
+    [
+        (np.zeros((2, 2)), 'takes integers of shape'),
+        (np.zeros((2, 2, 3), int), 'takes integers of shape'),
+        (np.array([[-1, 0]]), 'takes ids 0..65535, got -1..0'),
+        (np.array([[65536, 0]]), 'takes ids 0..65535'),
+    ],
+)
 def test_wrong_labels_are_not_written(tmp_path, labels, message):
     with pytest.raises(ValueError, match=message):
         write_label_map(tmp_path / 'x.png', labels)
@@ -45,7 +56,8 @@ def test_wrong_files_are_named(tmp_path):
 
 def test_path_mirrors_the_image():
     assert segment_path('segments', 'samples/CAM_FRONT/x.jpg') == Path(
-        'segments/samples/CAM_FRONT/x.png')
+        'segments/samples/CAM_FRONT/x.png'
+    )
     for outside in ('/abs/x.jpg', '../x.jpg'):
         with pytest.raises(ValueError, match='relative to the data root'):
             segment_path('segments', outside)
@@ -143,6 +155,7 @@ def test_statistics_of_a_map():
     labels[1:3] = 2
     labels[9] = 5
     assert map_statistics(labels) == dict(
-        count=3, covered=0.34, smallest=0.04, median=0.1, largest=0.2)
+        count=3, covered=0.34, smallest=0.04, median=0.1, largest=0.2
+    )
     empty = map_statistics(np.zeros((2, 2), np.int32))
     assert empty['count'] == empty['covered'] == empty['largest'] == 0

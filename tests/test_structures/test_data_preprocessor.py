@@ -8,23 +8,21 @@ from radocc_plugin.structures import OccDataPreprocessor, OccDataSample
 def _item(value, shape=(2, 3, 4, 6), **inputs):
     image = torch.full(shape, 0, dtype=torch.uint8)
     image[:, 0] = value  # red only
-    sample = OccDataSample(metainfo=dict(token=f'token{value}', cams=('a', )))
+    sample = OccDataSample(metainfo=dict(token=f'token{value}', cams=('a',)))
     sample.gt_depth = torch.ones(2, 4, 6)
     return dict(inputs=dict(img=image, **inputs), data_samples=sample)
 
 
 def test_images_are_stacked_and_normalised_and_the_rest_is_kept():
     points = torch.rand(7, 5)
-    batch = pseudo_collate(
-        [_item(10, points=points),
-         _item(20, points=points)])
+    batch = pseudo_collate([_item(10, points=points), _item(20, points=points)])
     out = OccDataPreprocessor(mean=(4, 5, 6), std=(2, 1, 3))(batch)
     images = out['inputs']['imgs']
     assert images.shape == (2, 2, 3, 4, 6) and images.dtype == torch.float32
     assert images[:, 0, :, 0, 0].tolist() == [[3, -5, -2], [8, -5, -2]]
     assert [len(p) for p in out['inputs']['points']] == [7, 7]
     assert [s.token for s in out['data_samples']] == ['token10', 'token20']
-    assert out['data_samples'][0].cams == ('a', )
+    assert out['data_samples'][0].cams == ('a',)
 
 
 def test_a_batch_without_points_has_none():
@@ -33,8 +31,7 @@ def test_a_batch_without_points_has_none():
 
 
 def test_bgr_order_pairs_blue_with_the_first_statistic():
-    out = OccDataPreprocessor((4, 5, 6), (2, 1, 3), channel_order='bgr')(
-        pseudo_collate([_item(9)]))
+    out = OccDataPreprocessor((4, 5, 6), (2, 1, 3), channel_order='bgr')(pseudo_collate([_item(9)]))
     assert out['inputs']['imgs'][0, 0, :, 0, 0].tolist() == [-2, -5, 1]
 
 
@@ -44,12 +41,12 @@ def test_it_adds_nothing_to_a_checkpoint():
 
 def test_images_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match='img.*one shape'):
-        OccDataPreprocessor()(
-            pseudo_collate([_item(1), _item(1, (2, 3, 5, 6))]))
+        OccDataPreprocessor()(pseudo_collate([_item(1), _item(1, (2, 3, 5, 6))]))
 
 
-@pytest.mark.parametrize('bad', (dict(channel_order='gbr'), dict(mean=(1, 2)),
-                                 dict(pad_size_divisor=0)))
+@pytest.mark.parametrize(
+    'bad', (dict(channel_order='gbr'), dict(mean=(1, 2)), dict(pad_size_divisor=0))
+)
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         OccDataPreprocessor(**bad)

@@ -1,12 +1,12 @@
 """What the analysis says of a toy student and teacher."""
+
 import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from tests.test_distillation.toy_distillation import (batch_of,
-                                                      distilled)
+from tests.test_distillation.toy_distillation import batch_of, distilled
 
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import MODELS
@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope='module')
 def tool():
     spec = importlib.util.spec_from_file_location(
-        'analyse_distillation', ROOT / 'tools' / 'analyse_distillation.py')
+        'analyse_distillation', ROOT / 'tools' / 'analyse_distillation.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -37,8 +38,7 @@ def test_gradients_are_measured_against_the_students_own(tool):
     once, twice = (study(tool, rdc=weight)['losses'] for weight in (1.0, 2.0))
     assert once['loss_occ']['ratio'] == pytest.approx(1)
     assert once['loss_occ']['cosine'] == pytest.approx(1, abs=1e-5)
-    assert twice['loss_rdc']['ratio'] == pytest.approx(
-        2 * once['loss_rdc']['ratio'], rel=1e-4)
+    assert twice['loss_rdc']['ratio'] == pytest.approx(2 * once['loss_rdc']['ratio'], rel=1e-4)
     assert abs(once['loss_rdc']['cosine']) < 1
 
 
@@ -64,32 +64,35 @@ def test_the_pull_is_shared_out_by_the_distance_to_the_nearest_camera(tool):
     cameras = Cameras.from_data_samples(samples)
     box, shape = (-4.0, -4.0, -1.0, 4.0, 4.0, 1.0), (4, 2, 1)
     distances = tool.camera_distances(cameras, box, shape)
-    places = (cameras.bda_mat[:, None].double()
-              @ cameras.cam2ego.double())[..., :3, 3]
+    places = (cameras.bda_mat[:, None].double() @ cameras.cam2ego.double())[..., :3, 3]
     for sample in range(len(samples)):
         for x in range(4):
             for y in range(2):
                 centre = torch.tensor([-3.0 + 2 * x, -2.0 + 4 * y, 0.0])
-                expected = min(
-                    float((centre - place).norm())
-                    for place in places[sample])
-                assert float(distances[sample, x, y, 0]) == pytest.approx(
-                    expected, rel=1e-5)
+                expected = min(float((centre - place).norm()) for place in places[sample])
+                assert float(distances[sample, x, y, 0]) == pytest.approx(expected, rel=1e-5)
     shares = study(tool)['losses']['loss_rdc']['pull']
     assert sum(shares) == pytest.approx(1)
 
 
-@pytest.mark.parametrize('pull, cosine, hidden, says', [
-    ([.4, .4, .2, 0, 0, 0], .1, .1, 'within 4 m'),
-    ([0, 0, .5, .5, 0, 0], -.4, .1, 'against the labels'),
-    ([0, 0, .5, .5, 0, 0], .4, .8, 'no label observed'),
-    ([0, 0, .5, .5, 0, 0], .4, .1, 'Nothing stands out'),
-])
+@pytest.mark.parametrize(
+    'pull, cosine, hidden, says',
+    [
+        ([0.4, 0.4, 0.2, 0, 0, 0], 0.1, 0.1, 'within 4 m'),
+        ([0, 0, 0.5, 0.5, 0, 0], -0.4, 0.1, 'against the labels'),
+        ([0, 0, 0.5, 0.5, 0, 0], 0.4, 0.8, 'no label observed'),
+        ([0, 0, 0.5, 0.5, 0, 0], 0.4, 0.1, 'Nothing stands out'),
+    ],
+)
 def test_the_advice_names_what_stands_out(tool, pull, cosine, hidden, says):
     studies = [
-        dict(losses=dict(
-            loss_occ=dict(pull=[1, 0, 0, 0, 0, 0], cosine=1.0),
-            loss_rdc=dict(pull=pull, cosine=cosine)), hidden=hidden)
+        dict(
+            losses=dict(
+                loss_occ=dict(pull=[1, 0, 0, 0, 0, 0], cosine=1.0),
+                loss_rdc=dict(pull=pull, cosine=cosine),
+            ),
+            hidden=hidden,
+        )
     ]
     assert says in tool.advice(studies, ['loss_occ'])
 
@@ -101,17 +104,18 @@ def test_a_plain_student_is_refused(tool):
         tool.load_model(Config.fromfile(ROOT / path), args)
 
 
-@pytest.mark.parametrize('options', [
-    dict(schedules=dict(depth=dict(ramp=100), semantics=dict(start=50))),
-    dict(feature=1.0),
-], ids=['schedules', 'adapter'])
+@pytest.mark.parametrize(
+    'options',
+    [dict(schedules=dict(depth=dict(ramp=100), semantics=dict(start=50))), dict(feature=1.0)],
+    ids=['schedules', 'adapter'],
+)
 def test_scheduled_losses_and_adapters_are_analysed(tool, tmp_path, options):
     config = distilled(**options)
     saved = MODELS.build(config)
     torch.save(saved.state_dict(), tmp_path / 'student.pth')
     args = tool.parse_args(
-        ['config.py', '--student', str(tmp_path / 'student.pth'),
-         '--device', 'cpu'])
+        ['config.py', '--student', str(tmp_path / 'student.pth'), '--device', 'cpu']
+    )
     model = tool.load_model(Config(dict(model=config)), args)
     for key, value in saved.state_dict().items():
         assert torch.equal(model.state_dict()[key], value)
@@ -123,8 +127,8 @@ def test_scheduled_losses_and_adapters_are_analysed(tool, tmp_path, options):
 def test_a_checkpoint_of_another_model_is_named(tool, tmp_path):
     torch.save(dict(nothing=torch.zeros(1)), tmp_path / 'other.pth')
     args = tool.parse_args(
-        ['config.py', '--student', str(tmp_path / 'other.pth'),
-         '--device', 'cpu'])
+        ['config.py', '--student', str(tmp_path / 'other.pth'), '--device', 'cpu']
+    )
     with pytest.raises(ValueError, match='other.pth does not fit'):
         tool.load_model(Config(dict(model=distilled())), args)
 
@@ -135,7 +139,7 @@ def test_rays_are_drawn_as_the_renderer_is_told(tool, sampler):
     config['renderer']['ray_sampler'] = sampler
     model = MODELS.build(config)
     inputs, samples = batch_of()
-    inputs['points'] = [torch.tensor([[3., 0.2, 0.5], [2., -0.5, 0.3]])] * 2
+    inputs['points'] = [torch.tensor([[3.0, 0.2, 0.5], [2.0, -0.5, 0.3]])] * 2
     rays = tool.study(model, dict(inputs=inputs, data_samples=samples))['rays']
     assert len(rays['kl']) > 0
 

@@ -1,4 +1,5 @@
 """Stages of our models, and the tool on the real keyframe."""
+
 import importlib.util
 import subprocess
 import sys
@@ -15,12 +16,17 @@ from tests.support.models import build_model, make_batch
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device('cpu')
 STUDENT = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
-TEACHER = ('projects/OccTeacher/configs/'
-           'occ-teacher-fusion_tiny_1xb1-3e_synthetic.py')
+TEACHER = 'projects/OccTeacher/configs/occ-teacher-fusion_tiny_1xb1-3e_synthetic.py'
 RADOCC = 'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py'
-CAMERA = {'img_backbone', 'img_neck', 'img_view_transformer',
-          'img_view_transformer.depth_net', 'img_bev_encoder_backbone',
-          'img_bev_encoder_neck', 'occ_head'}
+CAMERA = {
+    'img_backbone',
+    'img_neck',
+    'img_view_transformer',
+    'img_view_transformer.depth_net',
+    'img_bev_encoder_backbone',
+    'img_bev_encoder_neck',
+    'occ_head',
+}
 LIDAR = {'pts_voxel_encoder', 'pts_middle_encoder', 'pts_fusion'}
 LOSSES = {'img_view_transformer.loss', 'occ_head.loss'}
 STEP = {'rest', 'backward', 'optimizer'}
@@ -29,7 +35,8 @@ STEP = {'rest', 'backward', 'optimizer'}
 @pytest.fixture(scope='module')
 def tool():
     spec = importlib.util.spec_from_file_location(
-        'benchmark_model', ROOT / 'tools' / 'benchmark_model.py')
+        'benchmark_model', ROOT / 'tools' / 'benchmark_model.py'
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -44,8 +51,7 @@ def packed_batch():
     inputs, samples = make_batch()
     images = torch.randint(256, inputs['imgs'].shape[1:], dtype=torch.uint8)
     samples[0].segments = torch.ones(6, 28, 50, dtype=torch.int32)
-    return dict(inputs=dict(img=[images], points=inputs['points']),
-                data_samples=samples)
+    return dict(inputs=dict(img=[images], points=inputs['points']), data_samples=samples)
 
 
 def test_operators_are_counted_stage_by_stage(tool):
@@ -55,29 +61,33 @@ def test_operators_are_counted_stage_by_stage(tool):
     rows = tool.count_operators(step, model, packed_batch(), CPU)
     counts = {name: int(number) for name, number, _ in rows}
     assert counts.pop('all') == sum(counts.values())
-    assert {'student.img_backbone', 'losses.depth', 'backward',
-            'rest'} <= set(counts)
+    assert {'student.img_backbone', 'losses.depth', 'backward', 'rest'} <= set(counts)
     # RadOcc's own part beside two small networks
-    ours = sum(n for name, n in counts.items()
-               if name.startswith(('renderer', 'losses')))
+    ours = sum(n for name, n in counts.items() if name.startswith(('renderer', 'losses')))
     assert ours < 0.4 * sum(counts.values())
 
 
-@pytest.mark.parametrize('path, train, expected', [
-    (STUDENT, False, CAMERA | {'rest'}),
-    (TEACHER, True, CAMERA | LIDAR | LOSSES | STEP),
-    (RADOCC, True, prefixed('student', CAMERA | LOSSES)
-     | prefixed('teacher', CAMERA | LIDAR) | STEP
-     | {'renderer', 'renderer.trace', 'losses.depth', 'losses.semantics'}),
-])
+@pytest.mark.parametrize(
+    'path, train, expected',
+    [
+        (STUDENT, False, CAMERA | {'rest'}),
+        (TEACHER, True, CAMERA | LIDAR | LOSSES | STEP),
+        (
+            RADOCC,
+            True,
+            prefixed('student', CAMERA | LOSSES)
+            | prefixed('teacher', CAMERA | LIDAR)
+            | STEP
+            | {'renderer', 'renderer.trace', 'losses.depth', 'losses.semantics'},
+        ),
+    ],
+)
 def test_every_stage_of_our_models_is_measured(tool, path, train, expected):
     config = Config.fromfile(ROOT / path)
     model = tool.build(config.model)
-    step = tool.make_train_step(
-        model, config.optim_wrapper) if train else tool.test_step
+    step = tool.make_train_step(model, config.optim_wrapper) if train else tool.test_step
     before = model.state_dict()['occ_head.final_conv.conv.weight'].clone()
-    stages = tool.measure(
-        model, packed_batch(), step, CPU, repeat=1, warm_up=0)
+    stages = tool.measure(model, packed_batch(), step, CPU, repeat=1, warm_up=0)
     assert set(stages) == expected
     assert all(stage.seconds > 0 for stage in stages.values())
     if path == RADOCC:
@@ -92,12 +102,13 @@ def test_a_model_of_ones_own_has_its_modules_as_stages():
 
 
 def test_tables_hold_every_stage_and_the_sum(tool, capsys):
-    rows = tool.stage_rows(
-        dict(a=Stage(1., 2., 2**30, 1), b=Stage(3., 5., None, 2)), 2**29)
-    assert rows == [['model and batch loaded', '-', '-', '-', '-', '0.50'],
-                    ['a', '1', '1.000', '2.000', '25.0 %', '1.00'],
-                    ['b', '2', '3.000', '5.000', '75.0 %', '-'],
-                    ['all', '1', '4.000', '7.000', '100.0 %', '1.00']]
+    rows = tool.stage_rows(dict(a=Stage(1.0, 2.0, 2**30, 1), b=Stage(3.0, 5.0, None, 2)), 2**29)
+    assert rows == [
+        ['model and batch loaded', '-', '-', '-', '-', '0.50'],
+        ['a', '1', '1.000', '2.000', '25.0 %', '1.00'],
+        ['b', '2', '3.000', '5.000', '75.0 %', '-'],
+        ['all', '1', '4.000', '7.000', '100.0 %', '1.00'],
+    ]
     head = ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB']
     text = tool.show_table(Console(), 'Title', head, rows)
     assert '| `b` | 2 | 3.000 | 5.000 | 75.0 % | - |' in text
@@ -127,13 +138,35 @@ def test_the_tool_measures_a_radocc_step_on_the_keyframe(shared, tmp_path):
     keyframe = shared / 'data' / 'nuscenes_frame'
     if not keyframe.is_dir():
         pytest.skip(f'{keyframe} is absent')
-    result = subprocess.run([
-        sys.executable, 'tools/benchmark_model.py', RADOCC, '--keyframe',
-        keyframe.resolve(), '--repeat', '1', '--warm-up', '0', '--batch', '2',
-        '--profile', '--out', tmp_path / 'table.md'
-    ], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [
+            sys.executable,
+            'tools/benchmark_model.py',
+            RADOCC,
+            '--keyframe',
+            keyframe.resolve(),
+            '--repeat',
+            '1',
+            '--warm-up',
+            '0',
+            '--batch',
+            '2',
+            '--profile',
+            '--out',
+            tmp_path / 'table.md',
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr
     text = (tmp_path / 'table.md').read_text()
-    for stage in ('student.occ_head', 'teacher.pts_fusion', 'renderer.trace',
-                  'losses.depth', 'backward', 'aten::'):
+    for stage in (
+        'student.occ_head',
+        'teacher.pts_fusion',
+        'renderer.trace',
+        'losses.depth',
+        'backward',
+        'aten::',
+    ):
         assert f'`{stage}' in text

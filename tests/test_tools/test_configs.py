@@ -1,4 +1,5 @@
 """Every shipped config parses, reloads from its dump, and has one name."""
+
 from collections import Counter
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from radocc_plugin.distillation import RadOccDistiller
 from radocc_plugin.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(path for folder in ('projects', 'configs')
-                 for path in (ROOT / folder).rglob('*.py')
-                 if '_base_' not in path.parts and 'configs' in path.parts)
+CONFIGS = sorted(
+    path
+    for folder in ('projects', 'configs')
+    for path in (ROOT / folder).rglob('*.py')
+    if '_base_' not in path.parts and 'configs' in path.parts
+)
 DISTILLED = sorted((ROOT / 'configs' / 'radocc').glob('*.py'))
 # Their teacher has a pipeline of its own beside the student's.
 DAOCC = [p for p in DISTILLED if p.stem.startswith('radocc-daocc')]
@@ -40,8 +44,7 @@ def test_names_are_unique():
 @pytest.mark.parametrize('path', DISTILLED, ids=ids(DISTILLED))
 def test_distilled_config_has_at_most_eight_lines(path):
     lines = [
-        line for line in path.read_text().splitlines()
-        if line.strip() and not line.startswith('#')
+        line for line in path.read_text().splitlines() if line.strip() and not line.startswith('#')
     ]
     assert len(lines) <= 8
 
@@ -50,7 +53,7 @@ def test_distilled_config_has_at_most_eight_lines(path):
 def test_distilled_config_differs_in_model_and_loads_only(path):
     distilled = Config.fromfile(path).to_dict()
     _, name = path.name.split('_', 1)
-    student_path, = (ROOT / 'projects').glob(f'*/configs/{name}')
+    (student_path,) = (ROOT / 'projects').glob(f'*/configs/{name}')
     student = Config.fromfile(student_path).to_dict()
     assert distilled.pop('radocc')
     distilled.pop('paper', None)
@@ -62,8 +65,10 @@ def test_distilled_config_differs_in_model_and_loads_only(path):
     own_types = {t['type'] for t in own}
     loaded = distilled['train_dataloader']['dataset'].pop('pipeline')
     assert {t['type'] for t in loaded} - own_types <= {
-        'radocc_plugin.LoadSegments', 'radocc_plugin.LoadLidarPoints',
-        'radocc_plugin.PointsToDepthMaps', 'radocc_plugin.TeacherPipeline'
+        'radocc_plugin.LoadSegments',
+        'radocc_plugin.LoadLidarPoints',
+        'radocc_plugin.PointsToDepthMaps',
+        'radocc_plugin.TeacherPipeline',
     }
     loaded = [t for t in loaded if t['type'] in own_types]
     for transform in (*own, *loaded):
@@ -78,11 +83,12 @@ def test_distilled_config_differs_in_model_and_loads_only(path):
 @pytest.mark.parametrize('path', DAOCC, ids=ids(DAOCC))
 def test_daocc_sees_what_its_own_test_pipeline_makes(path):
     twin = Config.fromfile(path)
-    assert ('no-mask' in path.stem) == (
-        'no-mask' in twin.model.teacher.model) == (
-            'wo_mask' in twin.model.teacher.checkpoint)
-    tested = Config.fromfile(
-        ROOT / twin.model.teacher.model).test_dataloader.dataset
+    assert (
+        ('no-mask' in path.stem)
+        == ('no-mask' in twin.model.teacher.model)
+        == ('wo_mask' in twin.model.teacher.checkpoint)
+    )
+    tested = Config.fromfile(ROOT / twin.model.teacher.model).test_dataloader.dataset
     loads, own, *_ = twin.train_dataloader.dataset.pipeline
     assert own.type == 'radocc_plugin.TeacherPipeline'
     assert list(own.cams) == list(tested.cams)
@@ -97,25 +103,23 @@ def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
     """Else its volume is shifted against the student's."""
     twin = Config.fromfile(path)
     teacher = Config.fromfile(ROOT / twin.model.teacher.model)
-    assert twin.model.teacher.checkpoint.split('/')[1] == Path(
-        teacher.filename).stem
+    assert twin.model.teacher.checkpoint.split('/')[1] == Path(teacher.filename).stem
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        frames = [
-            config[loader].dataset.get('key_ego', 'lidar')
-            for config in (twin, teacher)
-        ]
+        frames = [config[loader].dataset.get('key_ego', 'lidar') for config in (twin, teacher)]
         assert frames == [key_ego_of(path.stem)] * 2
-    lidar = [
-        'radocc_plugin.LoadLidarPoints', 'radocc_plugin.PointsToDepthMaps'
+    lidar = ['radocc_plugin.LoadLidarPoints', 'radocc_plugin.PointsToDepthMaps']
+    trained, tested, met = [
+        [t for t in pipeline if t['type'] in lidar]
+        for pipeline in (
+            teacher.train_dataloader.dataset.pipeline,
+            teacher.test_dataloader.dataset.pipeline,
+            twin.train_dataloader.dataset.pipeline,
+        )
     ]
-    trained, tested, met = [[t for t in pipeline if t['type'] in lidar]
-                            for pipeline in (
-                                teacher.train_dataloader.dataset.pipeline,
-                                teacher.test_dataloader.dataset.pipeline,
-                                twin.train_dataloader.dataset.pipeline)]
     # A LiDAR-only teacher needs no depth maps.
     assert [t['type'] for t in trained] in (
-        [lidar[:1], lidar] if not teacher.model.img_backbone else [lidar])
+        [lidar[:1], lidar] if not teacher.model.img_backbone else [lidar]
+    )
     assert trained == tested == met
     # Images of another scale than in its training are none for a teacher, nor
     # those of another order of colours.
@@ -125,9 +129,9 @@ def test_teacher_was_trained_in_the_frame_and_on_the_depths_it_meets(path):
 
 
 def key_ego_of(name):
-    if name.endswith(
-        ('synthetic', 'surroundocc', 'openocc', 'waymo')) or name.startswith(
-            ('radocc_bevformer-occ_base', 'radocc_bevformer-occ_small')):
+    if name.endswith(('synthetic', 'surroundocc', 'openocc', 'waymo')) or name.startswith(
+        ('radocc_bevformer-occ_base', 'radocc_bevformer-occ_small')
+    ):
         return 'lidar'
     return 'CAM_FRONT' if 'fbocc' in name else 'CAM_FRONT_LEFT'
 
@@ -137,9 +141,8 @@ def preprocessor(model):
 
 
 def image_width(config):
-    width, = {
-        t['input_size'][1]
-        for t in config.train_dataloader.dataset.pipeline if 'input_size' in t
+    (width,) = {
+        t['input_size'][1] for t in config.train_dataloader.dataset.pipeline if 'input_size' in t
     }
     return width
 
@@ -154,7 +157,7 @@ def test_distilled_config_builds(path):
     if student is None:  # FB-OCC learns by focal loss and has no such head
         return
     # A head on BEV maps differs from the teacher's in all but the loss.
-    names = ('class_weight', ) if student.type != teacher.type else teacher
+    names = ('class_weight',) if student.type != teacher.type else teacher
     assert all(student.get(name) == teacher.get(name) for name in names)
 
 

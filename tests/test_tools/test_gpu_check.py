@@ -1,4 +1,5 @@
 """The GPU check, tried on the CPU."""
+
 import json
 import os
 import re
@@ -15,20 +16,20 @@ def check(*arguments):
     return subprocess.run(
         ['bash', str(ROOT / 'tools/gpu_check.sh'), *map(str, arguments)],
         env=dict(os.environ, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES=''),
-        capture_output=True, text=True)
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_wrong_arguments_and_a_missing_gpu_are_named():
-    for arguments, message in ((('speed', ), 'got speed'),
-                               ((), 'torch sees no GPU')):
+    for arguments, message in ((('speed',), 'got speed'), ((), 'torch sees no GPU')):
         run = check(*arguments)
         assert run.returncode == 2 and message in run.stderr
         assert 'Traceback' not in run.stderr
 
 
 def test_the_students_that_it_measures_are_there():
-    names = re.findall(r'radocc_\w[\w.-]+', (
-        ROOT / 'tools/gpu_check.sh').read_text())
+    names = re.findall(r'radocc_\w[\w.-]+', (ROOT / 'tools/gpu_check.sh').read_text())
     assert len(names) == 6
     for name in names:
         assert (ROOT / f'configs/radocc/{name}.py').is_file(), name

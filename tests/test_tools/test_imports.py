@@ -1,4 +1,5 @@
 """What every tool imports is there."""
+
 import importlib.util
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
 """The whole chain, as a user runs it, on the smallest world."""
+
 import json
 import subprocess
 import sys
@@ -17,11 +18,30 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('quickstart')]
 
 def quickstart(folder, *arguments):
     """Two training iterations of teacher, baseline and RadOcc student."""
-    return subprocess.run([
-        sys.executable, 'tools/quickstart.py', '--work-dir', folder / 'work',
-        '--data-root', folder / 'data', '--scenes', '1', '1', '--keyframes',
-        '2', '--steps', '2', '2', '--label-every', '2', *map(str, arguments)
-    ], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [
+            sys.executable,
+            'tools/quickstart.py',
+            '--work-dir',
+            folder / 'work',
+            '--data-root',
+            folder / 'data',
+            '--scenes',
+            '1',
+            '1',
+            '--keyframes',
+            '2',
+            '--steps',
+            '2',
+            '2',
+            '--label-every',
+            '2',
+            *map(str, arguments),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -36,12 +56,9 @@ def test_writes_table_records_and_pictures(finished):
     folder, screen = finished
     work = folder / 'work'
     records = {
-        path.stem: json.loads(path.read_text())
-        for path in (work / 'records').glob('*.json')
+        path.stem: json.loads(path.read_text()) for path in (work / 'records').glob('*.json')
     }
-    assert {r['role'] for r in records.values()} == {
-        'teacher', 'baseline', 'radocc'
-    }
+    assert {r['role'] for r in records.values()} == {'teacher', 'baseline', 'radocc'}
     for record in records.values():
         assert record['mask'] == 'camera' and record['seed'] == 0
         assert record['training']['iterations'] == 2
@@ -63,8 +80,8 @@ def test_distilled_checkpoint_is_the_plain_students(finished):
     ]
     assert states[0]['state_dict'].keys() == states[1]['state_dict'].keys()
     config = Config.fromfile(
-        ROOT / 'projects/BEVDetOcc/configs/'
-        'bevdet-occ_tiny-near_1xb1-1600i_synthetic.py')
+        ROOT / 'projects/BEVDetOcc/configs/bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
+    )
     MODELS.build(config.model).load_state_dict(states[1]['state_dict'])
 
 

@@ -1,4 +1,5 @@
 """tools/test.py on configs and checkpoints that others have."""
+
 import json
 
 import pytest
@@ -27,20 +28,21 @@ class PerfectPredictor(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         SEEN.append(len(data_samples))
         for sample in data_samples:
-            sample.pred_occ = OccData(
-                semantics=sample.gt_occ.semantics.to(torch.uint8))
+            sample.pred_occ = OccData(semantics=sample.gt_occ.semantics.to(torch.uint8))
         return data_samples
 
 
 @DATASETS.register_module(force=True)
 class ToyTestData(ToyData):
     """As an info file without metainfo gives it."""
+
     metainfo = LabelSpace(
         label_space='toy',
         classes=CLASSES,
         palette=PALETTE,
-        point_cloud_range=(-4., -4., -1., 4., 4., 2.2),
-        voxel_size=0.8).metainfo()
+        point_cloud_range=(-4.0, -4.0, -1.0, 4.0, 4.0, 2.2),
+        voxel_size=0.8,
+    ).metainfo()
     ann_file = 'somewhere/radocc_infos_val.pkl'
 
     def full_init(self):
@@ -58,11 +60,13 @@ CONFIG = dict(
         num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='pseudo_collate'),
-        dataset=dict(type='radocc_plugin.ToyTestData')),
+        dataset=dict(type='radocc_plugin.ToyTestData'),
+    ),
     test_cfg=dict(),
     test_evaluator=dict(type='radocc_plugin.OccMetric'),
     randomness=dict(seed=0),
-    log_level='ERROR')
+    log_level='ERROR',
+)
 
 
 @pytest.fixture
@@ -71,18 +75,23 @@ def run(tmp_path):
     def run_(meta=None, arguments=(), **changes):
         SEEN.clear()
         name = f'toy{len(list(tmp_path.glob("*.py")))}'
-        config = dict(CONFIG, experiment_name=f'{tmp_path.name}{name}',
-                      **changes)
-        (tmp_path / f'{name}.py').write_text('\n'.join(
-            f'{key} = {value!r}' for key, value in config.items()))
+        config = dict(CONFIG, experiment_name=f'{tmp_path.name}{name}', **changes)
+        (tmp_path / f'{name}.py').write_text(
+            '\n'.join(f'{key} = {value!r}' for key, value in config.items())
+        )
         state = dict(state_dict=dict(weight=torch.zeros(())))
         if meta is not None:
             state['meta'] = meta
         torch.save(state, tmp_path / 'x.pth')
-        load('test').main([
-            str(tmp_path / f'{name}.py'), str(tmp_path / 'x.pth'),
-            '--work-dir', str(tmp_path / 'work'), *arguments
-        ])
+        load('test').main(
+            [
+                str(tmp_path / f'{name}.py'),
+                str(tmp_path / 'x.pth'),
+                '--work-dir',
+                str(tmp_path / 'work'),
+                *arguments,
+            ]
+        )
         return json.loads((tmp_path / 'work/record.json').read_text())
 
     return run_
@@ -92,13 +101,13 @@ TRAINED = dict(batch_size=8, dataset=dict(type='NowhereToBeFound'))
 CONCAT = dict(
     CONFIG['test_dataloader'],
     dataset=dict(
-        type='radocc_plugin.ToyConcat',
-        datasets=[dict(type='radocc_plugin.ToyTestData')] * 2))
+        type='radocc_plugin.ToyConcat', datasets=[dict(type='radocc_plugin.ToyTestData')] * 2
+    ),
+)
 
 
 @DATASETS.register_module(force=True)
 class ToyConcat(torch.utils.data.ConcatDataset):
-
     def __init__(self, datasets):
         super().__init__([DATASETS.build(d) for d in datasets])
         self.metainfo = self.datasets[0].metainfo
@@ -107,19 +116,32 @@ class ToyConcat(torch.utils.data.ConcatDataset):
         pass
 
 
-@pytest.mark.parametrize('case', [
-    dict(),
-    dict(meta=dict(epoch=3, iter=7, seed=None, cfg='import nothing_here')),
-    dict(meta=dict(cfg=dict(model='of another codebase'))),
-    dict(default_scope='radocc_plugin', test_evaluator=[
-        dict(type='OccMetric', mask='both')]),
-    dict(test_dataloader=CONCAT),
-    # what a resumed training leaves, whose infos are not here
-    dict(train_dataloader=TRAINED, resume=True, load_from='gone.pth',
-         train_cfg=dict(by_epoch=True, max_epochs=1),
-         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1))),
-], ids=['test only', 'foreign config', 'config as dict', 'without scope',
-        'concatenated', 'left by a resumed run'])
+@pytest.mark.parametrize(
+    'case',
+    [
+        dict(),
+        dict(meta=dict(epoch=3, iter=7, seed=None, cfg='import nothing_here')),
+        dict(meta=dict(cfg=dict(model='of another codebase'))),
+        dict(default_scope='radocc_plugin', test_evaluator=[dict(type='OccMetric', mask='both')]),
+        dict(test_dataloader=CONCAT),
+        # what a resumed training leaves, whose infos are not here
+        dict(
+            train_dataloader=TRAINED,
+            resume=True,
+            load_from='gone.pth',
+            train_cfg=dict(by_epoch=True, max_epochs=1),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        ),
+    ],
+    ids=[
+        'test only',
+        'foreign config',
+        'config as dict',
+        'without scope',
+        'concatenated',
+        'left by a resumed run',
+    ],
+)
 def test_a_record_is_written_of(run, case, monkeypatch):
     if 'mask' in str(case):
         monkeypatch.setattr(ToyTestData, '__getitem__', with_lidar_mask)
@@ -131,8 +153,7 @@ def test_a_record_is_written_of(run, case, monkeypatch):
     assert data['dataset'] == data['version'] == 'unknown'
     assert data['split'] == ('val+val' if twice else 'val')
     assert data['num_samples'] == sum(SEEN) == (24 if twice else 12)
-    assert record['training']['batch_size'] == (
-        8 if 'train_dataloader' in case else None)
+    assert record['training']['batch_size'] == (8 if 'train_dataloader' in case else None)
 
 
 def with_lidar_mask(self, index):
@@ -142,16 +163,14 @@ def with_lidar_mask(self, index):
     return item
 
 
-def test_a_record_that_cannot_be_written_stops_before_the_first_batch(
-        run, tmp_path):
+def test_a_record_that_cannot_be_written_stops_before_the_first_batch(run, tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(ValueError, match='--record .*file/record.json'):
         run(arguments=['--record', str(tmp_path / 'file/record.json')])
     assert not SEEN
 
 
-def test_metrics_are_saved_before_anything_else_can_fail(
-        run, monkeypatch, tmp_path):
+def test_metrics_are_saved_before_anything_else_can_fail(run, monkeypatch, tmp_path):
     write = testing.write_records
 
     def fail(path, masks, metrics, description):
@@ -170,7 +189,8 @@ def test_the_record_tells_the_weights_that_training_began_with(run):
     weights = dict(file='pretrained.pth', hash='0123456789abcdef')
     plain, pretrained, other = (
         run(meta=dict(seed=0, initial_weights=w))
-        for w in (None, weights, dict(weights, hash='f' * 16)))
+        for w in (None, weights, dict(weights, hash='f' * 16))
+    )
     assert plain['initial_weights'] is None
     assert pretrained['initial_weights'] == weights
     hashes = {r['config']['hash'] for r in (plain, pretrained, other)}

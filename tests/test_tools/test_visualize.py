@@ -1,4 +1,5 @@
 """tools/visualize.py, browse_dataset.py and test.py --show-dir."""
+
 import importlib.util
 import sys
 from pathlib import Path
@@ -12,16 +13,17 @@ from PIL import Image
 from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import save_infos
 from radocc_plugin.evaluation import prediction_path, write_prediction
-from radocc_plugin.visualization.pipeline_page import (describe_augmentation,
-                                                       draw_pipeline_page,
-                                                       segments_in_input)
+from radocc_plugin.visualization.pipeline_page import (
+    describe_augmentation,
+    draw_pipeline_page,
+    segments_in_input,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(
-        Path(name).stem, ROOT / f'tools/{name}.py')
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / f'tools/{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -40,74 +42,85 @@ def data_root(tmp_path_factory):
     """Two scenes; the frames of the first stand in the wrong order."""
     root = tmp_path_factory.mktemp('data')
     images = {}
-    looks_ahead = np.array([[0., 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5],
-                            [0, 0, 0, 1]])
+    looks_ahead = np.array([[0.0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
     for number, name in enumerate(occ3d.CAMERAS):
         path = f'{name}.jpg'
-        Image.new('RGB', (160, 90), (250 - 40 * number, 90, 0)).save(
-            root / path)
+        Image.new('RGB', (160, 90), (250 - 40 * number, 90, 0)).save(root / path)
         images[name] = dict(
             img_path=path,
-            cam2img=np.array([[80., 0, 80], [0, 80, 45], [0, 0, 1]]),
+            cam2img=np.array([[80.0, 0, 80], [0, 80, 45], [0, 0, 1]]),
             cam2ego=looks_ahead,
-            ego2global=np.eye(4))
-    np.array([[10, 0, 0, 9, 1], [5, 5, 0, 9, 1]], np.float32).tofile(
-        root / 'points.bin')
+            ego2global=np.eye(4),
+        )
+    np.array([[10, 0, 0, 9, 1], [5, 5, 0, 9, 1]], np.float32).tofile(root / 'points.bin')
     infos = []
-    for index, (scene, time) in enumerate([('a', 1.5), ('a', 1.0),
-                                           ('b', 7.0)]):
+    for index, (scene, time) in enumerate([('a', 1.5), ('a', 1.0), ('b', 7.0)]):
         token = f't{index}'
         labels = np.full(occ3d.GRID_SHAPE, occ3d.FREE, np.uint8)
         labels[90:130, 80:120, 1] = 11
         path = f'gts/scene-{scene}/{token}/labels.npz'
         (root / path).parent.mkdir(parents=True)
         mask = np.ones(labels.shape, np.uint8)
-        np.savez_compressed(root / path, semantics=labels, mask_camera=mask,
-                            mask_lidar=mask)
+        np.savez_compressed(root / path, semantics=labels, mask_camera=mask, mask_lidar=mask)
         labels[120:, :, 1] = 4
         write_prediction(
-            prediction_path(root / 'dump', f'scene-{scene}', token),
-            torch.from_numpy(labels))
+            prediction_path(root / 'dump', f'scene-{scene}', token), torch.from_numpy(labels)
+        )
         infos.append(
             dict(
-                token=token, sample_idx=index, timestamp=time, prev='',
-                next='', scene_name=f'scene-{scene}', scene_token=scene,
-                ego2global=np.eye(4), images=images, lidar_sweeps=[],
-                lidar_points=dict(
-                    lidar_path='points.bin', lidar2ego=np.eye(4)),
-                occ_path=path))
-    save_infos(dict(metainfo={}, data_list=infos),
-               str(root / 'radocc_infos_val.pkl'))
+                token=token,
+                sample_idx=index,
+                timestamp=time,
+                prev='',
+                next='',
+                scene_name=f'scene-{scene}',
+                scene_token=scene,
+                ego2global=np.eye(4),
+                images=images,
+                lidar_sweeps=[],
+                lidar_points=dict(lidar_path='points.bin', lidar2ego=np.eye(4)),
+                occ_path=path,
+            )
+        )
+    save_infos(dict(metainfo={}, data_list=infos), str(root / 'radocc_infos_val.pkl'))
     return root
 
 
 @pytest.fixture
 def arguments(data_root):
     return [
-        '--dump', str(data_root / 'dump'), '--data-root', str(data_root),
-        '--render-size', '5', '8', '--workers', '1'
+        '--dump',
+        str(data_root / 'dump'),
+        '--data-root',
+        str(data_root),
+        '--render-size',
+        '5',
+        '8',
+        '--workers',
+        '1',
     ]
 
 
 def test_a_dump_gives_a_sheet_a_frame(visualize, arguments, tmp_path):
-    visualize.main([*arguments, '--frames', '0', '2', '--out-dir',
-                    str(tmp_path), '--format', 'jpg'])
+    visualize.main(
+        [*arguments, '--frames', '0', '2', '--out-dir', str(tmp_path), '--format', 'jpg']
+    )
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*.*')}
     assert files == {'scene-a/t0.jpg', 'scene-b/t2.jpg'}
     assert cv2.imread(str(tmp_path / 'scene-a/t0.jpg')).shape[1] == 1920
 
 
-def test_a_scene_is_a_movie_in_the_order_of_time(visualize, arguments,
-                                                 tmp_path, monkeypatch):
+def test_a_scene_is_a_movie_in_the_order_of_time(visualize, arguments, tmp_path, monkeypatch):
     tokens = []
     monkeypatch.setattr(
-        visualize, 'write_movie',
-        lambda path, sheets, **options: tokens.extend(options.items()))
+        visualize, 'write_movie', lambda path, sheets, **options: tokens.extend(options.items())
+    )
     monkeypatch.setattr(
-        visualize, 'sample_of_frame',
-        lambda frame, dump: tokens.append(frame['token']))
-    args = visualize.parse_args([*arguments, '--scene', 'scene-a', '--out',
-                                 str(tmp_path / 'x.mp4')])
+        visualize, 'sample_of_frame', lambda frame, dump: tokens.append(frame['token'])
+    )
+    args = visualize.parse_args(
+        [*arguments, '--scene', 'scene-a', '--out', str(tmp_path / 'x.mp4')]
+    )
     total, samples = visualize.samples_of_dump(args)
     list(samples)
     assert total == 2 and tokens == ['t1', 't0']
@@ -117,8 +130,7 @@ def test_a_scene_is_a_movie_in_the_order_of_time(visualize, arguments,
 
 def test_movie_file_of_a_scene(visualize, arguments, tmp_path):
     path = tmp_path / 'scene.gif'
-    visualize.main([*arguments, '--scene', 'a', '--out', str(path),
-                    '--width', '480'])
+    visualize.main([*arguments, '--scene', 'a', '--out', str(path), '--width', '480'])
     with Image.open(path) as movie:
         assert movie.n_frames == 2 and movie.width == 480
 
@@ -131,39 +143,39 @@ def test_unknown_scenes_and_frames_are_named(visualize, arguments, tmp_path):
         visualize.main([*arguments, *out, '--frames', '3'])
 
 
-@pytest.mark.parametrize('wrong,message', [
-    ([], 'one of --out and --out-dir'),
-    (['--out', 'x.avi'], r'--out takes .gif, .mp4, .rrd'),
-    (['--out-dir', 'x', '--frames', '0', '--scene', 'a'], '--frames and'),
-])
-def test_command_lines_that_make_no_sense(visualize, arguments, wrong,
-                                          message, capsys):
+@pytest.mark.parametrize(
+    'wrong,message',
+    [
+        ([], 'one of --out and --out-dir'),
+        (['--out', 'x.avi'], r'--out takes .gif, .mp4, .rrd'),
+        (['--out-dir', 'x', '--frames', '0', '--scene', 'a'], '--frames and'),
+    ],
+)
+def test_command_lines_that_make_no_sense(visualize, arguments, wrong, message, capsys):
     with pytest.raises(SystemExit):
         visualize.parse_args([*arguments, *wrong])
     assert message in capsys.readouterr().err
 
 
-def test_recording_without_rerun_says_what_to_install(
-        visualize, arguments, tmp_path, monkeypatch):
+def test_recording_without_rerun_says_what_to_install(visualize, arguments, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'rerun', None)
     with pytest.raises(ImportError, match=r'extra \[viz\].*rerun-sdk'):
         visualize.main([*arguments, '--out', str(tmp_path / 'x.rrd')])
     assert not list(tmp_path.iterdir())
 
 
-def test_recording_holds_cameras_voxels_and_points(visualize, arguments,
-                                                   tmp_path):
-    rerun = pytest.importorskip(
-        'rerun', reason='the extra [viz] is not installed')
+def test_recording_holds_cameras_voxels_and_points(visualize, arguments, tmp_path):
+    rerun = pytest.importorskip('rerun', reason='the extra [viz] is not installed')
     path = tmp_path / 'scene.rrd'
     visualize.main([*arguments, '--scene', 'a', '--out', str(path)])
-    table = rerun.dataframe.load_recording(path).view(
-        index='frame', contents='/**').select().read_all()
+    table = (
+        rerun.dataframe.load_recording(path).view(index='frame', contents='/**').select().read_all()
+    )
 
     def lengths(entity, component):
-        name, = (n for n in table.column_names
-                 if n.startswith(f'/world/{entity}:')
-                 and component in n)
+        (name,) = (
+            n for n in table.column_names if n.startswith(f'/world/{entity}:') and component in n
+        )
         return [len(value) for value in table[name].to_pylist()]
 
     assert table['frame'].to_pylist() == [0, 1]
@@ -177,7 +189,7 @@ def test_recording_holds_cameras_voxels_and_points(visualize, arguments,
         assert lengths(camera, 'Blob') == [1, 1]
 
 
-CONFIG = '''
+CONFIG = """
 load = dict(type='radocc_plugin.LoadMultiViewImages')
 train_dataloader = dict(dataset=dict(
     type='radocc_plugin.Occ3DNuScenesDataset',
@@ -193,7 +205,7 @@ train_dataloader = dict(dataset=dict(
         dict(type='radocc_plugin.PointsToDepthMaps'),
         dict(type='radocc_plugin.PackOccInputs'),
     ]))
-'''
+"""
 
 
 def test_browse_dataset_draws_pages(data_root, tmp_path):
@@ -208,11 +220,16 @@ def test_browse_dataset_draws_pages(data_root, tmp_path):
 def test_pages_show_adjacent_frames_and_segments():
     """Every part adds a row of images to the page."""
     from radocc_plugin.structures import OccDataSample
+
     sample = OccDataSample(
-        metainfo=dict(ori_shape=(90, 160), timestamp=2.0,
-                      cam_names=occ3d.CAMERAS,
-                      label_space=occ3d.OCC3D_NUSCENES,
-                      img_aug_mat=np.stack([np.eye(4)] * 6)))
+        metainfo=dict(
+            ori_shape=(90, 160),
+            timestamp=2.0,
+            cam_names=occ3d.CAMERAS,
+            label_space=occ3d.OCC3D_NUSCENES,
+            img_aug_mat=np.stack([np.eye(4)] * 6),
+        )
+    )
     inputs = dict(img=torch.zeros(6, 3, 90, 160, dtype=torch.uint8))
     packed = dict(inputs=inputs, data_samples=sample)
     heights = [draw_pipeline_page(packed).shape[0]]
@@ -228,8 +245,8 @@ def test_pages_show_adjacent_frames_and_segments():
 
 def test_segments_move_with_their_image():
     """As the image itself, pixel by pixel, with a label a pixel."""
-    from radocc_plugin.datasets.transforms.images import (
-        augment_image, image_augmentation_matrix)
+    from radocc_plugin.datasets.transforms.images import augment_image, image_augmentation_matrix
+
     rng = np.random.default_rng(0)
     blocks = rng.integers(1, 255, (9, 16)).astype(np.uint8)
     image = Image.fromarray(np.kron(blocks, np.ones((20, 20), np.uint8)))
@@ -237,8 +254,7 @@ def test_segments_move_with_their_image():
     draw = ((160, 90), (10, 20, 150, 90), True, 0.0)
     matrix = image_augmentation_matrix((180, 320), *draw)
     want = np.asarray(augment_image(image, *draw))
-    got = segments_in_input(blocks.astype(np.int32), matrix, (180, 320),
-                            want.shape)
+    got = segments_in_input(blocks.astype(np.int32), matrix, (180, 320), want.shape)
     # bicubic scaling mixes the pixels beside a border
     inner = np.ones(want.shape, bool)
     for axis in (0, 1):
@@ -249,17 +265,20 @@ def test_segments_move_with_their_image():
     assert inner.sum() > 500 and (got == want)[inner].all()
 
 
-@pytest.mark.parametrize('flips,angle,words', [
-    ((False, False), 0, 'ego frame: not mirrored, the car heads +0.0'),
-    ((False, True), 0, 'ego frame: mirrored, the car heads +0.0'),
-    ((True, False), 0, 'ego frame: mirrored, the car heads +180.0'),
-    ((False, False), 20, 'not mirrored, the car heads +20.0'),
-])
+@pytest.mark.parametrize(
+    'flips,angle,words',
+    [
+        ((False, False), 0, 'ego frame: not mirrored, the car heads +0.0'),
+        ((False, True), 0, 'ego frame: mirrored, the car heads +0.0'),
+        ((True, False), 0, 'ego frame: mirrored, the car heads +180.0'),
+        ((False, False), 20, 'not mirrored, the car heads +20.0'),
+    ],
+)
 def test_augmentation_in_words(flips, angle, words):
     from radocc_plugin.datasets.transforms.bev import bda_matrix
     from radocc_plugin.structures import OccDataSample
-    sample = OccDataSample(
-        metainfo=dict(bda_mat=bda_matrix(angle, 1.0, *flips)))
+
+    sample = OccDataSample(metainfo=dict(bda_mat=bda_matrix(angle, 1.0, *flips)))
     assert words in describe_augmentation(sample)
 
 
@@ -274,14 +293,19 @@ def test_show_dir_adds_the_hook(monkeypatch, tmp_path):
 
     monkeypatch.setattr(tool.Runner, 'from_cfg', from_cfg)
     with pytest.raises(KeyboardInterrupt):
-        tool.main([
-            'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py',
-            'x.pth', '--show-dir', 'pictures', '--show-interval', '5'
-        ])
+        tool.main(
+            [
+                'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py',
+                'x.pth',
+                '--show-dir',
+                'pictures',
+                '--show-interval',
+                '5',
+            ]
+        )
     assert configs[0].custom_hooks[-1] == dict(
-        type='radocc_plugin.OccVisualizationHook',
-        out_dir='pictures',
-        interval=5)
+        type='radocc_plugin.OccVisualizationHook', out_dir='pictures', interval=5
+    )
 
 
 def test_renders_are_drawn_without_class_weights(visualize):
@@ -296,6 +320,6 @@ def test_renders_are_drawn_without_class_weights(visualize):
     logits = torch.randn(2, 2, 2, 2)
     shift = torch.tensor([4.0, 1.0]).log()
     torch.testing.assert_close(
-        visualize.without_class_weights(logits, Weighted(), 'a'),
-        logits - shift)
+        visualize.without_class_weights(logits, Weighted(), 'a'), logits - shift
+    )
     assert visualize.without_class_weights(logits, Plain(), 'b') is logits

@@ -4,10 +4,15 @@ import pytest
 from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.occ3d import FREE, OCC3D_NUSCENES
 from radocc_plugin.visualization import draw_errors, error_kinds
-from radocc_plugin.visualization.errors import (HALLUCINATED, KIND_COLORS,
-                                                MISSED, NOT_JUDGED_COLOR,
-                                                RIGHT, WRONG_CLASS,
-                                                count_kinds)
+from radocc_plugin.visualization.errors import (
+    HALLUCINATED,
+    KIND_COLORS,
+    MISSED,
+    NOT_JUDGED_COLOR,
+    RIGHT,
+    WRONG_CLASS,
+    count_kinds,
+)
 from radocc_plugin.visualization.voxels import EMPTY
 
 
@@ -49,8 +54,7 @@ def test_a_column_from_above_has_the_colour_of_its_errors():
     kinds[150, 122] = RIGHT
     mask = np.ones(kinds.shape, bool)
     mask[:100] = False
-    picture = draw_errors(
-        kinds, OCC3D_NUSCENES, 'bev', size=(200, 200), mask=mask, ego=False)
+    picture = draw_errors(kinds, OCC3D_NUSCENES, 'bev', size=(200, 200), mask=mask, ego=False)
 
     def at(x, y):
         return picture[199 - x, 199 - y]
@@ -69,9 +73,7 @@ def test_a_column_from_above_has_the_colour_of_its_errors():
 def test_errors_are_seen_in_perspective(kind):
     kinds = np.full((200, 200, 16), EMPTY, np.uint8)
     kinds[140:150, 90:110, :6] = kind
-    picture = draw_errors(
-        kinds, OCC3D_NUSCENES, size=(200, 150), ego=False).astype(float)
+    picture = draw_errors(kinds, OCC3D_NUSCENES, size=(200, 150), ego=False).astype(float)
     color = KIND_COLORS[kind]
-    cosine = picture @ color / np.linalg.norm(picture, axis=-1) / (
-        np.linalg.norm(color))
+    cosine = picture @ color / np.linalg.norm(picture, axis=-1) / (np.linalg.norm(color))
     assert (cosine > 0.99).sum() > 30

@@ -10,13 +10,10 @@ from radocc_plugin.visualization.rendered import SKY
 
 def render_of_a_wall(max_rays):
     """A wall of class 1 at x = 2..4 m that fills the lower half of a view."""
-    cam2ego = torch.tensor([[0., 0, 1, 0], [-1, 0, 0, 0.05],
-                            [0, -1, 0, 0.7], [0, 0, 0, 1]])
-    cam2img = torch.tensor([[20., 0, 16], [0, 20, 9], [0, 0, 1]])
-    cameras = Cameras(cam2img[None, None], cam2ego[None, None],
-                      torch.eye(4)[None], (18, 32))
-    renderer = VolumeRenderer((-4, -4, -1, 4, 4, 2.2), (6, 10),
-                              max_rays=max_rays)
+    cam2ego = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0.05], [0, -1, 0, 0.7], [0, 0, 0, 1]])
+    cam2img = torch.tensor([[20.0, 0, 16], [0, 20, 9], [0, 0, 1]])
+    cameras = Cameras(cam2img[None, None], cam2ego[None, None], torch.eye(4)[None], (18, 32))
+    renderer = VolumeRenderer((-4, -4, -1, 4, 4, 2.2), (6, 10), max_rays=max_rays)
     labels = torch.full((1, 10, 10, 4), 3)
     labels[:, 7:9, :, :2] = 1
     geometry = renderer.trace(cameras, (10, 10, 4))

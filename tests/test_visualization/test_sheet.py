@@ -1,4 +1,5 @@
 """Sheets, the hook that draws them in a test, and movies of them."""
+
 from types import SimpleNamespace
 
 import cv2
@@ -41,15 +42,14 @@ def sample(image_paths):
     truth[130:150, 90:110, :2] = occ3d.FREE
     prediction = truth.clone()
     truth[130:150, 90:110, 2:8] = CAR
-    forward = torch.tensor([[0., 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.5],
-                            [0, 0, 0, 1]])
+    forward = torch.tensor([[0.0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
     turned = []
     for angle in (55, 0, -55, 110, 180, -110):
         c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
         turn = torch.eye(4)
         turn[:2, :2] = torch.tensor([[c, -s], [s, c]])
         turned.append((turn @ forward).numpy())
-    cam2img = np.array([[160., 0, 160], [0, 160, 90], [0, 0, 1]])
+    cam2img = np.array([[160.0, 0, 160], [0, 160, 90], [0, 0, 1]])
     sample = OccDataSample(
         metainfo=dict(
             token='t0',
@@ -59,10 +59,11 @@ def sample(image_paths):
             img_path=image_paths,
             ori_shape=(180, 320),
             cam2img=np.stack([cam2img] * 6),
-            cam2ego=np.stack(turned)))
+            cam2ego=np.stack(turned),
+        )
+    )
     masks = {
-        f'mask_{name}': torch.ones(truth.shape, dtype=torch.bool)
-        for name in ('camera', 'lidar')
+        f'mask_{name}': torch.ones(truth.shape, dtype=torch.bool) for name in ('camera', 'lidar')
     }
     sample.gt_occ = OccData(semantics=truth, **masks)
     sample.pred_occ = OccData(semantics=prediction)
@@ -77,17 +78,17 @@ def test_sheet_shows_truth_prediction_and_errors(sample, renderer):
     both = draw_sheet(sample, renderer=renderer)
     height, width, _ = both.shape
     assert both.dtype == np.uint8 and width == 1920
-    cards = both[height - 460:, :400], both[height - 460:, 1288:1688]
+    cards = both[height - 460 :, :400], both[height - 460 :, 1288:1688]
     # the missed car, from above: forward of the centre
     rows, _ = np.nonzero((cards[1] == KIND_COLORS[MISSED]).all(-1))
     assert len(rows) > 20 * 20 * 2 and rows.mean() < 260
     # its rendered class is in the row of the truth, not of the prediction
-    blue = (both == occ3d.PALETTE[CAR]).all(-1)[:, 104 + 302:104 + 604]
+    blue = (both == occ3d.PALETTE[CAR]).all(-1)[:, 104 + 302 : 104 + 604]
     assert blue[:1000].sum() > 50
     sample.gt_occ.semantics = sample.pred_occ.semantics
     same = draw_sheet(sample, renderer=renderer)
-    assert has_color(same[height - 460:, 1288:1688], KIND_COLORS[MISSED]) == 0
-    blue = (same == occ3d.PALETTE[CAR]).all(-1)[:, 104 + 302:104 + 604]
+    assert has_color(same[height - 460 :, 1288:1688], KIND_COLORS[MISSED]) == 0
+    blue = (same == occ3d.PALETTE[CAR]).all(-1)[:, 104 + 302 : 104 + 604]
     assert blue[:1000].sum() == 0
 
 
@@ -95,8 +96,8 @@ def test_what_is_outside_of_the_mask_is_no_error(sample, renderer):
     sample.gt_occ.mask_camera[130:150] = False
     judged = {
         mask: has_color(
-            draw_sheet(sample, renderer=renderer, mask=mask)[-420:],
-            KIND_COLORS[MISSED])
+            draw_sheet(sample, renderer=renderer, mask=mask)[-420:], KIND_COLORS[MISSED]
+        )
         for mask in ('camera', 'lidar', 'none')
     }
     # its legend's swatch is left
@@ -123,47 +124,42 @@ def test_sheet_names_what_a_sample_lacks(sample, renderer):
         draw_sheet(sample, renderer=renderer)
     with pytest.raises(ValueError, match="metainfo 'img_path'"):
         draw_sheet(
-            OccDataSample(
-                metainfo=dict(label_space=occ3d.OCC3D_NUSCENES)),
-            renderer=renderer)
+            OccDataSample(metainfo=dict(label_space=occ3d.OCC3D_NUSCENES)), renderer=renderer
+        )
     with pytest.raises(ValueError, match='samples with label_space'):
         draw_sheet(OccDataSample(), renderer=renderer)
 
 
 def test_rendered_depth_of_the_car_is_its_distance(sample, renderer):
     labels = sample.gt_occ.semantics.numpy()
-    (depth, classes), = render_volumes(renderer, sample,
-                                       {'truth': labels}).values()
+    ((depth, classes),) = render_volumes(renderer, sample, {'truth': labels}).values()
     row, column = 4, 8  # the front camera's centre; the car is at x = 12 m
     assert classes[1, row, column] == CAR
     # camera at x = 1.5 m; a ray ends in the first voxel of the car
     assert 12.0 - 1.5 <= depth[1, row, column] < 12.0 - 1.5 + 0.4
 
 
-@pytest.mark.parametrize('interval,drawn', [(1, [0, 1, 2, 3, 4]),
-                                            (2, [0, 2, 4]), (3, [0, 3])])
-def test_hook_draws_one_of_so_many_samples(sample, tmp_path, monkeypatch,
-                                           interval, drawn):
+@pytest.mark.parametrize('interval,drawn', [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [0, 3])])
+def test_hook_draws_one_of_so_many_samples(sample, tmp_path, monkeypatch, interval, drawn):
     from radocc_plugin.visualization import hook as module
-    monkeypatch.setattr(module, 'draw_sheet', lambda sample, **_: np.full(
-        (4, 4, 3), int(sample.token[1:]), np.uint8))
+
+    monkeypatch.setattr(
+        module,
+        'draw_sheet',
+        lambda sample, **_: np.full((4, 4, 3), int(sample.token[1:]), np.uint8),
+    )
     hook = HOOKS.build(
-        dict(
-            type='radocc_plugin.OccVisualizationHook',
-            out_dir=str(tmp_path),
-            interval=interval))
+        dict(type='radocc_plugin.OccVisualizationHook', out_dir=str(tmp_path), interval=interval)
+    )
     samples = [
         OccDataSample(
-            metainfo=dict(
-                scene_name='s',
-                token=f't{i}',
-                label_space=occ3d.OCC3D_NUSCENES))
+            metainfo=dict(scene_name='s', token=f't{i}', label_space=occ3d.OCC3D_NUSCENES)
+        )
         for i in range(5)
     ]
     for _ in range(2):  # a second test begins anew
         hook.before_test_epoch(None)
-        for batch, part in enumerate((samples[:2], samples[2:4],
-                                      samples[4:])):
+        for batch, part in enumerate((samples[:2], samples[2:4], samples[4:])):
             hook.after_test_iter(SimpleNamespace(), batch, None, part)
     files = {p.stem: p for p in (tmp_path / 's').iterdir()}
     assert sorted(files) == [f't{i}' for i in drawn]
@@ -173,11 +169,7 @@ def test_hook_draws_one_of_so_many_samples(sample, tmp_path, monkeypatch,
 
 def test_hook_takes_a_positive_interval():
     with pytest.raises(ValueError, match='interval takes a positive'):
-        HOOKS.build(
-            dict(
-                type='radocc_plugin.OccVisualizationHook',
-                out_dir='x',
-                interval=0))
+        HOOKS.build(dict(type='radocc_plugin.OccVisualizationHook', out_dir='x', interval=0))
 
 
 def pictures(number=3):

@@ -3,10 +3,16 @@ import numpy as np
 import pytest
 
 from radocc_plugin.occ3d import CAMERAS, FREE, OCC3D_NUSCENES, PALETTE
-from radocc_plugin.visualization import (colorize_depth, colorize_semantics,
-                                         draw_cameras, draw_occupancy,
-                                         frame_page, legend, rendering_page,
-                                         save_picture)
+from radocc_plugin.visualization import (
+    colorize_depth,
+    colorize_semantics,
+    draw_cameras,
+    draw_occupancy,
+    frame_page,
+    legend,
+    rendering_page,
+    save_picture,
+)
 
 CAR, BUS = 4, 3
 BACKGROUND = (244, 246, 249)
@@ -49,8 +55,8 @@ def test_nearer_voxels_hide_those_behind_them(street):
     behind[55:58, 60:140, 2:16] = 15
     seen = is_hue(draw_occupancy(street, SPACE, ego=False), BUS).sum()
     ahead, behind = (
-        is_hue(draw_occupancy(labels, SPACE, ego=False), BUS).sum()
-        for labels in (ahead, behind))
+        is_hue(draw_occupancy(labels, SPACE, ego=False), BUS).sum() for labels in (ahead, behind)
+    )
     assert ahead > 0.9 * seen
     assert behind == 0 < seen
 
@@ -79,17 +85,19 @@ def test_ego_vehicle_can_be_left_out(street):
     assert (with_ego != without).any()
 
 
-@pytest.mark.parametrize('kwargs,message', [
-    (dict(semantics=np.zeros((4, 4))), 'semantics takes shape'),
-    (dict(semantics=np.full((4, 4, 4), 18)), 'takes labels 0..17, got 18'),
-    (dict(view='side'), "got 'side'"),
-    (dict(unobserved='red'), "got 'red'"),
-    (dict(visible=np.ones((2, 2, 2))), 'visible has shape'),
-])
+@pytest.mark.parametrize(
+    'kwargs,message',
+    [
+        (dict(semantics=np.zeros((4, 4))), 'semantics takes shape'),
+        (dict(semantics=np.full((4, 4, 4), 18)), 'takes labels 0..17, got 18'),
+        (dict(view='side'), "got 'side'"),
+        (dict(unobserved='red'), "got 'red'"),
+        (dict(visible=np.ones((2, 2, 2))), 'visible has shape'),
+    ],
+)
 def test_wrong_arguments_are_errors(street, kwargs, message):
     with pytest.raises(ValueError, match=message):
-        draw_occupancy(
-            **dict(dict(semantics=street, space=SPACE), **kwargs))
+        draw_occupancy(**dict(dict(semantics=street, space=SPACE), **kwargs))
 
 
 @pytest.fixture
@@ -120,8 +128,7 @@ def test_depth_goes_from_red_to_blue_and_unknown_is_dark():
     near, far, unknown = colorize_depth(np.array([[5.0, 45.0, 0.0]]), 50.0)[0]
     assert near[0] > near[2] and far[2] > far[0]
     assert unknown.max() < 50
-    np.testing.assert_array_equal(
-        colorize_depth(np.array([[np.nan]]), 50.0)[0, 0], unknown)
+    np.testing.assert_array_equal(colorize_depth(np.array([[np.nan]]), 50.0)[0, 0], unknown)
 
 
 def test_growing_returns_keeps_the_nearest():
@@ -135,8 +142,7 @@ def test_growing_returns_keeps_the_nearest():
 
 
 def test_classes_have_their_palette_colour():
-    picture = colorize_semantics(
-        np.array([[CAR, FREE, 255]]), SPACE)
+    picture = colorize_semantics(np.array([[CAR, FREE, 255]]), SPACE)
     assert tuple(picture[0, 0]) == PALETTE[CAR]
     assert picture[0, 1].min() > 200 and picture[0, 2].max() < 50
     swatches = legend(SPACE, [CAR], width=200)
@@ -144,21 +150,17 @@ def test_classes_have_their_palette_colour():
 
 
 def test_frame_page_shows_every_volume(street, images):
-    one = frame_page(
-        images, {'ground truth': street}, **KNOWN, title='frame')
+    one = frame_page(images, {'ground truth': street}, **KNOWN, title='frame')
     three = frame_page(
-        images, {
-            'ground truth': street,
-            'baseline': street,
-            'RadOcc': street
-        },
+        images,
+        {'ground truth': street, 'baseline': street, 'RadOcc': street},
         **KNOWN,
         miou={'RadOcc': 31.4},
-        visible=np.ones(street.shape, bool))
+        visible=np.ones(street.shape, bool),
+    )
     assert is_hue(three, CAR).sum() > 2.5 * is_hue(one, CAR).sum()
     with pytest.raises(ValueError, match=r"miou names \['student'\]"):
-        frame_page(
-            images, {'RadOcc': street}, **KNOWN, miou={'student': 1.0})
+        frame_page(images, {'RadOcc': street}, **KNOWN, miou={'student': 1.0})
     with pytest.raises(ValueError, match='volumes is empty'):
         frame_page(images, {}, **KNOWN)
 
@@ -166,8 +168,7 @@ def test_frame_page_shows_every_volume(street, images):
 def test_rendering_page_has_a_row_a_map(images):
     depth = np.full((6, 45, 80), 20.0)
     classes = np.full((6, 45, 80), CAR)
-    page = rendering_page(images, {'teacher': depth}, {'teacher': classes},
-                          **KNOWN)
+    page = rendering_page(images, {'teacher': depth}, {'teacher': classes}, **KNOWN)
     # the 6 tiles of 260 pixels are all in the car's colour
     assert (page == PALETTE[CAR]).all(-1).sum() >= len(CAMERAS) * 260 * 140
     with pytest.raises(ValueError, match=r'takes shape \(6, h, w\)'):

@@ -7,6 +7,7 @@ One page a sample: augmented images, the LiDAR depth of the depth supervision
 and segment borders on them, adjacent frames, and labels and points in the
 augmented ego frame.
 """
+
 import argparse
 import sys
 from pathlib import Path
@@ -28,22 +29,19 @@ from radocc_plugin.visualization.pipeline_page import draw_pipeline_page
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'config', help='config file, from here or of the package')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file, from here or of the package')
     parser.add_argument('--out', type=Path, required=True, help='folder')
-    parser.add_argument(
-        '--number', type=int, default=10, help='samples, evenly over the data')
-    parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='train')
-    parser.add_argument(
-        '--seed', type=int, default=0, help='of the augmentation')
+    parser.add_argument('--number', type=int, default=10, help='samples, evenly over the data')
+    parser.add_argument('--split', choices=('train', 'val', 'test'), default='train')
+    parser.add_argument('--seed', type=int, default=0, help='of the augmentation')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='override settings, e.g. train_dataloader.dataset.data_root=DIR')
+        help='override settings, e.g. train_dataloader.dataset.data_root=DIR',
+    )
     args = parser.parse_args(argv)
     if args.number < 1:
         parser.error(f'--number takes a positive number, got {args.number}')
@@ -62,8 +60,8 @@ def main(argv=None) -> None:
         packed = dataset[index]
         sample = packed['data_samples']
         page = draw_pipeline_page(
-            packed,
-            title=f'{sample.scene_name} · {args.split} sample {index}')
+            packed, title=f'{sample.scene_name} · {args.split} sample {index}'
+        )
         save_picture(args.out / f'{index:05d}_{sample.token}.png', page)
     print(f'{number} pages: {args.out}')
 

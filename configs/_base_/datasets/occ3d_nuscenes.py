@@ -9,8 +9,7 @@ load_images = dict(type='radocc_plugin.LoadMultiViewImages')
 load_points = dict(type='radocc_plugin.LoadLidarPoints', num_sweeps=9)
 load_occ = dict(type='radocc_plugin.LoadOcc3D')
 depth_maps = dict(type='radocc_plugin.PointsToDepthMaps')
-augment_bev = dict(
-    type='radocc_plugin.AugmentBEV', flip_x_prob=0.5, flip_y_prob=0.5)
+augment_bev = dict(type='radocc_plugin.AugmentBEV', flip_x_prob=0.5, flip_y_prob=0.5)
 # The affinity of the paper's form (radocc/paper.py) reads them, nothing else.
 load_segments = dict(type='radocc_plugin.LoadSegments', size=(225, 400))
 pack = dict(type='radocc_plugin.PackOccInputs')
@@ -20,14 +19,20 @@ augment_images = dict(
     input_size=input_size,
     resize=(-0.06, 0.11),
     flip_prob=0.5,
-    rotate=(-5.4, 5.4))
+    rotate=(-5.4, 5.4),
+)
 
 # A student reads no points, neither in training nor at test; what teacher and
 # RadOcc load beside draws no random numbers.
 train_pipeline = [load_images, augment_images, load_occ, augment_bev, pack]
 teacher_train_pipeline = [
-    load_images, augment_images, load_points, load_occ, augment_bev,
-    depth_maps, pack
+    load_images,
+    augment_images,
+    load_points,
+    load_occ,
+    augment_bev,
+    depth_maps,
+    pack,
 ]
 radocc_train_pipeline = teacher_train_pipeline
 test_pipeline = [
@@ -36,9 +41,7 @@ test_pipeline = [
     load_occ,
     pack,
 ]
-teacher_test_pipeline = [
-    *test_pipeline[:-2], load_points, load_occ, depth_maps, pack
-]
+teacher_test_pipeline = [*test_pipeline[:-2], load_points, load_occ, depth_maps, pack]
 
 train_dataloader = dict(
     batch_size=4,
@@ -49,7 +52,9 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='radocc_infos_train.pkl',
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -60,7 +65,9 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='radocc_infos_val.pkl',
         pipeline=test_pipeline,
-        test_mode=True))
+        test_mode=True,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='radocc_plugin.OccMetric', mask='camera')

@@ -5,13 +5,9 @@
 _base_ = './occ3d_nuscenes.py'
 key_ego = 'CAM_FRONT_LEFT'
 load_points = dict(
-    type='radocc_plugin.LoadLidarPoints',
-    num_sweeps=9,
-    ego_vehicle=(0., 0., 0., 0.))
-depth_maps = dict(
-    type='radocc_plugin.PointsToDepthMaps',
-    depth_range=(1.0, 45.0),
-    pixel_centre=0.)
+    type='radocc_plugin.LoadLidarPoints', num_sweeps=9, ego_vehicle=(0.0, 0.0, 0.0, 0.0)
+)
+depth_maps = dict(type='radocc_plugin.PointsToDepthMaps', depth_range=(1.0, 45.0), pixel_centre=0.0)
 
 teacher_train_pipeline = [
     _base_.load_images,
@@ -24,8 +20,11 @@ teacher_train_pipeline = [
 ]
 radocc_train_pipeline = teacher_train_pipeline
 teacher_test_pipeline = [
-    *_base_.test_pipeline[:-2], load_points, _base_.load_occ, depth_maps,
-    _base_.pack
+    *_base_.test_pipeline[:-2],
+    load_points,
+    _base_.load_occ,
+    depth_maps,
+    _base_.pack,
 ]
 
 train_dataloader = dict(dataset=dict(key_ego=key_ego))

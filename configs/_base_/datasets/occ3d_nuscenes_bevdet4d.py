@@ -15,7 +15,6 @@ train_pipeline = [
     _base_.pack,
 ]
 
-train_dataloader = dict(
-    dataset=dict(pipeline=train_pipeline, adjacent=adjacent))
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, adjacent=adjacent))
 val_dataloader = dict(dataset=dict(adjacent=adjacent))
 test_dataloader = val_dataloader

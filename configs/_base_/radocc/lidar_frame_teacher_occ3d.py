@@ -4,5 +4,6 @@ radocc = dict(
     teacher=dict(
         model='projects/OccTeacher/configs/'
         'occ-teacher-lidar_voxel005-lidar-frame_8xb4-24e_occ3d.py',
-        checkpoint='work_dirs/occ-teacher-lidar_voxel005-lidar-frame_'
-        '8xb4-24e_occ3d/epoch_24.pth'))
+        checkpoint='work_dirs/occ-teacher-lidar_voxel005-lidar-frame_8xb4-24e_occ3d/epoch_24.pth',
+    )
+)

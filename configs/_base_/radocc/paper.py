@@ -7,9 +7,9 @@
 paper = dict(
     renderer=dict(render_size=(225, 400), max_rays=80000),
     losses=dict(
-        depth=dict(
-            type='radocc_plugin.RenderedDepthConsistency', loss_weight=0.05),
+        depth=dict(type='radocc_plugin.RenderedDepthConsistency', loss_weight=0.05),
         semantics=dict(
-            type='radocc_plugin.RenderedSemanticConsistency',
-            loss_weight=0.2,
-            kl_weight=1.0)))
+            type='radocc_plugin.RenderedSemanticConsistency', loss_weight=0.2, kl_weight=1.0
+        ),
+    ),
+)

@@ -2,4 +2,5 @@
 # student from scratch whose first volumes are noise.
 radocc_warm_up = dict(
     depth=dict(ramp=1, by_epoch=True, shape='cosine'),
-    semantics=dict(ramp=1, by_epoch=True, shape='cosine'))
+    semantics=dict(ramp=1, by_epoch=True, shape='cosine'),
+)

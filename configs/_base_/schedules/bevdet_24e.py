@@ -2,10 +2,9 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-2),
-    clip_grad=dict(max_norm=5.0))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=200)
-]
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = [dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=200)]
 train_cfg = dict(by_epoch=True, max_epochs=24, val_begin=20)
 val_cfg = dict()
 test_cfg = dict()

@@ -7,9 +7,7 @@ _base_ = [
 ]
 model = dict(
     img_view_transformer=dict(
-        grid_config=dict(
-            x=(-50, 50, 0.5),
-            y=(-50, 50, 0.5),
-            z=(-5, 3, 0.5),
-            depth=(1.0, 60.0, 0.5))),
-    occ_head=dict(num_classes=17, use_mask=False))
+        grid_config=dict(x=(-50, 50, 0.5), y=(-50, 50, 0.5), z=(-5, 3, 0.5), depth=(1.0, 60.0, 0.5))
+    ),
+    occ_head=dict(num_classes=17, use_mask=False),
+)

@@ -4,7 +4,8 @@ model = dict(
     num_adj=8,
     img_view_transformer=dict(depthnet_cfg=dict(with_cp=True)),
     pre_process_net=dict(with_cp=True),
-    img_bev_encoder_backbone=dict(numC_input=32 * 9, with_cp=True))
+    img_bev_encoder_backbone=dict(numC_input=32 * 9, with_cp=True),
+)
 # Published training starts from the detector's weights (BEVDet, dev2.1).
 load_from = 'checkpoints/bevdet-r50-4dlongterm-stereo-cbgs.pth'
 adjacent = tuple(range(1, 10))

@@ -1,4 +1,5 @@
 """Depth-weighted pooling of image features into voxels."""
+
 import torch
 
 from radocc_plugin.models.lift_splat import bev_pool
@@ -8,13 +9,11 @@ CAMERAS, BINS, HEIGHT, WIDTH, CHANNELS, VOXELS = 2, 3, 2, 4, 5, 6
 
 def random_problem(dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
-    depth = torch.rand(
-        CAMERAS, BINS, HEIGHT, WIDTH, generator=generator, dtype=dtype)
-    features = torch.randn(
-        CAMERAS, CHANNELS, HEIGHT, WIDTH, generator=generator, dtype=dtype)
+    depth = torch.rand(CAMERAS, BINS, HEIGHT, WIDTH, generator=generator, dtype=dtype)
+    features = torch.randn(CAMERAS, CHANNELS, HEIGHT, WIDTH, generator=generator, dtype=dtype)
     points = torch.randperm(depth.numel(), generator=generator)[:30]
     # the last voxel stays empty
-    voxels = torch.randint(VOXELS - 1, (30, ), generator=generator)
+    voxels = torch.randint(VOXELS - 1, (30,), generator=generator)
     voxels, order = voxels.sort()
     return depth, features, points[order], voxels
 
@@ -27,8 +26,7 @@ def test_equals_a_loop_over_points():
     depth, features, point_of, voxel_of = random_problem()
     expected = torch.zeros(VOXELS, CHANNELS, dtype=depth.dtype)
     for point, voxel in zip(point_of.tolist(), voxel_of.tolist()):
-        camera, bin_, row, column = torch.unravel_index(
-            torch.tensor(point), depth.shape)
+        camera, bin_, row, column = torch.unravel_index(torch.tensor(point), depth.shape)
         weight = depth[camera, bin_, row, column]
         expected[voxel] += weight * features[camera, :, row, column]
     pooled = bev_pool(depth, features, point_of, offsets_of(voxel_of))
@@ -40,18 +38,18 @@ def test_gradients_are_those_of_finite_differences():
     depth, features, point_of, voxel_of = random_problem()
     assert torch.autograd.gradcheck(
         lambda d, f: bev_pool(d, f, point_of, offsets_of(voxel_of)),
-        (depth.requires_grad_(), features.requires_grad_()))
+        (depth.requires_grad_(), features.requires_grad_()),
+    )
 
 
 def test_order_of_points_within_a_voxel_does_not_matter():
     depth, features, point_of, voxel_of = random_problem()
-    shuffled = torch.randperm(
-        len(point_of), generator=torch.Generator().manual_seed(1))
+    shuffled = torch.randperm(len(point_of), generator=torch.Generator().manual_seed(1))
     voxels, order = voxel_of[shuffled].sort(stable=True)
     torch.testing.assert_close(
-        bev_pool(depth, features, point_of[shuffled][order],
-                 offsets_of(voxels)),
-        bev_pool(depth, features, point_of, offsets_of(voxel_of)))
+        bev_pool(depth, features, point_of[shuffled][order], offsets_of(voxels)),
+        bev_pool(depth, features, point_of, offsets_of(voxel_of)),
+    )
 
 
 def test_without_points_the_volume_is_zero():
@@ -69,5 +67,5 @@ def test_half_precision_features_are_summed_in_float32():
     pooled = bev_pool(depth, features.bfloat16(), point_of, offsets)
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(
-        pooled,
-        bev_pool(depth, features.bfloat16().float(), point_of, offsets))
+        pooled, bev_pool(depth, features.bfloat16().float(), point_of, offsets)
+    )

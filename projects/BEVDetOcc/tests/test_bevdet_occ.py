@@ -1,17 +1,12 @@
 """The whole model: modes, losses, training, configs."""
+
 import pytest
 import torch
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from tests.support.models import (
-    build_model,
-    load_config,
-    make_batch,
-    make_sample,
-    train_steps,
-)
+from tests.support.models import build_model, load_config, make_batch, make_sample, train_steps
 
 TINY = 'projects/BEVDetOcc/configs/bevdet-occ_tiny_1xb1-3e_synthetic.py'
 FULL = 'projects/BEVDetOcc/configs/bevdet-occ_r50-256x704_8xb4-24e_occ3d.py'
@@ -50,8 +45,9 @@ def test_the_student_never_looks_at_points(model):
 def test_the_tap_names_the_module_that_returns_the_logits(model):
     inputs, samples = make_batch()
     outputs = []
-    handle = model.get_submodule(model.occ_tap['module']) \
-        .register_forward_hook(lambda *args: outputs.append(args[-1]))
+    handle = model.get_submodule(model.occ_tap['module']).register_forward_hook(
+        lambda *args: outputs.append(args[-1])
+    )
     with torch.no_grad():
         logits = model(inputs, samples)
     handle.remove()
@@ -67,8 +63,7 @@ def test_losses_without_visible_voxels_and_returns_are_zero():
     losses = model(inputs, samples, mode='loss')
     assert all(loss == 0 for loss in losses.values())
     sum(losses.values()).backward()
-    assert all(p.grad is None or p.grad.isfinite().all()
-               for p in model.parameters())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_the_mask_can_be_switched_off(model):
@@ -81,7 +76,8 @@ def test_the_mask_can_be_switched_off(model):
     expected = torch.nn.functional.cross_entropy(
         logits.flatten(0, -2),
         samples[0].gt_occ.semantics.flatten().long(),
-        weight=unmasked.occ_head.class_weight)
+        weight=unmasked.occ_head.class_weight,
+    )
     torch.testing.assert_close(loss, expected)
 
 
@@ -114,10 +110,8 @@ class TwoFrames(Dataset):
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
-        images = torch.randint(
-            256, (6, 3, 96, 256), generator=generator, dtype=torch.uint8)
-        return dict(
-            inputs=dict(img=images), data_samples=make_sample(seed=index))
+        images = torch.randint(256, (6, 3, 96, 256), generator=generator, dtype=torch.uint8)
+        return dict(inputs=dict(img=images), data_samples=make_sample(seed=index))
 
 
 def test_two_iterations_of_the_runner(tmp_path):
@@ -130,14 +124,16 @@ def test_two_iterations_of_the_runner(tmp_path):
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=TwoFrames(),
-            collate_fn=dict(type='pseudo_collate')),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
         train_cfg=dict(by_epoch=True, max_epochs=1),
         optim_wrapper=config.optim_wrapper,
         param_scheduler=config.param_scheduler,
         default_hooks=config.default_hooks,
         default_scope=config.default_scope,
         randomness=config.randomness,
-        experiment_name='bevdet_occ_two_iterations')
+        experiment_name='bevdet_occ_two_iterations',
+    )
     before = runner.model.occ_head.predicter[0].weight.clone()
     runner.train()
     assert runner.iter == 2
@@ -166,8 +162,9 @@ def test_images_padded_by_the_preprocessor_train_with_depth():
     stride = model.img_view_transformer.downsample
     model.data_preprocessor.pad_size_divisor = 2 * stride
     (inputs, samples), size = make_batch(2, size=(88, 240)), (88, 240)
-    data = model.data_preprocessor(dict(
-        inputs=dict(img=list(inputs['imgs'])), data_samples=samples), True)
+    data = model.data_preprocessor(
+        dict(inputs=dict(img=list(inputs['imgs'])), data_samples=samples), True
+    )
     assert data['inputs']['imgs'].shape[-2:] != size
     losses = model(**data, mode='loss')
     assert losses['loss_depth'] > 0

@@ -1,4 +1,5 @@
 """The distiller takes the family's students as they are."""
+
 import pytest
 import torch
 
@@ -7,16 +8,13 @@ from tests.support.models import build_model, make_batch
 CONFIGS = 'configs/radocc/radocc_'
 
 
-@pytest.mark.parametrize('name', [
-    'bevdet-occ_tiny-4d-stereo_1xb1-3e_synthetic',
-    'flashocc_tiny_1xb1-3e_synthetic',
-])
+@pytest.mark.parametrize(
+    'name', ['bevdet-occ_tiny-4d-stereo_1xb1-3e_synthetic', 'flashocc_tiny_1xb1-3e_synthetic']
+)
 def test_a_student_is_tapped_and_learns_from_rendering(name):
     model = build_model(
-        f'{CONFIGS}{name}.py', **{
-            'teacher.checkpoint': None,
-            'renderer.max_rays': 300
-        })
+        f'{CONFIGS}{name}.py', **{'teacher.checkpoint': None, 'renderer.max_rays': 300}
+    )
     inputs, samples = make_batch(num_adjacent=2)
     samples[0].segments = torch.arange(6 * 4 * 5).view(6, 4, 5).int()
     losses = model(inputs, samples, mode='loss')

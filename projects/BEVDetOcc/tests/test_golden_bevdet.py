@@ -1,4 +1,5 @@
 """Parity with the published modules; sizes, seeds, tolerances of the cases."""
+
 import numpy as np
 import pytest
 import torch
@@ -38,22 +39,19 @@ def geometry_of(case) -> ViewGeometry:
     bda = torch.eye(4).repeat(len(intrin), 1, 1)
     bda[:, :3, :3] = case.input('bda')
     return ViewGeometry(
-        intrin.double(),
-        case.input('sensor2keyego').double(), image.double(), bda.double())
+        intrin.double(), case.input('sensor2keyego').double(), image.double(), bda.double()
+    )
 
 
 def bins_of(case) -> DepthBins:
     config = case.config['view_transformer']
-    return DepthBins(
-        *config['grid_config']['depth'], sid=config.get('sid', False))
+    return DepthBins(*config['grid_config']['depth'], sid=config.get('sid', False))
 
 
 def frustum_of(case):
     config = case.config['view_transformer']
     stride = config['downsample']
-    return make_frustum(bins_of(case),
-                        [size // stride for size in config['input_size']],
-                        stride)
+    return make_frustum(bins_of(case), [size // stride for size in config['input_size']], stride)
 
 
 def view_transformer(case, cls, **changes):
@@ -89,27 +87,24 @@ def test_golden_bevdet_bev_encoder(golden):
     golden.fill_(model, case.config['weight_seed'])
     model.eval(), head.eval()
 
-    current, = model.pre_process_net(case.input('curr'))
-    previous, = model.pre_process_net(case.input('prev'))
+    (current,) = model.pre_process_net(case.input('curr'))
+    (previous,) = model.pre_process_net(case.input('prev'))
     golden.compare(case, 'pre', current)
-    levels = model.img_bev_encoder_backbone(
-        torch.cat([previous, current], dim=1))
+    levels = model.img_bev_encoder_backbone(torch.cat([previous, current], dim=1))
     for stage, level in enumerate(levels):
         golden.compare(case, f'stage{stage}', level)
     volume = neck(levels)
     golden.compare(case, 'neck', volume)
     logits = head(volume)
     golden.compare(case, 'logits', logits)
-    loss = masked_cross_entropy(logits, case.input('labels'),
-                                case.input('mask_camera'))
+    loss = masked_cross_entropy(logits, case.input('labels'), case.input('mask_camera'))
     golden.compare(case, 'loss_occ', loss)
 
 
 @pytest.mark.parametrize('truncate, suffix', [(True, ''), (False, '_floor')])
 def test_golden_bevdet_lift(golden, truncate, suffix):
     case = golden.case('bevdet_lift')
-    transformer = view_transformer(
-        case, LSSViewTransformer, published_truncation=truncate)
+    transformer = view_transformer(case, LSSViewTransformer, published_truncation=truncate)
     frustum, geometry = frustum_of(case), geometry_of(case)
     golden.compare(case, 'frustum', frustum)
     points = geometry.lift(frustum)
@@ -122,7 +117,7 @@ def test_golden_bevdet_lift(golden, truncate, suffix):
     pooled = transformer.splat(depth, features, geometry)
     golden.compare(case, f'pooled{suffix}', pooled)
     if truncate:
-        ranks = torch.full((points[..., 0].numel(), ), -1)
+        ranks = torch.full((points[..., 0].numel(),), -1)
         ranks[point_of] = voxel_of
         golden.compare(case, 'rank_of_point', ranks.int())
         (pooled * case.input('cotangent')).sum().backward()
@@ -134,10 +129,8 @@ def test_golden_bevdet_lift_collapsed(golden):
     case = golden.case('bevdet_lift')
     grid = dict(case.config['view_transformer']['grid_config'])
     grid['z'] = case.config['collapsed_z']
-    transformer = view_transformer(
-        case, LSSViewTransformer, grid_config=grid, collapse_z=True)
-    pooled = transformer.splat(
-        case.input('depth'), case.input('feat'), geometry_of(case))
+    transformer = view_transformer(case, LSSViewTransformer, grid_config=grid, collapse_z=True)
+    pooled = transformer.splat(case.input('depth'), case.input('feat'), geometry_of(case))
     golden.compare(case, 'pooled_collapsed', pooled)
 
 
@@ -157,21 +150,22 @@ def test_golden_bevdet_cost_volume(golden, costs_by):
     previous[:, first_of_last_group][case.input('zero_mask')] = 0
     config = case.config['view_transformer']
     positions = sampling_positions(
-        geometry_of(case), previous_geometry_of(case),
-        bins_of(case), current.shape[-2:], 'cpu')
+        geometry_of(case), previous_geometry_of(case), bins_of(case), current.shape[-2:], 'cpu'
+    )
     golden.compare(case, 'grid', positions.flatten(1, 2))
-    for bias, name in ((config['depthnet_cfg']['bias'], 'cost_volume'),
-                       (0, 'cost_volume_nobias')):
-        costs = costs_by(current, previous, positions, bias,
-                         case.config['group_size'])
+    for bias, name in ((config['depthnet_cfg']['bias'], 'cost_volume'), (0, 'cost_volume_nobias')):
+        costs = costs_by(current, previous, positions, bias, case.config['group_size'])
         golden.compare(case, name, (-costs).softmax(1))
 
 
-@pytest.mark.parametrize('cls, name', [
-    (LSSViewTransformerBEVDepth, 'mono'),
-    (LSSViewTransformerBEVStereo, 'stereo_noprev'),
-    (LSSViewTransformerBEVStereo, 'stereo_prev'),
-])
+@pytest.mark.parametrize(
+    'cls, name',
+    [
+        (LSSViewTransformerBEVDepth, 'mono'),
+        (LSSViewTransformerBEVStereo, 'stereo_noprev'),
+        (LSSViewTransformerBEVStereo, 'stereo_prev'),
+    ],
+)
 def test_golden_bevdet_depthnet(golden, cls, name):
     case = golden.case('bevdet_depthnet')
     config = case.config['view_transformer']
@@ -179,8 +173,8 @@ def test_golden_bevdet_depthnet(golden, cls, name):
         case,
         cls,
         loss_depth_weight=config['loss_depth_weight'],
-        depthnet_cfg=dict(
-            aspp_mid_channels=config['depthnet_cfg']['aspp_mid_channels']))
+        depthnet_cfg=dict(aspp_mid_channels=config['depthnet_cfg']['aspp_mid_channels']),
+    )
     if cls.stereo:
         golden.check_keys(transformer, case, prefix='img_view_transformer.')
         transformer.matching_bias = config['depthnet_cfg']['bias']
@@ -188,21 +182,21 @@ def test_golden_bevdet_depthnet(golden, cls, name):
         transformer,
         case.config['weight_seed'],
         prefix='img_view_transformer.',
-        gains=case.config['gains'])
+        gains=case.config['gains'],
+    )
     transformer.eval()
     geometry, matching = geometry_of(case), None
     golden.compare(case, 'mlp_input', geometry.depth_net_input())
     if name == 'stereo_prev':
         matching = transformer.match(
-            case.input('feat_curr'), case.input('feat_prev'), geometry,
-            previous_geometry_of(case))
+            case.input('feat_curr'), case.input('feat_prev'), geometry, previous_geometry_of(case)
+        )
     prediction = transformer.predict_depth(case.input('x'), geometry, matching)
     golden.compare(case, name, prediction)
     one_hot = transformer.one_hot_depth(case.input('gt_depth').flatten(0, 1))
-    golden.compare(case, 'gt_onehot',
-                   one_hot.permute(0, 2, 3, 1).flatten(0, 2).to(torch.uint8))
+    golden.compare(case, 'gt_onehot', one_hot.permute(0, 2, 3, 1).flatten(0, 2).to(torch.uint8))
     if name == 'stereo_prev':
-        depth = prediction[:, :transformer.num_bins].softmax(1)
+        depth = prediction[:, : transformer.num_bins].softmax(1)
         loss = config['loss_depth_weight'] * depth_loss(depth, one_hot)
         golden.compare(case, 'depth_loss', loss)
 
@@ -218,12 +212,9 @@ def test_golden_bevdet_fpn_lss(golden):
 @pytest.mark.slow  # Swin-B
 def test_golden_bevdet_swin_stereo(golden):
     case = golden.case('bevdet_swin_stereo')
-    published = ('return_stereo_feat', 'pretrain_style',
-                 'output_missing_index_as_none')
+    published = ('return_stereo_feat', 'pretrain_style', 'output_missing_index_as_none')
     config = {
-        name: value
-        for name, value in case.config['img_backbone'].items()
-        if name not in published
+        name: value for name, value in case.config['img_backbone'].items() if name not in published
     }
     model = nn.Module()
     model.img_backbone = StereoSwinTransformer(**config)
@@ -235,7 +226,5 @@ def test_golden_bevdet_swin_stereo(golden):
         stereo, out2, out3 = model.img_backbone(case.input('imgs'))
         reference = model.img_backbone.stereo_feature(case.input('imgs'))
         neck = model.img_neck([out2, out3])
-    for name, value in dict(
-            stereo=stereo, out2=out2, out3=out3, ref=reference,
-            neck=neck).items():
+    for name, value in dict(stereo=stereo, out2=out2, out3=out3, ref=reference, neck=neck).items():
         golden.compare(case, name, value)

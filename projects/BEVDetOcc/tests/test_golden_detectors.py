@@ -2,6 +2,7 @@
 
 Sizes, seeds and tolerances are those of the cases.
 """
+
 import pytest
 import torch
 from torch import nn
@@ -31,16 +32,21 @@ def published_keys(model, case):
 
 def fill(golden, case, model):
     golden.fill_(
-        published_keys(model, case),
-        case.config['weight_seed'],
-        gains=case.config['gains'])
+        published_keys(model, case), case.config['weight_seed'], gains=case.config['gains']
+    )
 
 
 def run(model, inputs, samples):
     """Logits, losses and what the modules returned."""
-    recorder = Recorder(model, 'img_backbone', 'img_neck',
-                        'img_view_transformer', 'img_bev_encoder_backbone',
-                        'img_bev_encoder_neck', 'occ_head')
+    recorder = Recorder(
+        model,
+        'img_backbone',
+        'img_neck',
+        'img_view_transformer',
+        'img_bev_encoder_backbone',
+        'img_bev_encoder_neck',
+        'occ_head',
+    )
     losses = model(inputs, samples, mode='loss')
     return recorder, losses
 
@@ -54,10 +60,7 @@ def gradients(model, losses):
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
-    norms.update({
-        name.replace('occ_head.', '', 1): norm
-        for name, norm in norms.items()
-    })
+    norms.update({name.replace('occ_head.', '', 1): norm for name, norm in norms.items()})
     return norms
 
 
@@ -65,37 +68,34 @@ def compare_gradients(golden, case, prefix, norms):
     names = [n for n in case.output_names() if n.startswith(prefix)]
     assert names
     for name in names:
-        golden.compare(case, name, norms[name[len(prefix):]])
+        golden.compare(case, name, norms[name[len(prefix) :]])
 
 
 def compare_forward(golden, case, recorder, losses):
-    logits, = recorder['occ_head']
+    (logits,) = recorder['occ_head']
     *previous, (lifted, depth) = recorder['img_view_transformer']
     bev_in = dict(bev_in=lifted)
     if previous:
         levels = recorder['img_backbone'][-1]
         bev_in = dict(
-            layer1=levels[0],
-            layer4=levels[-1],
-            lifted_prev=previous[0][0],
-            lifted_curr=lifted)
+            layer1=levels[0], layer4=levels[-1], lifted_prev=previous[0][0], lifted_curr=lifted
+        )
     for name, value in dict(
-            bev_in,
-            neck=recorder['img_neck'][-1],
-            depth=depth,
-            bev_out=recorder['img_bev_encoder_neck'][0],
-            logits=logits,
-            **losses).items():
+        bev_in,
+        neck=recorder['img_neck'][-1],
+        depth=depth,
+        bev_out=recorder['img_bev_encoder_neck'][0],
+        logits=logits,
+        **losses,
+    ).items():
         golden.compare(case, name, value)
     if 'argmax' in case.output_names():
         golden.compare(case, 'argmax', logits.argmax(-1).to(torch.uint8))
 
 
-@pytest.mark.parametrize('name', [
-    'bevdet_occ_full',
-    'flashocc_r50_full',
-    'flashocc_bevdetocc_full',
-])
+@pytest.mark.parametrize(
+    'name', ['bevdet_occ_full', 'flashocc_r50_full', 'flashocc_bevdetocc_full']
+)
 def test_golden_forward_and_losses(golden, name):
     case = golden.case(name)
     model = build_filled(golden, case)
@@ -109,11 +109,8 @@ def test_golden_forward_and_losses(golden, name):
     if 'loss_occ_balanced' in case.output_names():
         balanced = build_detector(case, class_balance=True).occ_head
         logits = recorder['occ_head'][0].detach()
-        golden.compare(case, 'loss_occ_balanced',
-                       balanced.loss(logits, samples)['loss_occ'])
-        golden.compare(
-            case, 'loss_occ_nomask',
-            masked_cross_entropy(logits, case.input('labels')))
+        golden.compare(case, 'loss_occ_balanced', balanced.loss(logits, samples)['loss_occ'])
+        golden.compare(case, 'loss_occ_nomask', masked_cross_entropy(logits, case.input('labels')))
 
 
 def test_golden_gradients_and_statistics(golden):
@@ -137,14 +134,18 @@ def test_golden_gradients_and_statistics(golden):
     state = model.state_dict()
     for name in case.output_names():
         if name.endswith(('running_mean', 'running_var')):
-            golden.compare(case, name, state[name[len('train/'):]])
+            golden.compare(case, name, state[name[len('train/') :]])
     # stem on three frames, deeper stages and depth net on two, encoder on one
-    counters = ('img_backbone.bn1', 'img_backbone.layer4.2.bn3',
-                'img_view_transformer.depth_net.bn',
-                'pre_process_net.layers.0.0.conv1.bn',
-                'img_bev_encoder_neck.conv.bn')
+    counters = (
+        'img_backbone.bn1',
+        'img_backbone.layer4.2.bn3',
+        'img_view_transformer.depth_net.bn',
+        'pre_process_net.layers.0.0.conv1.bn',
+        'img_bev_encoder_neck.conv.bn',
+    )
     golden.compare(
-        case, 'train/num_batches_tracked',
-        torch.stack([state[f'{name}.num_batches_tracked']
-                     for name in counters]))
+        case,
+        'train/num_batches_tracked',
+        torch.stack([state[f'{name}.num_batches_tracked'] for name in counters]),
+    )
     compare_gradients(golden, case, 'train/grad/', gradients(model, losses))

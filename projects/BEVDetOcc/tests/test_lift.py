@@ -1,4 +1,5 @@
 """Geometry of the lift: pixels, depths and voxels belong together."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,33 +12,19 @@ from radocc_plugin.models.lift_splat import (
     LSSViewTransformerBEVStereo,
     ViewGeometry,
 )
-from radocc_plugin.models.lift_splat.depth import (
-    DepthBins,
-    check_stride,
-    depth_loss,
-    one_hot_depth,
-)
+from radocc_plugin.models.lift_splat.depth import DepthBins, check_stride, depth_loss, one_hot_depth
 from radocc_plugin.models.lift_splat.depth_net import DepthNet
-from radocc_plugin.models.lift_splat.lift import (
-    assign_voxels,
-    make_frustum,
-    plan_lift,
-)
+from radocc_plugin.models.lift_splat.lift import assign_voxels, make_frustum, plan_lift
 from tests.support.models import make_sample
 
-GRID = dict(
-    x=(-40, 40, 0.8), y=(-40, 40, 0.8), z=(-1, 5.4, 0.8), depth=(1, 45, 1))
+GRID = dict(x=(-40, 40, 0.8), y=(-40, 40, 0.8), z=(-1, 5.4, 0.8), depth=(1, 45, 1))
 BINS = DepthBins(*GRID['depth'])
-FLIP_X, FLIP_Y = np.diag([-1., 1, 1, 1]), np.diag([1., -1, 1, 1])
+FLIP_X, FLIP_Y = np.diag([-1.0, 1, 1, 1]), np.diag([1.0, -1, 1, 1])
 
 
 def transformer(**changes) -> LSSViewTransformer:
     torch.manual_seed(0)
-    config = dict(
-        grid_config=GRID,
-        in_channels=8,
-        out_channels=4,
-        downsample=8)
+    config = dict(grid_config=GRID, in_channels=8, out_channels=4, downsample=8)
     return LSSViewTransformer(**{**config, **changes})
 
 
@@ -46,17 +33,17 @@ def augmented_sample():
     sample = make_sample()
     angle = np.deg2rad(5)
     image = np.eye(4)
-    image[:2, :2] = 1.1 * np.array([[-np.cos(angle), np.sin(angle)],
-                                    [np.sin(angle), np.cos(angle)]])
+    image[:2, :2] = 1.1 * np.array(
+        [[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
     image[:2, 3] = 250, -6
-    sample.set_metainfo(
-        dict(img_aug_mat=np.stack([image] * 6), bda_mat=FLIP_X))
+    sample.set_metainfo(dict(img_aug_mat=np.stack([image] * 6), bda_mat=FLIP_X))
     return sample
 
 
 def test_a_projected_point_is_lifted_to_where_it_was():
     sample = augmented_sample()
-    points = torch.tensor([[-12., 3, 1], [9, -7, 0.5], [20, 14, 3]])
+    points = torch.tensor([[-12.0, 3, 1], [9, -7, 0.5], [20, 14, 3]])
     cameras = Cameras.from_data_samples([sample])
     pixels, depth = cameras.project(points[None])
     image = torch.as_tensor(sample.img_aug_mat, dtype=torch.float32)
@@ -105,8 +92,9 @@ def test_samples_of_a_batch_do_not_mix():
     samples = [make_sample(), augmented_sample()]
     both, _ = lift(features, ViewGeometry.from_data_samples(samples))
     for index, sample in enumerate(samples):
-        alone, _ = lift(features[6 * index:6 * (index + 1)],
-                        ViewGeometry.from_data_samples([sample]))
+        alone, _ = lift(
+            features[6 * index : 6 * (index + 1)], ViewGeometry.from_data_samples([sample])
+        )
         torch.testing.assert_close(both[index], alone[0])
 
 
@@ -119,15 +107,16 @@ def test_known_depth_replaces_the_prediction_where_given():
     torch.testing.assert_close(unknown, predicted)
     known = torch.zeros_like(depth)
     known[:, 9] = 1
-    context = lift.depth_net(features)[:, lift.num_bins:]
+    context = lift.depth_net(features)[:, lift.num_bins :]
     expected = lift.splat(known, context, geometry)
     torch.testing.assert_close(lift(features, geometry, known)[0], expected)
 
 
 def test_truncation_keeps_points_just_below_the_lower_bound():
     grid = VoxelGrid((0, 0, 0, 4, 4, 4), (4, 4, 4))
-    points = torch.tensor([[-0.5, 0.5, 0.5], [-1.5, 0.5, 0.5], [4.5, 0.5, 0.5],
-                           [3.5, 2.5, 1.5]])[None]
+    points = torch.tensor([[-0.5, 0.5, 0.5], [-1.5, 0.5, 0.5], [4.5, 0.5, 0.5], [3.5, 2.5, 1.5]])[
+        None
+    ]
     kept, voxels = assign_voxels(points, grid, truncate=True)
     assert kept.tolist() == [0, 3]
     assert voxels.tolist() == [0, (1 * 4 + 2) * 4 + 3]
@@ -169,19 +158,17 @@ def test_spacing_increasing_bins_are_those_of_the_published_formulas(config):
     np.testing.assert_array_equal(one_hot.movedim(1, -1), wanted)
 
 
-def test_a_stereo_student_with_growing_bins_matches_and_lifts_in_them(
-        monkeypatch):
+def test_a_stereo_student_with_growing_bins_matches_and_lifts_in_them(monkeypatch):
     from radocc_plugin.models.lift_splat import view_transformer as module
+
     asked = []
     monkeypatch.setattr(
-        module, 'sampling_positions',
-        lambda geometry, previous, bins, *args: asked.append(bins))
+        module, 'sampling_positions', lambda geometry, previous, bins, *args: asked.append(bins)
+    )
     monkeypatch.setattr(module, 'cost_volume', lambda *args: None)
     lift = LSSViewTransformerBEVStereo(
-        grid_config=dict(GRID, depth=(1.0, 45.0, 0.5)),
-        in_channels=8,
-        out_channels=4,
-        sid=True)
+        grid_config=dict(GRID, depth=(1.0, 45.0, 0.5)), in_channels=8, out_channels=4, sid=True
+    )
     feature = torch.zeros(6, 4, 8, 8)
     lift.match(feature, feature, None, None)
     # 6.78 m, where linear bins have 23 m
@@ -189,9 +176,9 @@ def test_a_stereo_student_with_growing_bins_matches_and_lifts_in_them(
     assert asked == [lift.depth_bins]
 
 
-@pytest.mark.parametrize('depth, sid', [((0, 45, 1), False),
-                                        ((1, 45, 0), False),
-                                        ((1, 2, 0.5), True)])
+@pytest.mark.parametrize(
+    'depth, sid', [((0, 45, 1), False), ((1, 45, 0), False), ((1, 2, 0.5), True)]
+)
 def test_bins_behind_the_camera_or_empty_are_refused(depth, sid):
     with pytest.raises(ValueError, match=r'grid_config\.depth takes'):
         DepthBins(*depth, sid=sid)
@@ -202,19 +189,22 @@ def test_depth_loss_is_the_published_formula_and_zero_without_returns():
     targets = torch.zeros(2, 5, 3, 4)
     targets[0, 2, 1, 1] = targets[1, 4, 2, 0] = 1
     p, q = depth[0, :, 1, 1], depth[1, :, 2, 0]
-    expected = -sum((row.log() if k == hit else (1 - row).log())
-                    for cell, hit in ((p, 2), (q, 4))
-                    for k, row in enumerate(cell)) / 2
+    expected = (
+        -sum(
+            (row.log() if k == hit else (1 - row).log())
+            for cell, hit in ((p, 2), (q, 4))
+            for k, row in enumerate(cell)
+        )
+        / 2
+    )
     torch.testing.assert_close(depth_loss(depth, targets), expected)
     nothing = depth_loss(depth, torch.zeros_like(targets))
     nothing.backward()
     assert nothing == 0 and not depth.grad.any()
 
 
-@pytest.mark.parametrize('scale, tolerance', [(1, 1e-7), (8, 1e-4),
-                                              (20, 0.07)])
-def test_depth_loss_has_the_gradient_of_float64_however_sure_the_bins(
-        scale, tolerance):
+@pytest.mark.parametrize('scale, tolerance', [(1, 1e-7), (8, 1e-4), (20, 0.07)])
+def test_depth_loss_has_the_gradient_of_float64_however_sure_the_bins(scale, tolerance):
     """The published formula is off by 1e3 in the last case; what is left is
     its -log p without a gradient for p < 1e-12."""
     generator = torch.Generator().manual_seed(0)
@@ -223,25 +213,25 @@ def test_depth_loss_has_the_gradient_of_float64_however_sure_the_bins(
     targets = F.one_hot(bins, 44).permute(0, 3, 1, 2).float()
 
     def published(depth):
-        return F.binary_cross_entropy(
-            depth, targets.to(depth), reduction='sum') / bins.numel()
+        return F.binary_cross_entropy(depth, targets.to(depth), reduction='sum') / bins.numel()
 
     own, exact = logits.clone(), logits.double()
-    for x, loss in ((own, lambda p: depth_loss(p, targets)),
-                    (exact, published)):
+    for x, loss in ((own, lambda p: depth_loss(p, targets)), (exact, published)):
         loss(x.requires_grad_().softmax(1)).backward()
-    torch.testing.assert_close(
-        own.grad.double(), exact.grad, rtol=0, atol=tolerance)
+    torch.testing.assert_close(own.grad.double(), exact.grad, rtol=0, atol=tolerance)
     if scale == 1:  # bit by bit, where nothing is nearly sure
         plain = logits.clone().requires_grad_()
         published(plain.softmax(1)).backward()
         assert torch.equal(own.grad, plain.grad)
 
 
-@pytest.mark.parametrize('name, value, message', [
-    ('bda_mat', np.eye(3), r'bda_mat .* takes shape \(4, 4\)'),
-    ('cam2img', np.eye(3), r'cam2img .* takes shape \(N, 3, 3\)'),
-])
+@pytest.mark.parametrize(
+    'name, value, message',
+    [
+        ('bda_mat', np.eye(3), r'bda_mat .* takes shape \(4, 4\)'),
+        ('cam2img', np.eye(3), r'cam2img .* takes shape \(N, 3, 3\)'),
+    ],
+)
 def test_a_wrong_matrix_is_named(name, value, message):
     sample = make_sample()
     sample.set_metainfo({name: value})
@@ -300,15 +290,17 @@ def test_a_static_point_is_lifted_to_one_place_from_every_frame():
     sample = make_sample(num_adjacent=2)
     sample.set_metainfo(dict(bda_mat=FLIP_Y))
     imgs, adjacent = torch.zeros(1, 6, 3, 8, 8), torch.zeros(1, 2, 6, 3, 8, 8)
-    point = torch.tensor([[12., 4, 1]])
+    point = torch.tensor([[12.0, 4, 1]])
     for index, frame in enumerate(split_frames(imgs, [sample], 3, adjacent)):
         cam2ego = frame.geometry.cam2ego[0, 1].numpy()
-        expected = cam2ego if index == 0 else sample.adjacent_cam2ego[index -
-                                                                      1][1]
+        expected = cam2ego if index == 0 else sample.adjacent_cam2ego[index - 1][1]
         np.testing.assert_array_equal(cam2ego, expected)
         cameras = Cameras(
-            frame.geometry.cam2img.float(), frame.geometry.cam2ego.float(),
-            frame.geometry.bda_mat.float(), sample.ori_shape)
+            frame.geometry.cam2img.float(),
+            frame.geometry.cam2ego.float(),
+            frame.geometry.bda_mat.float(),
+            sample.ori_shape,
+        )
         pixels, depth = cameras.project(point[None])
         frustum = torch.cat([pixels[0, 1], depth[0, 1, :, None]], -1)
         lifted = frame.geometry.lift(frustum[:, None, None])[0, 1, 0, 0, 0]
@@ -322,8 +314,7 @@ def test_the_depth_net_is_told_the_key_frame():
     current, *earlier = split_frames(imgs, [sample], 3, adjacent)
     for frame in earlier:
         assert frame.geometry != current.geometry
-        assert torch.equal(frame.geometry.depth_net_input(),
-                           current.geometry.depth_net_input())
+        assert torch.equal(frame.geometry.depth_net_input(), current.geometry.depth_net_input())
 
 
 def test_frames_that_do_not_fit_are_named():
@@ -373,8 +364,9 @@ def test_an_input_size_that_the_stride_does_not_divide_names_itself():
 
 
 def test_a_single_image_in_training_names_itself():
-    net = DepthNet(in_channels=4, mid_channels=4, context_channels=2,
-                   depth_channels=3, aspp_mid_channels=4)
+    net = DepthNet(
+        in_channels=4, mid_channels=4, context_channels=2, depth_channels=3, aspp_mid_channels=4
+    )
     with pytest.raises(ValueError, match='raise the batch size'):
         net(torch.zeros(1, 4, 2, 3), torch.zeros(1, 1, 27))
     net.eval()(torch.zeros(1, 4, 2, 3), torch.zeros(1, 1, 27))

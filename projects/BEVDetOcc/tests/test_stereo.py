@@ -1,4 +1,5 @@
 """Temporal stereo: backbones, cost volume, frames."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,20 +14,21 @@ from radocc_plugin.models.lift_splat.cost_volume import (
     sampling_positions,
 )
 
-BINS = DepthBins(1., 9., 1.)
+BINS = DepthBins(1.0, 9.0, 1.0)
 COSTS = [costs_by_planes, costs_by_channels]  # of a CPU, of other devices
 
 
-def camera(shift: float = 0.) -> ViewGeometry:
+def camera(shift: float = 0.0) -> ViewGeometry:
     """A camera of focal length 160, 32 x 64 pixels, moved to its right."""
-    cam2img = torch.tensor([[160., 0, 31.5], [0, 160., 15.5], [0, 0, 1]])
+    cam2img = torch.tensor([[160.0, 0, 31.5], [0, 160.0, 15.5], [0, 0, 1]])
     cam2ego = torch.eye(4)
     cam2ego[0, 3] = shift
     return ViewGeometry(
         cam2img.view(1, 1, 3, 3).double(),
         cam2ego.view(1, 1, 4, 4).double(),
         torch.eye(4, dtype=torch.float64).view(1, 1, 4, 4),
-        torch.eye(4, dtype=torch.float64)[None])
+        torch.eye(4, dtype=torch.float64)[None],
+    )
 
 
 def positions_of(shift, size=(8, 16)):
@@ -34,8 +36,7 @@ def positions_of(shift, size=(8, 16)):
 
 
 def random_features(channels=8, size=(8, 16)):
-    return torch.randn(
-        1, channels, *size, generator=torch.Generator().manual_seed(0))
+    return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize('costs_by', COSTS)
@@ -45,15 +46,12 @@ def test_cost_volume_is_that_of_grid_sample(costs_by):
         current, previous = torch.randn(2, 2, 12, *size)
         positions = torch.rand(2, 3, *size, 2) * 3 - 1.5
         positions[:, 0] = -2
-        samples = F.grid_sample(
-            previous, positions.flatten(1, 2), align_corners=True)
+        samples = F.grid_sample(previous, positions.flatten(1, 2), align_corners=True)
         samples = samples.unflatten(2, (3, size[0]))
         cost = (current[:, :, None] - samples).abs().sum(1)
-        cost = cost + 5. * (samples[:, -4] == 0)
-        torch.testing.assert_close(
-            costs_by(current, previous, positions, 5., 4), cost)
-        torch.testing.assert_close(
-            cost_volume(current, previous, positions), (-cost).softmax(1))
+        cost = cost + 5.0 * (samples[:, -4] == 0)
+        torch.testing.assert_close(costs_by(current, previous, positions, 5.0, 4), cost)
+        torch.testing.assert_close(cost_volume(current, previous, positions), (-cost).softmax(1))
 
 
 @pytest.mark.parametrize('at_once', [0, 5, 8, 100])
@@ -62,10 +60,8 @@ def test_costs_do_not_depend_on_the_channels_at_once(at_once):
     current, previous = torch.randn(2, 2, 12, 5, 7)
     previous[:, 8] *= torch.rand(2, 5, 7) > 0.5  # exact zeros that decide
     positions = torch.rand(2, 3, 5, 7, 2) * 2.4 - 1.2
-    costs = costs_by_channels(current, previous, positions, 5., 4,
-                              at_once * 3 * 5 * 7)
-    torch.testing.assert_close(
-        costs, costs_by_planes(current, previous, positions, 5., 4))
+    costs = costs_by_channels(current, previous, positions, 5.0, 4, at_once * 3 * 5 * 7)
+    torch.testing.assert_close(costs, costs_by_planes(current, previous, positions, 5.0, 4))
 
 
 def test_what_moved_by_the_disparity_of_a_depth_matches_there():
@@ -81,9 +77,8 @@ def test_what_moved_by_the_disparity_of_a_depth_matches_there():
 
 def test_without_motion_every_depth_matches_alike():
     features = random_features()
-    volume = cost_volume(features, features, positions_of(0.))
-    torch.testing.assert_close(
-        volume, torch.full_like(volume, 1 / 8), rtol=0, atol=1e-3)
+    volume = cost_volume(features, features, positions_of(0.0))
+    torch.testing.assert_close(volume, torch.full_like(volume, 1 / 8), rtol=0, atol=1e-3)
 
 
 def test_behind_the_earlier_camera_nothing_is_seen():
@@ -125,7 +120,8 @@ def test_the_stereo_swin_is_mmdets_and_a_stage_before_its_norm():
         num_heads=(2, 2, 2),
         strides=(4, 2, 2),
         window_size=4,
-        drop_path_rate=0.)
+        drop_path_rate=0.0,
+    )
     ours = StereoSwinTransformer(out_indices=(1, 2), **settings)
     theirs = SwinTransformer(out_indices=(0, 1, 2), **settings)
     theirs.load_state_dict(ours.state_dict(), strict=False)

@@ -1,4 +1,5 @@
 """Models that look back: frames, batches, sizes, flips, gradients."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +8,7 @@ from torch import nn
 from radocc_plugin.models.bevdet import BEVDetOcc
 from tests.support.models import build_model, make_batch, train_steps
 
-TINY = 'projects/BEVDetOcc/configs/bevdet-occ_tiny-4d-stereo_' \
-    '1xb1-3e_synthetic.py'
+TINY = 'projects/BEVDetOcc/configs/bevdet-occ_tiny-4d-stereo_1xb1-3e_synthetic.py'
 # 50 x 50 x 4 cells
 COARSE = {
     f'img_view_transformer.grid_config.{axis}': (low, high, 1.6)
@@ -31,13 +31,10 @@ def test_samples_of_a_batch_do_not_mix(model):
     with torch.no_grad():
         both = model(inputs, samples)
         for index, sample in enumerate(samples):
-            alone = {
-                name: value[index:index + 1]
-                for name, value in inputs.items()
-            }
+            alone = {name: value[index : index + 1] for name, value in inputs.items()}
             torch.testing.assert_close(
-                model(alone, [sample]), both[index:index + 1], rtol=1e-4,
-                atol=1e-4)
+                model(alone, [sample]), both[index : index + 1], rtol=1e-4, atol=1e-4
+            )
 
 
 @pytest.mark.parametrize('size', [(48, 80), (80, 144)])
@@ -102,10 +99,8 @@ def test_a_few_steps_learn_a_frame():
 def test_checkpointing_changes_nothing_but_memory():
     plain = build_model(TINY, **COARSE).eval()
     recomputed = build_model(
-        TINY, **COARSE, **{
-            'img_backbone.with_cp': True,
-            'img_bev_encoder_backbone.with_cp': True
-        }).eval()
+        TINY, **COARSE, **{'img_backbone.with_cp': True, 'img_bev_encoder_backbone.with_cp': True}
+    ).eval()
     recomputed.load_state_dict(plain.state_dict())
     inputs, samples = batch_of()
     for model in (plain, recomputed):
@@ -113,8 +108,10 @@ def test_checkpointing_changes_nothing_but_memory():
         model.img_bev_encoder_backbone.requires_grad_()
         model.img_neck.requires_grad_()
         model(inputs, samples).square().mean().backward()
-    gradients = [{n: p.grad for n, p in m.named_parameters() if p.grad is
-                  not None} for m in (plain, recomputed)]
+    gradients = [
+        {n: p.grad for n, p in m.named_parameters() if p.grad is not None}
+        for m in (plain, recomputed)
+    ]
     assert gradients[0].keys() == gradients[1].keys() and gradients[0]
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name])
@@ -127,13 +124,16 @@ def mirror_symmetric_model() -> BEVDetOcc:
     BDA entries, and it keeps no point below the lower bounds.
     """
     model = build_model(
-        TINY, **COARSE, **{
+        TINY,
+        **COARSE,
+        **{
             'img_view_transformer.published_truncation': False,
-            'img_bev_encoder_backbone.num_layer': (1, ),
-            'img_bev_encoder_backbone.num_channels': (16, ),
-            'img_bev_encoder_backbone.stride': (1, ),
+            'img_bev_encoder_backbone.num_layer': (1,),
+            'img_bev_encoder_backbone.num_channels': (16,),
+            'img_bev_encoder_backbone.stride': (1,),
             'img_bev_encoder_neck.in_channels': 16,
-        }).eval()
+        },
+    ).eval()
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             kernel = module.weight.data
@@ -145,12 +145,10 @@ def mirror_symmetric_model() -> BEVDetOcc:
     return model
 
 
-@pytest.mark.parametrize('signs, axes', [((-1, 1), (1, )), ((1, -1), (2, )),
-                                         ((-1, -1), (1, 2))])
-def test_flipping_the_world_and_unflipping_the_result_is_the_identity(
-        signs, axes):
+@pytest.mark.parametrize('signs, axes', [((-1, 1), (1,)), ((1, -1), (2,)), ((-1, -1), (1, 2))])
+def test_flipping_the_world_and_unflipping_the_result_is_the_identity(signs, axes):
     model = mirror_symmetric_model()
-    inputs, (sample, ) = batch_of()
+    inputs, (sample,) = batch_of()
     # off the cell borders, where rounding decides
     shift = np.array([0.0137, 0.0211, 0.0173])
     for name in ('cam2ego', 'adjacent_cam2ego'):
@@ -159,7 +157,7 @@ def test_flipping_the_world_and_unflipping_the_result_is_the_identity(
         sample.set_metainfo({name: poses})
     with torch.no_grad():
         plain = model(inputs, [sample])
-        sample.set_metainfo(dict(bda_mat=np.diag([*signs, 1., 1.])))
+        sample.set_metainfo(dict(bda_mat=np.diag([*signs, 1.0, 1.0])))
         flipped = model(inputs, [sample])
     assert (plain - flipped).abs().max() > 0.01
     torch.testing.assert_close(flipped.flip(axes), plain, rtol=1e-3, atol=1e-4)

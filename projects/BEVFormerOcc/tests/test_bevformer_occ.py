@@ -1,4 +1,5 @@
 """The whole model: modes, losses, queue and stream."""
+
 import copy
 import io
 import warnings
@@ -8,14 +9,7 @@ import pytest
 import torch
 
 from radocc_plugin.models.bevformer import SceneStream
-from tests.support.drives import (
-    GRID,
-    HEAD,
-    Drive,
-    queue_batch,
-    small_model,
-    stream_batch,
-)
+from tests.support.drives import GRID, HEAD, Drive, queue_batch, small_model, stream_batch
 
 
 @pytest.fixture(scope='module')
@@ -53,14 +47,14 @@ def test_modes_return_what_the_contract_says(model):
 
 def test_the_tap_sees_the_logits_of_the_current_frame_alone(model):
     outputs = []
-    handle = model.get_submodule(model.occ_tap['module']) \
-        .register_forward_hook(lambda *args: outputs.append(args[-1]))
+    handle = model.get_submodule(model.occ_tap['module']).register_forward_hook(
+        lambda *args: outputs.append(args[-1])
+    )
     logits = run(model, queue_batch((Drive(1), 2)))
     handle.remove()
     assert model.occ_tap['layout'] == 'b x y z c'
     assert len(outputs) == 1 and outputs[0] is logits
-    assert model.occ_tap['class_weight'] == \
-        model.pts_bbox_head.class_weight.tolist()
+    assert model.occ_tap['class_weight'] == model.pts_bbox_head.class_weight.tolist()
 
 
 @pytest.mark.parametrize('use_mask', [False, True])
@@ -69,11 +63,12 @@ def test_the_loss_is_over_all_voxels_or_those_a_camera_sees(use_mask):
     batch = stream_batch((Drive(1), 0))
     loss = run(model, batch, mode='loss')['loss_occ']
     truth = batch[1][0].gt_occ
-    kept = truth.mask_camera if use_mask else torch.ones_like(
-        truth.mask_camera)
+    kept = truth.mask_camera if use_mask else torch.ones_like(truth.mask_camera)
     expected = torch.nn.functional.cross_entropy(
-        run(model, batch)[0][kept], truth.semantics[kept].long(),
-        weight=model.pts_bbox_head.class_weight)
+        run(model, batch)[0][kept],
+        truth.semantics[kept].long(),
+        weight=model.pts_bbox_head.class_weight,
+    )
     torch.testing.assert_close(loss, expected)
 
 
@@ -83,15 +78,13 @@ def test_frames_one_by_one_are_a_queue(model):
     for time in range(3):
         streamed = run(model, stream_batch((drive, time)))
     close(streamed, run(model, queue_batch((drive, 2), past=2)))
-    assert (run(model, stream_batch((drive, 2)))
-            - streamed).abs().max() > 1e-2  # without a past
+    assert (run(model, stream_batch((drive, 2))) - streamed).abs().max() > 1e-2  # without a past
 
 
 def test_scenes_as_slots_of_a_batch_do_not_mix(model):
     """Slot 0 changes its scene while slot 1 goes on; scenes change slots."""
     a, b, c = Drive(1), Drive(2), Drive(3)
-    steps = [[(a, 0), (b, 0)], [(a, 1), (b, 1)], [(c, 0), (b, 2)],
-             [(b, 3), (c, 1)]]
+    steps = [[(a, 0), (b, 0)], [(a, 1), (b, 1)], [(c, 0), (b, 2)], [(b, 3), (c, 1)]]
     expected = {}
     for drive in (a, b, c):
         for time in range(4):
@@ -181,8 +174,8 @@ def test_past_frames_run_in_eval_mode_and_leave_modes_as_they_were():
     modes = {m: m.training for m in model.modules()}
     seen = []
     model.img_backbone.register_forward_hook(
-        lambda module, args, out: seen.append(
-            (module.training, torch.is_grad_enabled())))
+        lambda module, args, out: seen.append((module.training, torch.is_grad_enabled()))
+    )
     counter = model.img_backbone.bn1.num_batches_tracked
     model(*queue_batch((Drive(1), 2)), mode='loss')
     assert seen == [(False, False), (False, False), (True, True)]
@@ -207,10 +200,9 @@ def test_new_attention_looks_in_circles_with_equal_weights():
         for part in (temporal, spatial.deformable_attention):
             assert not part.sampling_offsets.weight.any()
             assert not part.attention_weights.weight.any()
-            offsets = part.sampling_offsets.bias.view(
-                part.num_heads, -1, part.num_points, 2)
+            offsets = part.sampling_offsets.bias.view(part.num_heads, -1, part.num_points, 2)
             radii = offsets.abs().amax(-1)
-            expected = torch.arange(1., part.num_points + 1)
+            expected = torch.arange(1.0, part.num_points + 1)
             torch.testing.assert_close(radii, expected.expand_as(radii))
 
 
@@ -230,11 +222,12 @@ def test_a_few_steps_learn_a_frame():
     assert history[-1] < 0.8 * history[0]
 
 
-@pytest.mark.parametrize('name, remedy', [('can_bus', 'of the dataset'),
-                                          ('scene_token', 'video_test_mode'),
-                                          ('cam2ego', 'meta_keys')])
+@pytest.mark.parametrize(
+    'name, remedy',
+    [('can_bus', 'of the dataset'), ('scene_token', 'video_test_mode'), ('cam2ego', 'meta_keys')],
+)
 def test_missing_metainfo_is_named(model, name, remedy):
-    inputs, (sample, ) = stream_batch((Drive(1), 0))
+    inputs, (sample,) = stream_batch((Drive(1), 0))
     sample.pop(name)
     with pytest.raises(ValueError, match=f'{name}.*{remedy}'):
         run(model, (inputs, [sample]))
@@ -261,9 +254,16 @@ def test_a_forgotten_scene_cannot_go_on(model):
         SceneStream(max_scenes=0)
 
 
-@pytest.mark.parametrize('field, value', [
-    ('shift_frame', 'camera'), ('pillar_h', 7), ('num_feature_levels', 1),
-    ('encoder.num_points', 6), ('encoder.num_heads', 5)])
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('shift_frame', 'camera'),
+        ('pillar_h', 7),
+        ('num_feature_levels', 1),
+        ('encoder.num_points', 6),
+        ('encoder.num_heads', 5),
+    ],
+)
 def test_settings_that_do_not_fit_are_named(field, value):
     with pytest.raises(ValueError, match=field.split('.')[-1]):
         small_model(**{f'{HEAD}transformer.{field}': value})
@@ -285,7 +285,7 @@ def test_the_published_shift_gives_other_predictions(model):
 
 @pytest.mark.parametrize('signs', [(-1, 1), (1, -1)])
 def test_a_mirrored_stream_is_its_mirrored_queue(model, signs):
-    drive = Drive(1, bda_mat=np.diag([*signs, 1., 1.]))
+    drive = Drive(1, bda_mat=np.diag([*signs, 1.0, 1.0]))
     for time in range(2):
         streamed = run(model, stream_batch((drive, time)))
     close(streamed, run(model, queue_batch((drive, 1), past=1)))
@@ -311,7 +311,7 @@ def test_a_frame_without_its_past_says_so(model):
 
 
 def test_another_number_of_cameras_names_itself(model):
-    inputs, (sample, ) = stream_batch((Drive(1), 0))
+    inputs, (sample,) = stream_batch((Drive(1), 0))
     inputs['imgs'] = inputs['imgs'][:, :1]
     for name in ('cam2img', 'cam2ego', 'img_aug_mat'):
         sample.set_metainfo({name: sample.metainfo[name][:1]})

@@ -2,6 +2,7 @@
 
 Sizes, seeds, hyper-parameters and tolerances are those of the cases.
 """
+
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,7 @@ from radocc_plugin.models.bevformer import (
     TemporalSelfAttention,
     TransformerOcc,
 )
-from radocc_plugin.models.bevformer.ego_motion import (
-    bev_angle,
-    bev_shift,
-    rotate_bev,
-)
+from radocc_plugin.models.bevformer.ego_motion import bev_angle, bev_shift, rotate_bev
 from radocc_plugin.models.bevformer.history import seen_from
 from radocc_plugin.models.bevformer.pillars import (
     cell_centres,
@@ -51,18 +48,17 @@ def no_gradients(request):
 def project(case, bev_shape, constructor):
     """Pillar points of a case and where its cameras see them."""
     pc_range = constructor['pc_range']
-    points = pillar_points(bev_shape, constructor['num_points_in_pillar'],
-                           pc_range)
-    uv, inside = project_pillars(points, pc_range, ego2img_of(case),
-                                 tuple(case.input('img_shape').tolist()))
+    points = pillar_points(bev_shape, constructor['num_points_in_pillar'], pc_range)
+    uv, inside = project_pillars(
+        points, pc_range, ego2img_of(case), tuple(case.input('img_shape').tolist())
+    )
     return points, uv, inside
 
 
 def compare_projection(golden, case, uv, inside):
     """Published order is (N, B, Q, D)."""
     golden.compare(case, 'bev_mask', inside.transpose(0, 1))
-    golden.compare(case, 'ref_cam_masked',
-                   (uv * inside[..., None]).transpose(0, 1))
+    golden.compare(case, 'ref_cam_masked', (uv * inside[..., None]).transpose(0, 1))
 
 
 def bev_shape_of(config):
@@ -74,18 +70,20 @@ def test_golden_bevformer_tsa(golden):
     published = case.config['constructor']
     assert published['num_levels'] == 1 and published['num_bev_queue'] == 2
     attention = fill(
-        golden, case,
-        TemporalSelfAttention(published['embed_dims'],
-                              published['num_heads'],
-                              published['num_points'], published['dropout']))
-    query, position, previous = (
-        case.input(n) for n in ('query', 'query_pos', 'prev_bev'))
+        golden,
+        case,
+        TemporalSelfAttention(
+            published['embed_dims'],
+            published['num_heads'],
+            published['num_points'],
+            published['dropout'],
+        ),
+    )
+    query, position, previous = (case.input(n) for n in ('query', 'query_pos', 'prev_bev'))
     bev_shape = tuple(case.config['bev'])
     points = cell_centres(bev_shape) + case.input('shift')[:, None]
     for name, before in (('no_prev', query), ('with_prev', previous)):
-        golden.compare(
-            case, name,
-            attention(query, position, before, query, points, bev_shape))
+        golden.compare(case, name, attention(query, position, before, query, points, bev_shape))
 
 
 def test_golden_bevformer_point_sampling(golden):
@@ -100,27 +98,32 @@ def test_golden_bevformer_sca(golden):
     case = golden.case('bevformer_sca')
     config = case.config['constructor']
     attention = fill(
-        golden, case,
+        golden,
+        case,
         SpatialCrossAttention(
             config['embed_dims'],
             config['dropout'],
             num_heads=config['num_heads'],
             num_levels=config['num_levels'],
-            num_points=config['num_points']))
+            num_points=config['num_points'],
+        ),
+    )
     _, uv, inside = project(case, bev_shape_of(config), config)
     compare_projection(golden, case, uv, inside)
     features, shapes = flatten(levels_of(case))
     golden.compare(
-        case, 'output',
-        attention(
-            case.input('query'), features, shapes,
-            list_seen_queries(uv, inside)))
+        case,
+        'output',
+        attention(case.input('query'), features, shapes, list_seen_queries(uv, inside)),
+    )
 
 
 def flatten(levels):
     """Levels without embeddings, (B, N, S, C), and their shapes."""
-    return (torch.cat([x.flatten(3).transpose(2, 3) for x in levels],
-                      2), [tuple(x.shape[-2:]) for x in levels])
+    return (
+        torch.cat([x.flatten(3).transpose(2, 3) for x in levels], 2),
+        [tuple(x.shape[-2:]) for x in levels],
+    )
 
 
 def test_golden_bevformer_layer(golden):
@@ -133,30 +136,42 @@ def test_golden_bevformer_layer(golden):
     features, shapes = flatten(levels_of(case))
     query = case.input('query')
     golden.compare(
-        case, 'output',
-        layer(query, case.input('bev_pos'), case.input('prev_bev'), query,
-              cell_centres(bev_shape) + case.input('shift')[:, None],
-              bev_shape, features, shapes, list_seen_queries(uv, inside)))
+        case,
+        'output',
+        layer(
+            query,
+            case.input('bev_pos'),
+            case.input('prev_bev'),
+            query,
+            cell_centres(bev_shape) + case.input('shift')[:, None],
+            bev_shape,
+            features,
+            shapes,
+            list_seen_queries(uv, inside),
+        ),
+    )
 
 
-@pytest.mark.parametrize('shift_frame, suffix, bev',
-                         [('lidar', 'published', 'bev_with_prev'),
-                          ('ego', 'corrected',
-                           'bev_with_prev_corrected_shift')])
+@pytest.mark.parametrize(
+    'shift_frame, suffix, bev',
+    [
+        ('lidar', 'published', 'bev_with_prev'),
+        ('ego', 'corrected', 'bev_with_prev_corrected_shift'),
+    ],
+)
 def test_golden_bevformer_encoder(golden, shift_frame, suffix, bev):
     case = golden.case('bevformer_encoder')
     head = build_head(golden, case, shift_frame=shift_frame)
     levels, frame = levels_of(case), calibration_of(case)
     can_bus, previous = case.input('can_bus').numpy(), case.input('prev_bev')
     before = previous.clone()
-    golden.compare(
-        case, bev,
-        head.encode(levels, previous_of(previous), can_bus=can_bus, **frame))
+    golden.compare(case, bev, head.encode(levels, previous_of(previous), can_bus=can_bus, **frame))
     assert torch.equal(previous, before)  # published code writes into it
     golden.compare(
-        case, f'shift_{suffix}',
-        bev_shift(can_bus, frame['bda_mat'], head.point_cloud_range,
-                  shift_frame))
+        case,
+        f'shift_{suffix}',
+        bev_shift(can_bus, frame['bda_mat'], head.point_cloud_range, shift_frame),
+    )
 
 
 def test_golden_bevformer_encoder_first_frame_and_parts(golden):
@@ -164,18 +179,19 @@ def test_golden_bevformer_encoder_first_frame_and_parts(golden):
     head = build_head(golden, case)
     levels, frame = levels_of(case), calibration_of(case)
     golden.compare(
-        case, 'bev_no_prev',
-        head.encode(
-            levels, can_bus=case.input('can_bus_first_frame').numpy(),
-            **frame))
+        case,
+        'bev_no_prev',
+        head.encode(levels, can_bus=case.input('can_bus_first_frame').numpy(), **frame),
+    )
     can_bus = case.input('can_bus')
-    query = head.bev_embedding.weight + head.transformer.can_bus_mlp(
-        can_bus.float())[:, None]
+    query = head.bev_embedding.weight + head.transformer.can_bus_mlp(can_bus.float())[:, None]
     golden.compare(case, 'bev_query_with_can_bus', query.transpose(0, 1))
     turned = rotate_bev(
-        case.input('prev_bev'), head.bev_shape,
+        case.input('prev_bev'),
+        head.bev_shape,
         bev_angle(can_bus.numpy(), frame['bda_mat']),
-        head.transformer.rotate_center)
+        head.transformer.rotate_center,
+    )
     golden.compare(case, 'prev_bev_rotated', turned.transpose(0, 1))
 
 
@@ -184,32 +200,30 @@ def test_golden_bevformer_decoder(golden):
     config = case.config['constructor']
     module = TransformerOcc(
         encoder=dict(
-            type='radocc_plugin.BEVFormerEncoder',
-            num_layers=0,
-            embed_dims=config['embed_dims']),
+            type='radocc_plugin.BEVFormerEncoder', num_layers=0, embed_dims=config['embed_dims']
+        ),
         pillar_h=config['pillar_h'],
         out_dim=config['out_dim'],
-        num_classes=config['num_classes'])
+        num_classes=config['num_classes'],
+    )
     assert config['norm_cfg_3d'] == dict(type='BN3d')
-    parts = torch.nn.ModuleDict(
-        dict(decoder=module.decoder, predicter=module.predicter))
+    parts = torch.nn.ModuleDict(dict(decoder=module.decoder, predicter=module.predicter))
     fill(golden, case, parts)
     golden.compare(
-        case, 'logits',
-        module.eval().decode(case.input('bev_embed'), bev_shape_of(config)))
+        case, 'logits', module.eval().decode(case.input('bev_embed'), bev_shape_of(config))
+    )
 
 
 def test_golden_bevformer_head(golden):
     case = golden.case('bevformer_head')
     head, frame = build_head(golden, case), calibration_of(case)
-    first = head.encode(
-        levels_of(case), can_bus=case.input('can_bus_first_frame').numpy(),
-        **frame)
+    first = head.encode(levels_of(case), can_bus=case.input('can_bus_first_frame').numpy(), **frame)
     second = head.encode(
         levels_of(case, 'second_feat'),
         previous_of(first),
         can_bus=case.input('can_bus').numpy(),
-        **frame)
+        **frame,
+    )
     for name, bev in (('frame1', first), ('frame2', second)):
         golden.compare(case, f'{name}_bev', as_map(bev, head.bev_shape))
         logits = head(bev)
@@ -222,10 +236,11 @@ def test_golden_bevformer_loss(golden, use_mask):
     case = golden.case('bevformer_loss')
     published = {
         **golden.case('bevformer_head').config['constructor'],
-        **case.config['constructor']
+        **case.config['constructor'],
     }
     assert published['loss_occ'] == dict(
-        type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
+        type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
+    )
     config = head_config(published)
     config.update(use_mask=use_mask)
     config.pop('type')
@@ -234,8 +249,7 @@ def test_golden_bevformer_loss(golden, use_mask):
     samples = []
     for labels, mask in zip(case.input('gt'), case.input('mask_camera')):
         samples.append(OccDataSample())
-        samples[-1].gt_occ = OccData(
-            semantics=labels, mask_camera=mask.bool())
+        samples[-1].gt_occ = OccData(semantics=labels, mask_camera=mask.bool())
     loss = head.loss(logits, samples)['loss_occ']
     loss.backward()
     suffix = 'masked' if use_mask else 'unmasked'
@@ -250,7 +264,9 @@ def samples_of(case, step):
             scene_token=str(int(case.input('scene')[step])),
             timestamp=float(step),
             token=str(step),
-            prev=str(step - 1)))
+            prev=str(step - 1),
+        )
+    )
     return [sample]
 
 
@@ -262,13 +278,11 @@ def test_golden_bevformer_stream(golden):
         frame = frame_of(case, case.input(f'img{step}'), step)
         samples = samples_of(case, step)
         history = stream.recall(samples)
-        golden.compare(case, f'can_bus_relative{step}',
-                       seen_from(frame, history)[0][0])
+        golden.compare(case, f'can_bus_relative{step}', seen_from(frame, history)[0][0])
         bev = model.encode(frame, history)
         stream.remember(samples, frame, bev)
         logits = model.pts_bbox_head(bev)
-        golden.compare(case, f'bev{step}',
-                       as_map(bev, model.pts_bbox_head.bev_shape))
+        golden.compare(case, f'bev{step}', as_map(bev, model.pts_bbox_head.bev_shape))
         golden.compare(case, f'logits{step}', logits)
         golden.compare(case, f'classes{step}', logits.argmax(-1).byte())
 
@@ -295,15 +309,13 @@ def test_golden_bevformer_queue_and_loss(golden):
     absolute = case.input('can_bus_absolute').numpy()[:dropped]
     none = [seen_from(frame_without_images(v), None)[0][0] for v in absolute]
     golden.compare(case, 'can_bus_relative', np.stack([*none, *relative]))
-    golden.compare(case, 'prev_bev_exists',
-                   np.array([False] * dropped + exists))
+    golden.compare(case, 'prev_bev_exists', np.array([False] * dropped + exists))
     bev = model.encode(current, history)
     logits = model.pts_bbox_head(bev)
     golden.compare(case, 'logits', logits)
     sample = OccDataSample()
     sample.gt_occ = OccData(semantics=case.input('gt')[0])
-    golden.compare(case, 'loss_occ',
-                   model.pts_bbox_head.loss(logits, [sample])['loss_occ'])
+    golden.compare(case, 'loss_occ', model.pts_bbox_head.loss(logits, [sample])['loss_occ'])
 
 
 def frame_without_images(vector):

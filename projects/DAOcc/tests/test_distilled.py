@@ -1,4 +1,5 @@
 """DAOcc as a student's teacher, from files to gradients and the cache."""
+
 import importlib.util
 from pathlib import Path
 
@@ -12,8 +13,7 @@ from radocc_plugin.distillation import TeacherCache
 from radocc_plugin.registry import DATASETS, MODELS
 from tests.support.models import ROOT, load_config, make_world
 
-TWIN = ('configs/radocc/'
-        'radocc-daocc_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py')
+TWIN = 'configs/radocc/radocc-daocc_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
 
 
 @pytest.fixture(scope='module')
@@ -46,8 +46,8 @@ def fixed_flip(config, flip_x, flip_y):
     """The training data with a flip that is no draw."""
     dataset = config.train_dataloader.dataset.copy()
     dataset.pipeline = [
-        dict(step, flip_x_prob=flip_x, flip_y_prob=flip_y)
-        if 'flip_x_prob' in step else step for step in dataset.pipeline
+        dict(step, flip_x_prob=flip_x, flip_y_prob=flip_y) if 'flip_x_prob' in step else step
+        for step in dataset.pipeline
     ]
     return dataset
 
@@ -58,7 +58,8 @@ def test_a_student_learns_from_daocc(twin):
     losses = model(**batch, mode='loss')
     assert all(loss.isfinite() for loss in losses.values())
     ours = [
-        loss for name, loss in losses.items()
+        loss
+        for name, loss in losses.items()
         if name not in ('loss_occ', 'loss_depth') and loss.requires_grad
     ]
     assert ours
@@ -66,20 +67,17 @@ def test_a_student_learns_from_daocc(twin):
     assert model.student.occ_head.predicter[2].weight.grad.any()
 
 
-@pytest.mark.parametrize('flip_x, flip_y', [(0., 0.), (1., 0.), (1., 1.)])
-def test_the_teacher_answers_as_its_own_dataset_mirrored(
-        twin, world, flip_x, flip_y):
+@pytest.mark.parametrize('flip_x, flip_y', [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+def test_the_teacher_answers_as_its_own_dataset_mirrored(twin, world, flip_x, flip_y):
     model = build(twin.model)
     cpu = torch.device('cpu')
-    batch = model.data_preprocessor(
-        load(fixed_flip(twin, flip_x, flip_y)), True)
+    batch = model.data_preprocessor(load(fixed_flip(twin, flip_x, flip_y)), True)
     beside = model.teacher.outputs(**batch, device=cpu).occ_logits
 
     own = Config.fromfile(ROOT / twin.model.teacher.model)
     dataset = dict(
-        own.test_dataloader.dataset,
-        data_root=str(world),
-        ann_file='radocc_infos_train.pkl')
+        own.test_dataloader.dataset, data_root=str(world), ann_file='radocc_infos_train.pkl'
+    )
     teacher = model.teacher.model(cpu)
     with torch.no_grad():
         alone = teacher(**teacher.data_preprocessor(load(dataset)))
@@ -90,7 +88,8 @@ def test_the_teacher_answers_as_its_own_dataset_mirrored(
 
 def test_cached_logits_are_those_of_the_live_teacher(twin, tmp_path):
     spec = importlib.util.spec_from_file_location(
-        'cache_teacher', ROOT / 'tools' / 'cache_teacher.py')
+        'cache_teacher', ROOT / 'tools' / 'cache_teacher.py'
+    )
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     weights, out = tmp_path / 'daocc.pth', tmp_path / 'cache'
@@ -100,13 +99,11 @@ def test_cached_logits_are_those_of_the_live_teacher(twin, tmp_path):
     twin.model.teacher.checkpoint = str(weights)
     path = Path(tmp_path / 'twin.py')
     twin.dump(path)
-    tool.main([str(path), '--out', str(out), '--workers', '0',
-               '--device', 'cpu'])
+    tool.main([str(path), '--out', str(out), '--workers', '0', '--device', 'cpu'])
 
-    batch = load(fixed_flip(twin, 1., 0.))
+    batch = load(fixed_flip(twin, 1.0, 0.0))
     live = build(twin.model)
-    cached = build(dict(twin.model, teacher=dict(
-        twin.model.teacher, cache=str(out))))
+    cached = build(dict(twin.model, teacher=dict(twin.model.teacher, cache=str(out))))
     batch = live.data_preprocessor(batch, True)
     logits = [
         model.teacher.outputs(**batch, device=torch.device('cpu')).occ_logits

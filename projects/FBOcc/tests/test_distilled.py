@@ -1,4 +1,5 @@
 """FB-OCC in the distiller, and through the runner on the synthetic world."""
+
 import numpy as np
 import pytest
 import torch
@@ -17,18 +18,15 @@ RADOCC = f'configs/radocc/radocc_{NAME}'
 
 def test_a_student_is_tapped_and_learns_from_rendering():
     """In a turned frame, which its teacher is told too."""
-    model = build_model(
-        RADOCC, **{
-            'teacher.checkpoint': None,
-            'renderer.max_rays': 300
-        })
+    model = build_model(RADOCC, **{'teacher.checkpoint': None, 'renderer.max_rays': 300})
     inputs, samples = make_frames(0, size=(96, 256))[0]
     samples[0].segments = torch.arange(6 * 4 * 5).view(6, 4, 5).int()
     samples[0].set_metainfo(dict(bda_mat=bda_matrix(15.0, 1.0, True, False)))
     met = []
     teacher = model.teacher.model(torch.device('cpu'))
     teacher.img_view_transformer.register_forward_pre_hook(
-        lambda module, args: met.append(args[1].bda_mat[0].numpy()))
+        lambda module, args: met.append(args[1].bda_mat[0].numpy())
+    )
     losses = model(inputs, samples, mode='loss')
     np.testing.assert_array_equal(met[0], samples[0].bda_mat)
     own = model.student(inputs, samples, mode='loss')
@@ -69,41 +67,50 @@ def test_zero_weights_train_like_the_plain_student(world, tmp_path):
     """Bit for bit; and every checkpoint is the plain student's."""
     plain = train(PLAIN, world, tmp_path / 'plain').model
     runner = train(
-        RADOCC, world, tmp_path / 'twin', **{
+        RADOCC,
+        world,
+        tmp_path / 'twin',
+        **{
             'model.teacher.checkpoint': None,
             'model.losses.depth.loss_weight': 0.0,
-            'model.losses.semantics.loss_weight': 0.0
-        })
+            'model.losses.semantics.loss_weight': 0.0,
+        },
+    )
     assert runner.iter == 4
     state, twin = plain.state_dict(), runner.model.state_dict()
     assert state.keys() == twin.keys()
     assert all(torch.equal(state[key], twin[key]) for key in state)
     student = MODELS.build(load_config(PLAIN).model)
-    load_checkpoint(student, str(tmp_path / 'twin' / 'epoch_1.pth'),
-                    strict=True)
-    assert all(torch.equal(student.state_dict()[k], v)
-               for k, v in state.items())
+    load_checkpoint(student, str(tmp_path / 'twin' / 'epoch_1.pth'), strict=True)
+    assert all(torch.equal(student.state_dict()[k], v) for k, v in state.items())
 
 
 @pytest.mark.slow
 def test_the_twin_trains_and_tests_on_the_synthetic_world(world, tmp_path):
     """Labels, depths, the past and both renderings are used."""
     runner = train(
-        RADOCC, world, tmp_path / 'twin', **{
-            'model.teacher.checkpoint': None,
-            'model.renderer.max_rays': 300
-        })
+        RADOCC,
+        world,
+        tmp_path / 'twin',
+        **{'model.teacher.checkpoint': None, 'model.renderer.max_rays': 300},
+    )
     scalars = runner.message_hub.log_scalars
-    for name in ('loss_focal', 'loss_sem_scal', 'loss_geo_scal',
-                 'loss_depth', 'loss_rdc', 'loss_rsc_kl'):
+    for name in (
+        'loss_focal',
+        'loss_sem_scal',
+        'loss_geo_scal',
+        'loss_depth',
+        'loss_rdc',
+        'loss_rsc_kl',
+    ):
         values = scalars[f'train/{name}'].data[0]
         assert len(values) == 4 and np.isfinite(values).all(), name
-    memory, = runner.model.student.streams['train'].memories.values()
+    (memory,) = runner.model.student.streams['train'].memories.values()
     assert memory.steps.max() == 1  # sequences of half a scene
     runner.load_or_resume()
     metrics = runner.test()
     assert 0 <= metrics['occ/mIoU'] <= 100
-    memory, = runner.model.student.streams['test'].memories.values()
+    (memory,) = runner.model.student.streams['test'].memories.values()
     assert memory.steps.tolist() == [0, 1, 2, 3]
 
 
@@ -112,11 +119,11 @@ def test_twin_loads_the_depths_of_its_student():
     for name in (NAME, 'fbocc_r50-256x704_16xb4-20e_occ3d.py'):
         own, twin = (
             Config.fromfile(path).train_dataloader.dataset.pipeline
-            for path in (f'projects/FBOcc/configs/{name}',
-                         f'configs/radocc/radocc_{name}'))
+            for path in (f'projects/FBOcc/configs/{name}', f'configs/radocc/radocc_{name}')
+        )
         for kind in ('LoadLidarPoints', 'AugmentBEV', 'PointsToDepthMaps'):
-            one, other = ([
-                dict(step, num_sweeps=None) for step in pipeline
-                if step.type.endswith(kind)
-            ] for pipeline in (own, twin))
+            one, other = (
+                [dict(step, num_sweeps=None) for step in pipeline if step.type.endswith(kind)]
+                for pipeline in (own, twin)
+            )
             assert one == other and len(one) == 1

@@ -1,4 +1,5 @@
 """The model: modes, classes, losses, the schedule, checkpoints."""
+
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,10 +10,7 @@ from torch import nn
 
 from radocc_plugin.distillation.tap import build_tap
 from radocc_plugin.models.fbocc import FBOcc, FBOccHead, HistoryScheduleHook
-from radocc_plugin.models.fbocc.attention import (
-    deformable_attention,
-    depth_likelihood,
-)
+from radocc_plugin.models.fbocc.attention import deformable_attention, depth_likelihood
 from radocc_plugin.models.fbocc.occ_head import mix_levels, split_cells
 from radocc_plugin.occ3d import FREE
 from radocc_plugin.registry import MODELS
@@ -41,13 +39,11 @@ def test_modes_return_what_the_contract_says(model):
     with torch.no_grad(), tap.record(model.eval()) as outputs:
         logits = model(inputs, samples)
         losses = model(inputs, samples, mode='loss')
-        sample, = model(inputs, samples, mode='predict')
+        (sample,) = model(inputs, samples, mode='predict')
     assert logits.shape == (1, 200, 200, 16, 18)
     assert torch.equal(sample.pred_occ.semantics.long(), logits[0].argmax(-1))
     assert torch.equal(tap.read(outputs[:1]), logits)
-    assert set(losses) == {
-        'loss_focal', 'loss_sem_scal', 'loss_geo_scal', 'loss_depth'
-    }
+    assert set(losses) == {'loss_focal', 'loss_sem_scal', 'loss_geo_scal', 'loss_depth'}
     with pytest.raises(ValueError, match="got 'train'"):
         model(inputs, samples, mode='train')
 
@@ -83,9 +79,7 @@ def test_hidden_and_unlabelled_voxels_do_not_count(model):
     logits = torch.randn(1, 19, 200, 200, 16)
     occ.semantics[100:] = 255
     before = head.loss(logits, samples)
-    assert set(before) == {
-        'loss_focal', 'loss_sem_scal', 'loss_geo_scal', 'loss_lovasz'
-    }
+    assert set(before) == {'loss_focal', 'loss_sem_scal', 'loss_geo_scal', 'loss_lovasz'}
     counted = (occ.mask_camera & (occ.semantics < 255)).transpose(0, 1)
     changed = torch.where(counted, logits, torch.full_like(logits, torch.nan))
     assert head.loss(changed, samples) == before
@@ -102,16 +96,13 @@ def test_losses_are_those_of_the_registered_modules():
     ours = head.loss(logits, samples)
     labels, mask = occ.semantics[None].long() + 1, occ.mask_camera[None]
     registered = dict(
-        focal=dict(
-            type='radocc_plugin.OccFocal',
-            class_weight='balanced_with_void',
-            radial=True),
+        focal=dict(type='radocc_plugin.OccFocal', class_weight='balanced_with_void', radial=True),
         sem_scal=dict(type='radocc_plugin.OccSemScal', void_index=0),
         geo_scal=dict(type='radocc_plugin.OccGeoScal'),
-        lovasz=dict(type='radocc_plugin.OccLovasz'))
+        lovasz=dict(type='radocc_plugin.OccLovasz'),
+    )
     for name, config in registered.items():
-        theirs = MODELS.build(config)(
-            logits.permute(0, 3, 2, 4, 1), labels, mask)
+        theirs = MODELS.build(config)(logits.permute(0, 3, 2, 4, 1), labels, mask)
         torch.testing.assert_close(ours[f'loss_{name}'], theirs)
     with pytest.raises(ValueError, match='loss_weights.*cross'):
         FBOccHead(loss_weights=dict(cross_entropy=1.0))
@@ -142,7 +133,7 @@ def test_level_weights_choose_levels_and_cells_split_into_neighbours():
     assert torch.equal(mix_levels(weights, fine, coarse), fine)
     constant = mix_levels(weights.flip(1), fine, torch.ones_like(coarse))
     assert torch.equal(constant, torch.ones_like(fine))
-    cells = torch.arange(16.).view(1, 16, 1, 1, 1)
+    cells = torch.arange(16.0).view(1, 16, 1, 1, 1)
     voxels = split_cells(cells, 2)
     assert voxels.shape == (1, 2, 2, 2, 2)
     assert voxels[0, 1, 1, 0, 1] == 8 + 4 + 1
@@ -150,26 +141,23 @@ def test_level_weights_choose_levels_and_cells_split_into_neighbours():
 
 def test_likelihood_is_that_of_the_bin_between_pixels():
     depth = torch.rand(5, 3, 4).softmax(0)
-    centres = torch.tensor([[[1.5 / 4, 0.5 / 3], [2.0 / 4, 0.5 / 3],
-                             [1.5, 0.5]]])
-    likelihood = depth_likelihood(depth[None], centres[None],
-                                  torch.tensor([[[3, 2, 1]]]))[0]
-    expected = torch.stack(
-        [depth[3, 0, 1], depth[2, 0, 1:3].mean(), torch.tensor(0.)])
+    centres = torch.tensor([[[1.5 / 4, 0.5 / 3], [2.0 / 4, 0.5 / 3], [1.5, 0.5]]])
+    likelihood = depth_likelihood(depth[None], centres[None], torch.tensor([[[3, 2, 1]]]))[0]
+    expected = torch.stack([depth[3, 0, 1], depth[2, 0, 1:3].mean(), torch.tensor(0.0)])
     torch.testing.assert_close(likelihood[0], expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
 def test_both_forms_of_deformable_attention_agree():
     torch.manual_seed(0)
-    value, locations, weights = torch.randn(
-        1, 5, 7, 2, 8), torch.rand(1, 9, 2, 4, 2), torch.rand(1, 9, 2, 4)
+    value, locations, weights = (
+        torch.randn(1, 5, 7, 2, 8),
+        torch.rand(1, 9, 2, 4, 2),
+        torch.rand(1, 9, 2, 4),
+    )
     results = []
     for device in ('cpu', 'cuda'):
-        tensors = [
-            x.to(device).requires_grad_()
-            for x in (value, locations, weights)
-        ]
+        tensors = [x.to(device).requires_grad_() for x in (value, locations, weights)]
         out = deformable_attention(*tensors)
         grads = torch.autograd.grad(out.square().sum(), tensors)
         results.append([x.cpu() for x in (out.detach(), *grads)])
@@ -211,15 +199,13 @@ def test_autocast_keeps_the_3d_part_in_float32(model):
     """As published, encoder, pyramid and head are no part of fp16."""
     inputs, samples = make_frames(0)[0]
     seen = {}
-    parts = ('img_bev_encoder_backbone', 'img_bev_encoder_neck',
-             'occupancy_head')
+    parts = ('img_bev_encoder_backbone', 'img_bev_encoder_neck', 'occupancy_head')
     hooks = [
         module.register_forward_hook(
-            lambda module, args, out, name=name: seen.update(
-                {name: out.dtype}))
+            lambda module, args, out, name=name: seen.update({name: out.dtype})
+        )
         for part in parts
-        for name, module in model.get_submodule(part).named_modules(
-            prefix=part)
+        for name, module in model.get_submodule(part).named_modules(prefix=part)
         if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
     ]
     try:
@@ -234,8 +220,7 @@ def test_autocast_keeps_the_3d_part_in_float32(model):
 
 def test_the_schedule_switches_the_past_on_and_resumes(model):
     hook = HistoryScheduleHook(begin=2)
-    runner = SimpleNamespace(
-        model=nn.ModuleDict(dict(student=model)), iter=0)
+    runner = SimpleNamespace(model=nn.ModuleDict(dict(student=model)), iter=0)
     hook.before_train(runner)
     for iteration, expected in enumerate([False, False, True]):
         runner.iter = iteration
@@ -261,21 +246,21 @@ def test_without_history_the_past_is_the_frame(model):
         with torch.no_grad():
             model(*first), model(*second)
         # as published, copies of a frame in a sequence are one frame old
-        memory, = model.streams['train'].memories.values()
+        (memory,) = model.streams['train'].memories.values()
         assert memory.steps.tolist() == [0, 1, 1, 1]
         with torch.no_grad():
             model(*first)
-        memory, = model.streams['train'].memories.values()
+        (memory,) = model.streams['train'].memories.values()
         assert not memory.steps.any()
         model.published_motion = False
         with torch.no_grad():
             model(*first), model(*second)
-        memory, = model.streams['train'].memories.values()
+        (memory,) = model.streams['train'].memories.values()
         assert not memory.steps.any()
         model.eval()
         with torch.no_grad():
             model(*first), model(*second)
-        memory, = model.streams['test'].memories.values()
+        (memory,) = model.streams['test'].memories.values()
         assert memory.steps.tolist() == [0, 1, 1, 1]
     finally:
         model.do_history = model.published_motion = True
@@ -284,8 +269,9 @@ def test_without_history_the_past_is_the_frame(model):
 def test_golden_keys_and_shapes():
     state = read_key_list('fbocc-r50-cbgs_depth_16f_16x4_20e')
     model = build_model(FULL)
-    assert {k: v.shape for k, v in model.state_dict().items()
-            } == {k: v.shape for k, v in state.items()}
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in state.items()
+    }
     model.load_state_dict(state)
     assert not model.occupancy_head.deblock[0].weight.any()
     # the published count has the three constants of the grid in it
@@ -302,6 +288,5 @@ def test_full_and_tiny_models_share_grid_and_classes():
 
 
 def test_importing_the_package_spares_mmdet3d():
-    code = ('import sys, radocc_plugin.models.fbocc; '
-            'sys.exit("mmdet3d" in sys.modules)')
+    code = 'import sys, radocc_plugin.models.fbocc; sys.exit("mmdet3d" in sys.modules)'
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)

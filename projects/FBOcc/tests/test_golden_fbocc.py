@@ -3,17 +3,14 @@
 Losses and labels are compared in ``tests/test_losses`` and
 ``tests/test_datasets``.
 """
+
 import pytest
 import torch
 from torch import nn
 
 from radocc_plugin.models.fbocc import BackwardProjection, ForwardProjection
 from radocc_plugin.models.fbocc.anchors import pillar_anchors, project_anchors
-from radocc_plugin.models.lift_splat.depth import (
-    DepthBins,
-    depth_loss,
-    one_hot_depth,
-)
+from radocc_plugin.models.lift_splat.depth import DepthBins, depth_loss, one_hot_depth
 from radocc_plugin.models.lift_splat.depth_net import DepthNet
 from radocc_plugin.models.lift_splat.lift import make_frustum
 from radocc_plugin.registry import MODELS
@@ -47,24 +44,24 @@ def test_golden_fbocc_depth_net(golden):
     published = case.config['constructor']
     bins = DepthBins(*published['grid_config']['depth'])
     net = fill(
-        golden, case,
+        golden,
+        case,
         DepthNet(
             context_channels=published['context_channels'],
             depth_channels=published['depth_channels'],
-            **depth_net_of(published)))
+            **depth_net_of(published),
+        ),
+    )
     camera = geometry_of(case).depth_net_input()
     golden.compare(case, 'mlp_input', camera)
     x = case.input('x')
     with torch.no_grad():
         out = net(flat(x), camera).unflatten(0, x.shape[:2])
-    golden.compare(case, 'context', out[:, :, bins.count:])
-    depth = out[:, :, :bins.count].softmax(2).requires_grad_()
+    golden.compare(case, 'context', out[:, :, bins.count :])
+    depth = out[:, :, : bins.count].softmax(2).requires_grad_()
     golden.compare(case, 'depth', depth)
-    targets = one_hot_depth(
-        flat(case.input('gt_depth')), bins, published['downsample'])
-    golden.compare(
-        case, 'gt_depth_onehot',
-        targets.movedim(1, -1).flatten(0, 2).to(torch.uint8))
+    targets = one_hot_depth(flat(case.input('gt_depth')), bins, published['downsample'])
+    golden.compare(case, 'gt_depth_onehot', targets.movedim(1, -1).flatten(0, 2).to(torch.uint8))
     loss = published['loss_depth_weight'] * depth_loss(flat(depth), targets)
     golden.compare(case, 'loss_depth', loss)
     loss.backward()
@@ -74,8 +71,7 @@ def test_golden_fbocc_depth_net(golden):
 def test_golden_fbocc_forward_projection(golden):
     case = golden.case('fbocc_forward_projection')
     published = case.config['constructor']
-    module = ForwardProjection(published['grid_config'],
-                               published['downsample'])
+    module = ForwardProjection(published['grid_config'], published['downsample'])
     golden.check_keys(module, case, prefix=case.config['prefix'])
     geometry = geometry_of(case)
     depth = case.input('depth_logits').softmax(2)
@@ -83,8 +79,7 @@ def test_golden_fbocc_forward_projection(golden):
     golden.compare(case, 'volume', volume)
     golden.compare(case, 'volume_sum_c', volume.sum(1))
     golden.compare(case, 'volume_occupied', volume.any(1))
-    frustum = make_frustum(module.depth_bins, depth.shape[-2:],
-                           module.downsample)
+    frustum = make_frustum(module.depth_bins, depth.shape[-2:], module.downsample)
     golden.compare(case, 'points', geometry.lift(frustum))
 
 
@@ -96,34 +91,32 @@ def test_golden_fbocc_backward_projection(golden):
     projection = ForwardProjection(grid_of(published, bins))
     grid, bins = projection.grid, projection.depth_bins
     module = fill(
-        golden, case,
-        BackwardProjection(grid, bins, published['in_channels'],
-                           **attention_of(published)))
+        golden,
+        case,
+        BackwardProjection(grid, bins, published['in_channels'], **attention_of(published)),
+    )
     geometry = geometry_of(case)
     size = encoder['data_config']['input_size']
     anchors = project_anchors(
-        pillar_anchors(grid, module.anchors_z, torch.device('cpu')), geometry,
-        size, bins)
+        pillar_anchors(grid, module.anchors_z, torch.device('cpu')), geometry, size, bins
+    )
     seen = anchors.seen.transpose(0, 1)
     golden.compare(case, 'mask', seen)
+    golden.compare(case, 'ref_cam_masked', anchors.positions.transpose(0, 1) * seen[..., None])
     golden.compare(
-        case, 'ref_cam_masked',
-        anchors.positions.transpose(0, 1) * seen[..., None])
-    golden.compare(
-        case, 'depth_bin_masked',
-        (anchors.depth_bins.transpose(0, 1) * seen).to(torch.uint8))
+        case, 'depth_bin_masked', (anchors.depth_bins.transpose(0, 1) * seen).to(torch.uint8)
+    )
 
     attended = []
     for attention in module.layers[0].attentions:
-        attention.register_forward_hook(
-            lambda module, args, out: attended.append(out))
+        attention.register_forward_hook(lambda module, args, out: attended.append(out))
     volume = case.input('lss_volume')
     depth = flat(case.input('depth_logits').softmax(2))
     with torch.no_grad():
-        bev = module(volume, flat(case.input('context')), depth, geometry,
-                     size)
-        without_depth = module(volume, flat(case.input('context')),
-                               torch.ones_like(depth), geometry, size)
+        bev = module(volume, flat(case.input('context')), depth, geometry, size)
+        without_depth = module(
+            volume, flat(case.input('context')), torch.ones_like(depth), geometry, size
+        )
     golden.compare(case, 'self_attention', attended[0])
     golden.compare(case, 'cross_attention', attended[1])
     golden.compare(case, 'bev', bev)
@@ -141,12 +134,8 @@ def history_case(golden):
     model = MODELS.build(
         dict(
             type='radocc_plugin.FBOcc',
-            img_backbone=dict(
-                type='mmdet.ResNet', depth=18, base_channels=4),
-            img_neck=dict(
-                type='radocc_plugin.CustomFPN',
-                in_channels=[16],
-                out_channels=16),
+            img_backbone=dict(type='mmdet.ResNet', depth=18, base_channels=4),
+            img_neck=dict(type='radocc_plugin.CustomFPN', in_channels=[16], out_channels=16),
             depth_net=dict(in_channels=16, mid_channels=16),
             grid_config=published['grid_config'],
             channels=channels,
@@ -156,15 +145,16 @@ def history_case(golden):
                 encoder_of(whole['img_bev_encoder_backbone']),
                 channels=[16],
                 strides=[1],
-                num_blocks=[1]),
+                num_blocks=[1],
+            ),
             img_bev_encoder_neck=dict(
-                type='radocc_plugin.FPN3D', in_channels=[16],
-                out_channels=16),
+                type='radocc_plugin.FPN3D', in_channels=[16], out_channels=16
+            ),
             occupancy_head=dict(
-                head_of(whole['occupancy_head']),
-                in_channels=16,
-                channels=16,
-                num_levels=1)))
+                head_of(whole['occupancy_head']), in_channels=16, channels=16, num_levels=1
+            ),
+        )
+    )
     state = {
         key: value
         for key, value in model.state_dict().items()
@@ -183,8 +173,7 @@ def fuse_step(case, model, step, start=None):
     bda = torch.eye(4).double().repeat(case.config['batch'], 1, 1)
     bda[:, :3, :3] = case.input('bda')[step]
     with torch.no_grad():
-        return model.fuse_history(
-            case.input(f'bev{step}'), samples, bda)
+        return model.fuse_history(case.input(f'bev{step}'), samples, bda)
 
 
 def test_golden_fbocc_history(golden, history_case):
@@ -192,14 +181,13 @@ def test_golden_fbocc_history(golden, history_case):
     for step in range(case.config['steps']):
         golden.compare(case, f'fused{step}', fuse_step(case, model, step))
         memories = [
-            model.streams['test'].memories[sample.token]
-            for sample in streamed_samples(case, step)
+            model.streams['test'].memories[sample.token] for sample in streamed_samples(case, step)
         ]
         volumes = torch.stack([memory.volumes for memory in memories])
-        golden.compare(case, f'history{step}',
-                       volumes.flatten(1, 2).permute(0, 1, 4, 2, 3))
-        golden.compare(case, f'sweep_time{step}',
-                       torch.stack([memory.steps for memory in memories]))
+        golden.compare(case, f'history{step}', volumes.flatten(1, 2).permute(0, 1, 4, 2, 3))
+        golden.compare(
+            case, f'sweep_time{step}', torch.stack([memory.steps for memory in memories])
+        )
 
 
 def test_golden_fbocc_without_history(golden, history_case, monkeypatch):
@@ -222,9 +210,9 @@ def test_golden_fbocc_bev_encoder(golden):
     published = case.config['constructor']
     module = nn.Module()
     module.img_bev_encoder_backbone = MODELS.build(
-        encoder_of(published['img_bev_encoder_backbone']))
-    module.img_bev_encoder_neck = MODELS.build(
-        pyramid_of(published['img_bev_encoder_neck']))
+        encoder_of(published['img_bev_encoder_backbone'])
+    )
+    module.img_bev_encoder_neck = MODELS.build(pyramid_of(published['img_bev_encoder_neck']))
     fill(golden, case, module)
     with torch.no_grad():
         levels = module.img_bev_encoder_backbone(case.input('x'))
@@ -236,19 +224,16 @@ def test_golden_fbocc_bev_encoder(golden):
 
 def test_golden_fbocc_occ_head(golden):
     case = golden.case('fbocc_occ_head')
-    head = fill(golden, case,
-                MODELS.build(head_of(case.config['constructor'])))
+    head = fill(golden, case, MODELS.build(head_of(case.config['constructor'])))
     mixed = []
-    head.occ_pred_conv.register_forward_pre_hook(
-        lambda module, args: mixed.append(args[0]))
+    head.occ_pred_conv.register_forward_pre_hook(lambda module, args: mixed.append(args[0]))
     with torch.no_grad():
         logits = head([case.input(f'level{i}') for i in range(3)])
     golden.compare(case, 'logits', logits)
     golden.compare(case, 'fused_features', mixed[0])
     probabilities = logits[:, 1:].permute(0, 3, 2, 4, 1).softmax(-1)
     golden.compare(case, 'probabilities_xyz', probabilities)
-    golden.compare(case, 'classes_xyz',
-                   probabilities.argmax(-1).to(torch.uint8))
+    golden.compare(case, 'classes_xyz', probabilities.argmax(-1).to(torch.uint8))
 
 
 @pytest.mark.slow
@@ -259,15 +244,15 @@ def test_golden_fbocc_model(golden):
     recorded = {}
 
     def record(name, module):
-        module.register_forward_hook(
-            lambda module, args, out: recorded.update({name: out}))
+        module.register_forward_hook(lambda module, args, out: recorded.update({name: out}))
 
     for name, module in dict(
-            depth_net=model.depth_net,
-            volume=model.forward_projection,
-            bev_refined=model.backward_projection,
-            fused=model.history_keyframe_cat_conv,
-            logits=model.occupancy_head).items():
+        depth_net=model.depth_net,
+        volume=model.forward_projection,
+        bev_refined=model.backward_projection,
+        fused=model.history_keyframe_cat_conv,
+        logits=model.occupancy_head,
+    ).items():
         record(name, module)
     for step in range(case.config['steps']):
         images = case.input(f'img{step}')
@@ -275,10 +260,12 @@ def test_golden_fbocc_model(golden):
         with torch.no_grad():
             samples = model(dict(imgs=images), samples, mode='predict')
         depth_net = recorded.pop('depth_net').unflatten(0, images.shape[:2])
-        recorded['depth'] = depth_net[:, :, :model.num_bins].softmax(2)
-        recorded['context'] = depth_net[:, :, model.num_bins:]
+        recorded['depth'] = depth_net[:, :, : model.num_bins].softmax(2)
+        recorded['context'] = depth_net[:, :, model.num_bins :]
         for name, value in recorded.items():
             golden.compare(case, f'{name}{step}', value)
         golden.compare(
-            case, f'classes_xyz{step}',
-            torch.stack([sample.pred_occ.semantics for sample in samples]))
+            case,
+            f'classes_xyz{step}',
+            torch.stack([sample.pred_occ.semantics for sample in samples]),
+        )

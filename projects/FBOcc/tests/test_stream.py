@@ -1,4 +1,5 @@
 """The stream: one by one, in a batch, after a resume; turned frames."""
+
 import copy
 import pickle
 
@@ -7,12 +8,7 @@ import torch
 
 from radocc_plugin.datasets.transforms.bev import bda_matrix
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.models.fbocc.history import (
-    StreamState,
-    cell2past_cell,
-    cell2point,
-    warp,
-)
+from radocc_plugin.models.fbocc.history import StreamState, cell2past_cell, cell2point, warp
 from tests.support.models import build_model, make_batch
 from tests.support.streams import SIZE, drive, make_frames
 
@@ -21,15 +17,16 @@ GRID = VoxelGrid((-4, -4, -1, 4, 4, 1), (8, 8, 4))
 # 20 x 20 x 4 cells
 COARSE = {
     f'grid_config.{axis}': (low, high, size)
-    for axis, low, high, size in (('x', -40, 40, 4.0), ('y', -40, 40, 4.0),
-                                  ('z', -1, 5.4, 1.6))
+    for axis, low, high, size in (('x', -40, 40, 4.0), ('y', -40, 40, 4.0), ('z', -1, 5.4, 1.6))
 }
 
 
 def join(*batches):
     """One batch of several."""
-    return (dict(imgs=torch.cat([inputs['imgs'] for inputs, _ in batches])),
-            [sample for _, samples in batches for sample in samples])
+    return (
+        dict(imgs=torch.cat([inputs['imgs'] for inputs, _ in batches])),
+        [sample for _, samples in batches for sample in samples],
+    )
 
 
 @pytest.fixture
@@ -48,25 +45,23 @@ def test_a_batch_of_sequences_is_each_alone(model):
     together = run(model, *(join(a, b) for a, b in zip(one, other)))
     for frame, logits in enumerate(together):
         for slot in range(2):
-            torch.testing.assert_close(
-                logits[slot], alone[slot][frame][0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(logits[slot], alone[slot][frame][0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_sequence_goes_on_in_another_slot(model):
     one, other = make_frames(0), make_frames(1)
     expected = run(model, *(join(a, b) for a, b in zip(one, other)))
     run(model, join(one[0], other[0]))
-    swapped, = run(model, join(other[1], one[1]))
+    (swapped,) = run(model, join(other[1], one[1]))
     torch.testing.assert_close(swapped.flip(0), expected[1])
 
 
 def test_frames_of_a_sequence_in_one_batch_follow_each_other(model):
     frames = make_frames(0)
     alone = run(model, *frames)
-    together, = run(model, join(*frames))
+    (together,) = run(model, join(*frames))
     for logits, expected in zip(together, alone):
-        torch.testing.assert_close(
-            logits, expected[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(logits, expected[0], rtol=1e-4, atol=1e-4)
 
 
 def test_slots_in_different_places_of_a_sequence_do_not_mix(model):
@@ -74,10 +69,9 @@ def test_slots_in_different_places_of_a_sequence_do_not_mix(model):
     expected = run(model, *frames)
     run(model, frames[0])
     run(model, join(frames[1], frames[0]))
-    together, = run(model, join(frames[2], frames[1]))
+    (together,) = run(model, join(frames[2], frames[1]))
     for slot, frame in enumerate((2, 1)):
-        torch.testing.assert_close(
-            together[slot], expected[frame][0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(together[slot], expected[frame][0], rtol=1e-4, atol=1e-4)
 
 
 def test_the_past_matters_and_ends_with_its_sequence(model):
@@ -85,12 +79,12 @@ def test_the_past_matters_and_ends_with_its_sequence(model):
     first, *_, last = run(model, *frames)
     again, *_, last_again = run(model, *frames)
     assert torch.equal(first, again) and torch.equal(last, last_again)
-    inputs, (sample, ) = copy.deepcopy(frames[2])
+    inputs, (sample,) = copy.deepcopy(frames[2])
     sample.set_metainfo(dict(start_of_sequence=True))
-    started, = run(model, (inputs, [sample]))
+    (started,) = run(model, (inputs, [sample]))
     assert not torch.allclose(started, last)
     run(model, *make_frames(1))
-    restarted, = run(model, (inputs, [sample]))
+    (restarted,) = run(model, (inputs, [sample]))
     assert torch.equal(started, restarted)
 
 
@@ -106,8 +100,8 @@ def test_a_resumed_stream_goes_on_as_it_would(model):
 
     resumed.streams['test'] = StreamState()
     with pytest.warns(UserWarning, match='taken as a start'):
-        without, = run(resumed, frames[2])
-    inputs, (sample, ) = copy.deepcopy(frames[2])
+        (without,) = run(resumed, frames[2])
+    inputs, (sample,) = copy.deepcopy(frames[2])
     sample.set_metainfo(dict(start_of_sequence=True))
     assert torch.equal(without, run(resumed, (inputs, [sample]))[0])
 
@@ -141,7 +135,7 @@ def test_the_state_is_no_part_of_a_checkpoint_and_has_no_gradient(model):
     inputs, samples = make_frames(0)[0]
     assert model.train()(inputs, samples).requires_grad
     assert set(model.state_dict()) == keys
-    memory, = model.streams['train'].memories.values()
+    (memory,) = model.streams['train'].memories.values()
     assert not memory.volumes.requires_grad
     assert memory.volumes.shape == (model.num_history, 16, 20, 20, 4)
 
@@ -152,11 +146,10 @@ def test_missing_stream_metainfo_is_named(model):
         model(inputs, samples)
 
 
-@pytest.mark.parametrize('angle, flip_x, flip_y', [(0, False, False),
-                                                   (20, True, False),
-                                                   (-13, True, True)])
-def test_warp_finds_the_same_place_under_any_augmentation(
-        angle, flip_x, flip_y):
+@pytest.mark.parametrize(
+    'angle, flip_x, flip_y', [(0, False, False), (20, True, False), (-13, True, True)]
+)
+def test_warp_finds_the_same_place_under_any_augmentation(angle, flip_x, flip_y):
     """A linear field of the past ego frame, which trilinear keeps."""
     bda = torch.from_numpy(bda_matrix(angle, 1.0, flip_x, flip_y))
     past_bda = torch.from_numpy(bda_matrix(7.0, 1.0, False, True))

@@ -17,10 +17,11 @@ model = dict(
         type='radocc_plugin.LSSViewTransformerBEVDepth',
         out_channels=80,
         loss_depth_weight=1.0,
-        depthnet_cfg=dict(aspp_mid_channels=96)),
-    img_bev_encoder_backbone=dict(
-        numC_input=80, num_channels=(160, 320, 640)),
+        depthnet_cfg=dict(aspp_mid_channels=96),
+    ),
+    img_bev_encoder_backbone=dict(numC_input=80, num_channels=(160, 320, 640)),
     img_bev_encoder_neck=dict(in_channels=640 + 160),
-    occ_head=dict(type='radocc_plugin.BEVOCCHead2D_V2'))
+    occ_head=dict(type='radocc_plugin.BEVOCCHead2D_V2'),
+)
 # Published training starts from the detector's weights (BEVDet, dev2.1).
 load_from = 'checkpoints/bevdet-r50-4d-depth-cbgs.pth'

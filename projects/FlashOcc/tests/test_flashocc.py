@@ -1,20 +1,11 @@
 """FlashOcc: 2D encoder, channel to height, the models."""
+
 import pytest
 import torch
 
-from radocc_plugin.models.bevdet import (
-    FPN_LSS,
-    BEVOCCHead2D,
-    BEVOCCHead2D_V2,
-    CustomResNet,
-)
+from radocc_plugin.models.bevdet import FPN_LSS, BEVOCCHead2D, BEVOCCHead2D_V2, CustomResNet
 from radocc_plugin.structures import OccData
-from tests.support.models import (
-    build_model,
-    load_config,
-    make_batch,
-    train_steps,
-)
+from tests.support.models import build_model, load_config, make_batch, train_steps
 
 CONFIGS = 'projects/FlashOcc/configs/flashocc_'
 TINY = CONFIGS + 'tiny_1xb1-3e_synthetic.py'
@@ -47,8 +38,7 @@ def test_a_column_is_its_cells_channels():
     features = head.final_conv(bev)
     for x, y, z in ((0, 0, 0), (6, 2, 4), (3, 5, 1)):
         channels = head.predicter(features[:, :, y, x])
-        torch.testing.assert_close(logits[:, x, y, z],
-                                   channels[:, 3 * z:3 * z + 3])
+        torch.testing.assert_close(logits[:, x, y, z], channels[:, 3 * z : 3 * z + 3])
 
 
 def test_the_neck_doubles_the_map_of_the_first_stage():
@@ -65,12 +55,13 @@ def test_class_balance_weighs_by_the_inverse_logarithm():
     assert head.class_weight.argmin() == 17  # free
     assert 'class_weight' not in head.state_dict()
     with pytest.raises(ValueError, match='class_balance'):
-        BEVOCCHead2D(4, 4, class_balance=True, class_weight=[1.] * 18)
+        BEVOCCHead2D(4, 4, class_balance=True, class_weight=[1.0] * 18)
 
 
 def test_m0_is_m1_with_half_the_width_behind_the_encoder():
-    m0, m1 = (load_config(f'{CONFIGS}r50-{size}-256x704_4xb4-24e_occ3d.py')
-              for size in ('m0', 'm1'))
+    m0, m1 = (
+        load_config(f'{CONFIGS}r50-{size}-256x704_4xb4-24e_occ3d.py') for size in ('m0', 'm1')
+    )
     assert m0.model.pop('img_bev_encoder_neck').out_channels == 128
     assert m1.model.pop('img_bev_encoder_neck').out_channels == 256
     assert m0.model.pop('occ_head').in_dim == 128
@@ -104,13 +95,13 @@ def test_bins_and_parameters_are_the_published_ones(name):
 
 def test_loading_says_for_which_bins(monkeypatch):
     from radocc_plugin.models.lift_splat import view_transformer
+
     said = []
-    monkeypatch.setattr(view_transformer, 'print_log',
-                        lambda text, logger: said.append(text))
+    monkeypatch.setattr(view_transformer, 'print_log', lambda text, logger: said.append(text))
     for sid, text in ((True, 'grow with depth'), (False, 'equally wide')):
         lift = view_transformer.LSSViewTransformer(
-            dict(x=(0, 4, 1), y=(0, 4, 1), z=(0, 4, 1), depth=(1, 45, .5)),
-            4, 4, sid=sid)
+            dict(x=(0, 4, 1), y=(0, 4, 1), z=(0, 4, 1), depth=(1, 45, 0.5)), 4, 4, sid=sid
+        )
         lift.load_state_dict(lift.state_dict())
         assert len(said) == 1 and text in said.pop()
 
@@ -118,12 +109,13 @@ def test_loading_says_for_which_bins(monkeypatch):
 def test_the_stronger_losses_are_those_of_fbocc():
     from radocc_plugin.losses import class_balanced_weights
     from radocc_plugin.models.fbocc import FBOccHead
+
     torch.manual_seed(0)
     samples = make_batch(1)[1]
     truth = samples[0].gt_occ
     samples[0].gt_occ = OccData(
-        semantics=truth.semantics[::10, ::10, ::4],
-        mask_camera=truth.mask_camera[::10, ::10, ::4])
+        semantics=truth.semantics[::10, ::10, ::4], mask_camera=truth.mask_camera[::10, ::10, ::4]
+    )
     logits = torch.randn(1, 20, 20, 4, 18)
     head = BEVOCCHead2D_V2(4, 4, use_mask=True)
     torch.testing.assert_close(head.class_weight, class_balanced_weights())
@@ -131,21 +123,22 @@ def test_the_stronger_losses_are_those_of_fbocc():
     found = head.loss(logits, samples)
     # FB-OCC's have a void class more, of weight 0 and never predicted here
     void = torch.full((1, 20, 20, 4, 1), -1e4)
-    theirs = FBOccHead(8, 8).loss(
-        torch.cat([void, logits], -1).permute(0, 4, 2, 1, 3), samples)
-    for ours, name in (('loss_occ', 'loss_focal'),
-                       ('loss_sem_scal', ) * 2, ('loss_geo_scal', ) * 2,
-                       ('loss_lovasz', ) * 2):
+    theirs = FBOccHead(8, 8).loss(torch.cat([void, logits], -1).permute(0, 4, 2, 1, 3), samples)
+    for ours, name in (
+        ('loss_occ', 'loss_focal'),
+        ('loss_sem_scal',) * 2,
+        ('loss_geo_scal',) * 2,
+        ('loss_lovasz',) * 2,
+    ):
         torch.testing.assert_close(found[ours], theirs[name])
     everywhere = BEVOCCHead2D_V2(4, 4).loss(logits, samples)
     assert everywhere['loss_occ'] != found['loss_occ']
 
 
 def test_the_swin_model_has_the_stereo_images_of_bevdet_occ():
-    ours = load_config(
-        CONFIGS + 'swin-b-4d-stereo-512x1408_4xb4-24e_occ3d.py').model
+    ours = load_config(CONFIGS + 'swin-b-4d-stereo-512x1408_4xb4-24e_occ3d.py').model
     theirs = load_config(
-        'projects/BEVDetOcc/configs/'
-        'bevdet-occ_swin-b-4d-stereo-512x1408_32xb2-24e_occ3d.py').model
+        'projects/BEVDetOcc/configs/bevdet-occ_swin-b-4d-stereo-512x1408_32xb2-24e_occ3d.py'
+    ).model
     for name in ('img_backbone', 'img_neck', 'num_adj', 'data_preprocessor'):
         assert ours[name] == theirs[name]

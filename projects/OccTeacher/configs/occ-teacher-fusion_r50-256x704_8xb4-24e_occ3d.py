@@ -8,20 +8,23 @@ model = dict(
     pts_voxel_encoder=dict(
         type='radocc_plugin.SparseVoxelMean',
         point_cloud_range=(-40, -40, -1, 40, 40, 5.4),
-        voxel_size=0.05),
+        voxel_size=0.05,
+    ),
     pts_middle_encoder=dict(
         type='radocc_plugin.OccSparseEncoder',
         in_channels=6,
         out_channels=32,
-        encoder_channels=((16, 16, 32), (32, 32, 64), (64, 64, 128),
-                          (128, 128))),
+        encoder_channels=((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
+    ),
     pts_fusion=dict(
         type='radocc_plugin.ConvFuser3D',
         camera_channels=32,
         lidar_channels=32,
         out_channels=32,
-        use_se=True),
-    depth_from_lidar=True)
+        use_se=True,
+    ),
+    depth_from_lidar=True,
+)
 # A student's detection weights do not fit; the camera part has its own option.
 load_from = None
 

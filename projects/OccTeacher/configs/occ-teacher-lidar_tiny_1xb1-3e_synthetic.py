@@ -4,4 +4,5 @@ model = dict(
     img_neck=None,
     img_view_transformer=None,
     pts_fusion=None,
-    depth_from_lidar=False)
+    depth_from_lidar=False,
+)

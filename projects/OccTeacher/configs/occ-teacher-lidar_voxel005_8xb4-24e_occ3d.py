@@ -7,4 +7,5 @@ model = dict(
     pts_fusion=None,
     depth_from_lidar=False,
     pts_middle_encoder=dict(out_channels=128),
-    img_bev_encoder_backbone=dict(numC_input=128))
+    img_bev_encoder_backbone=dict(numC_input=128),
+)

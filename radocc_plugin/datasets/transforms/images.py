@@ -1,4 +1,5 @@
 """Camera images: loading and the image augmentation of BEVDet."""
+
 from typing import Callable, List, Optional, Sequence, Tuple
 
 import cv2
@@ -44,14 +45,16 @@ class LoadMultiViewImages(BaseTransform):
         images = [read_image(p, backend_args) for p in results['img_path']]
         results['image_sizes'] = np.array([i.size[::-1] for i in images])
         height, width = self.pad_to or images[0].size[::-1]
-        images = self._of_one_size(images, results['img_path'],
-                                   (width, height))
+        images = self._of_one_size(images, results['img_path'], (width, height))
         if 'adjacent' in results:
             results['adjacent_img'] = [
                 self._of_one_size(
                     [read_image(p, backend_args) for p in frame['img_path']],
-                    frame['img_path'], (width, height))
-                if frame['exists'] else images
+                    frame['img_path'],
+                    (width, height),
+                )
+                if frame['exists']
+                else images
                 for frame in results['adjacent']
             ]
         results['img'] = images
@@ -59,10 +62,9 @@ class LoadMultiViewImages(BaseTransform):
         results['img_aug_mat'] = np.tile(np.eye(4), (len(images), 1, 1))
         return results
 
-
-    def _of_one_size(self, images: Sequence[Image.Image],
-                     paths: Sequence[str],
-                     size: Tuple[int, int]) -> List[Image.Image]:
+    def _of_one_size(
+        self, images: Sequence[Image.Image], paths: Sequence[str], size: Tuple[int, int]
+    ) -> List[Image.Image]:
         """Images of a width and height, padded if that is asked for."""
         padded = []
         for image, path in zip(images, paths):
@@ -71,12 +73,14 @@ class LoadMultiViewImages(BaseTransform):
                     raise ValueError(
                         f'image {path} has width and height {image.size}, '
                         f'the first camera has {size}; all must agree, or '
-                        'LoadMultiViewImages.pad_to say what to pad to')
+                        'LoadMultiViewImages.pad_to say what to pad to'
+                    )
                 if image.width > size[0] or image.height > size[1]:
                     raise ValueError(
                         f'image {path} has height and width '
                         f'{image.size[::-1]}, more than '
-                        f'LoadMultiViewImages.pad_to={tuple(self.pad_to)}')
+                        f'LoadMultiViewImages.pad_to={tuple(self.pad_to)}'
+                    )
                 canvas = Image.new('RGB', size)
                 canvas.paste(image)
                 image = canvas
@@ -109,16 +113,17 @@ class AugmentMultiViewImages(BaseTransform):
             long again; a value in a thousand differs by one, few by two.
     """
 
-    def __init__(self,
-                 input_size: Tuple[int, int],
-                 resize: Tuple[float, float] = (0., 0.),
-                 crop_height: Tuple[float, float] = (0., 0.),
-                 flip_prob: float = 0.,
-                 rotate: Tuple[float, float] = (0., 0.),
-                 resize_all: bool = False) -> None:
+    def __init__(
+        self,
+        input_size: Tuple[int, int],
+        resize: Tuple[float, float] = (0.0, 0.0),
+        crop_height: Tuple[float, float] = (0.0, 0.0),
+        flip_prob: float = 0.0,
+        rotate: Tuple[float, float] = (0.0, 0.0),
+        resize_all: bool = False,
+    ) -> None:
         if len(input_size) != 2 or min(input_size) < 1:
-            raise ValueError('input_size takes (height, width) in pixels, got '
-                             f'{input_size}')
+            raise ValueError(f'input_size takes (height, width) in pixels, got {input_size}')
         self.input_size = tuple(input_size)
         self.resize = resize
         self.crop_height = crop_height
@@ -129,14 +134,15 @@ class AugmentMultiViewImages(BaseTransform):
     def transform(self, results: dict) -> dict:
         draws = [self._draw(results['ori_shape']) for _ in results['img']]
         _each_frame(
-            results, lambda images: [
+            results,
+            lambda images: [
                 augment_image(image, *draw, resize_all=self.resize_all)
                 for image, draw in zip(images, draws)
-            ])
-        results['img_aug_mat'] = np.stack([
-            image_augmentation_matrix(results['ori_shape'], *draw)
-            for draw in draws
-        ])
+            ],
+        )
+        results['img_aug_mat'] = np.stack(
+            [image_augmentation_matrix(results['ori_shape'], *draw) for draw in draws]
+        )
         results['img_shape'] = self.input_size
         return results
 
@@ -145,8 +151,7 @@ class AugmentMultiViewImages(BaseTransform):
         (raw_height, raw_width), (height, width) = ori_shape, self.input_size
         factor = width / raw_width + np.random.uniform(*self.resize)
         # the product of a quotient may fall just below the integer it means
-        size = (int(raw_width * factor + 1e-6),
-                int(raw_height * factor + 1e-6))
+        size = (int(raw_width * factor + 1e-6), int(raw_height * factor + 1e-6))
         kept = 1 - np.random.uniform(*self.crop_height)
         top = int(kept * size[1]) - height
         left = int(np.random.uniform(0, max(0, size[0] - width)))
@@ -170,6 +175,7 @@ class DistortMultiViewImages(BaseTransform):
     def __init__(self, **kwargs) -> None:
         # mmdet takes seconds to import
         from mmdet.datasets.transforms import PhotoMetricDistortion
+
         self.distort = PhotoMetricDistortion(**kwargs)
 
     def transform(self, results: dict) -> dict:
@@ -177,15 +183,23 @@ class DistortMultiViewImages(BaseTransform):
         return results
 
     def _one(self, image: Image.Image) -> Image.Image:
-        return Image.fromarray(
-            distort_colours(
-                np.asarray(image), *self.distort._random_flags()))
+        return Image.fromarray(distort_colours(np.asarray(image), *self.distort._random_flags()))
 
 
-def distort_colours(image: np.ndarray, contrast_last: int, brighten: int,
-                    contrast: int, saturate: int, turn: int, swap: int,
-                    delta: float, alpha: float, saturation: float, hue: float,
-                    order: Sequence[int]) -> np.ndarray:
+def distort_colours(
+    image: np.ndarray,
+    contrast_last: int,
+    brighten: int,
+    contrast: int,
+    saturate: int,
+    turn: int,
+    swap: int,
+    delta: float,
+    alpha: float,
+    saturation: float,
+    hue: float,
+    order: Sequence[int],
+) -> np.ndarray:
     """What mmdet's ``PhotoMetricDistortion`` does to an image.
 
     Changes of single values are one look-up. Hue and saturation go through
@@ -207,21 +221,25 @@ def distort_colours(image: np.ndarray, contrast_last: int, brighten: int,
     Returns:
         RGB, shape (H, W, 3), uint8.
     """
-    alpha = alpha if contrast else 1.
-    before, after = (alpha, 1.) if contrast_last else (1., alpha)
+    alpha = alpha if contrast else 1.0
+    before, after = (alpha, 1.0) if contrast_last else (1.0, alpha)
     values = np.arange(256, dtype=np.float32)
-    values = (values + np.float32(delta if brighten else 0)) * np.float32(
-        before)
+    values = (values + np.float32(delta if brighten else 0)) * np.float32(before)
     if not (saturate or turn) and values[0] >= 0:
         values = np.clip(np.rint(values * np.float32(after)), 0, 255)
         image = cv2.LUT(image, values.astype(np.uint8))
     else:
-        image = np.concatenate([
-            _turn_hues(
-                cv2.LUT(image[row:row + _STRIP], values), hue if turn else 0.,
-                saturation if saturate else 1., after)
-            for row in range(0, len(image), _STRIP)
-        ])
+        image = np.concatenate(
+            [
+                _turn_hues(
+                    cv2.LUT(image[row : row + _STRIP], values),
+                    hue if turn else 0.0,
+                    saturation if saturate else 1.0,
+                    after,
+                )
+                for row in range(0, len(image), _STRIP)
+            ]
+        )
     if swap:
         # the channels of `order` are blue first, ours red first
         planes = cv2.split(image)
@@ -229,8 +247,7 @@ def distort_colours(image: np.ndarray, contrast_last: int, brighten: int,
     return image
 
 
-def _turn_hues(image: np.ndarray, hue: float, saturation: float,
-               contrast: float) -> np.ndarray:
+def _turn_hues(image: np.ndarray, hue: float, saturation: float, contrast: float) -> np.ndarray:
     """An RGB image, float32, with other hues (degrees), saturation and, after
     them, contrast; as bytes."""
     image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
@@ -273,10 +290,9 @@ class ResizeMultiViewImages(BaseTransform):
         # the product may fall just below the integer that it means
         size = tuple(int(n * self.scale + 1e-6) for n in (width, height))
         _each_frame(
-            results, lambda images: [
-                Image.fromarray(imresize(np.asarray(image), size))
-                for image in images
-            ])
+            results,
+            lambda images: [Image.fromarray(imresize(np.asarray(image), size)) for image in images],
+        )
         scaling = np.diag([self.scale, self.scale, 1, 1])
         results['img_aug_mat'] = scaling @ results['img_aug_mat']
         results['img_shape'] = size[::-1]
@@ -294,12 +310,14 @@ def _each_frame(results: dict, change: Callable) -> None:
         ]
 
 
-def augment_image(image: Image.Image,
-                  size: Tuple[int, int],
-                  crop: Crop,
-                  flip: bool,
-                  angle: float,
-                  resize_all: bool = False) -> Image.Image:
+def augment_image(
+    image: Image.Image,
+    size: Tuple[int, int],
+    crop: Crop,
+    flip: bool,
+    angle: float,
+    resize_all: bool = False,
+) -> Image.Image:
     """The image resized, cropped, mirrored and rotated, in this order.
 
     Args:
@@ -323,8 +341,7 @@ def augment_image(image: Image.Image,
     return image.rotate(angle) if angle else image
 
 
-def resize_part(image: Image.Image, size: Tuple[int, int],
-                crop: Crop) -> Image.Image:
+def resize_part(image: Image.Image, size: Tuple[int, int], crop: Crop) -> Image.Image:
     """The image resized and cropped; only what is kept is computed.
 
     Args:
@@ -338,8 +355,12 @@ def resize_part(image: Image.Image, size: Tuple[int, int],
     if x0 >= x1 or y0 >= y1:
         return whole
     x_scale, y_scale = image.width / size[0], image.height / size[1]
-    box = (x0 * x_scale, y0 * y_scale, min(x1 * x_scale, image.width),
-           min(y1 * y_scale, image.height))
+    box = (
+        x0 * x_scale,
+        y0 * y_scale,
+        min(x1 * x_scale, image.width),
+        min(y1 * y_scale, image.height),
+    )
     part = image.resize((x1 - x0, y1 - y0), Image.BICUBIC, box=box)
     if part.size == whole.size:
         return part
@@ -347,9 +368,9 @@ def resize_part(image: Image.Image, size: Tuple[int, int],
     return whole
 
 
-def image_augmentation_matrix(ori_shape: Tuple[int, int],
-                              size: Tuple[int, int], crop: Crop, flip: bool,
-                              angle: float) -> np.ndarray:
+def image_augmentation_matrix(
+    ori_shape: Tuple[int, int], size: Tuple[int, int], crop: Crop, flip: bool, angle: float
+) -> np.ndarray:
     """What :func:`augment_image` does to pixel coordinates.
 
     Args:

@@ -1,4 +1,5 @@
 """Labels from files: occupancy volumes and image segments."""
+
 import io
 import logging
 import os.path as osp
@@ -40,28 +41,23 @@ class LoadLabels(BaseTransform):
         if not results.get('labelled', True):
             results['gt_occ'] = dict(
                 semantics=np.full(space.shape, UNLABELLED, np.uint8),
-                **{
-                    f'mask_{mask}': np.zeros(space.shape, bool)
-                    for mask in space.masks
-                })
+                **{f'mask_{mask}': np.zeros(space.shape, bool) for mask in space.masks},
+            )
             return results
         if 'occ_path' not in results:
             raise ValueError(
                 f'sample {results["token"]} has no occ_path; write the info '
                 f'file with tools/create_data.py, or leave {name} out for '
-                'the test split, which has no public labels')
+                'the test split, which has no public labels'
+            )
         try:
-            content = read_bytes(results['occ_path'],
-                                 results.get('backend_args'))
+            content = read_bytes(results['occ_path'], results.get('backend_args'))
         except Exception as error:  # a storage raises almost anything
-            raise ValueError('cannot read labels '
-                             f'{results["occ_path"]}: {error}') from error
+            raise ValueError(f'cannot read labels {results["occ_path"]}: {error}') from error
         labels = self.read(content, results['occ_path'], space)
         part = space.file_slices()
         # a copy, so that the whole volume is not kept
-        results['gt_occ'] = {
-            name: labels[part].copy() for name, labels in labels.items()
-        }
+        results['gt_occ'] = {name: labels[part].copy() for name, labels in labels.items()}
         return results
 
     def read(self, content: bytes, path: str, space: LabelSpace) -> dict:
@@ -104,12 +100,16 @@ class LoadOcc3DWaymo(LoadLabels):
 
     def read(self, content: bytes, path: str, space: LabelSpace) -> dict:
         labels = read_volumes(
-            content, path,
+            content,
+            path,
             dict(
                 semantics='voxel_label',
                 mask_lidar='origin_voxel_state',
                 mask_camera='final_voxel_state',
-                in_view='infov'), space.file_shape)
+                in_view='infov',
+            ),
+            space.file_shape,
+        )
         semantics = labels['semantics']
         free = semantics == _WAYMO_FREE
         if (semantics[~free] >= space.free).any():
@@ -117,10 +117,12 @@ class LoadOcc3DWaymo(LoadLabels):
             raise ValueError(
                 f'voxel_label of labels {path} takes classes 0 to '
                 f'{space.free - 1} and {_WAYMO_FREE} for free space, got '
-                f'{unknown.tolist()}')
+                f'{unknown.tolist()}'
+            )
         labels['semantics'] = np.where(free, space.free, semantics)
-        labels['mask_camera'] = labels['mask_camera'].astype(
-            bool) & labels.pop('in_view').astype(bool)
+        labels['mask_camera'] = labels['mask_camera'].astype(bool) & labels.pop('in_view').astype(
+            bool
+        )
         return as_labels(labels, path, space)
 
 
@@ -139,32 +141,34 @@ class LoadSurroundOcc(LoadLabels):
         try:
             rows = np.load(io.BytesIO(content), allow_pickle=False)
         except Exception as error:  # a damaged file raises almost anything
-            raise ValueError(f'labels {path} take a .npy array: '
-                             f'{error}') from error
-        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or (
-                rows.shape[1] != 4):
+            raise ValueError(f'labels {path} take a .npy array: {error}') from error
+        if not isinstance(rows, np.ndarray) or rows.ndim != 2 or (rows.shape[1] != 4):
             raise ValueError(
                 f'labels {path} take rows (x, y, z, class), got an array of '
-                f'shape {getattr(rows, "shape", None)}')
+                f'shape {getattr(rows, "shape", None)}'
+            )
         if rows.dtype.kind not in 'uif':
             raise ValueError(f'labels {path} take numbers, got {rows.dtype}')
         cells, classes = rows[:, :3].astype(np.int64), rows[:, 3]
-        if (rows != rows.astype(np.int64)).any() or (cells < 0).any() or (
-                cells >= space.file_shape).any():
-            raise ValueError(f'labels {path} take voxels of a grid of '
-                             f'{space.file_shape}')
-        if len(classes) and not 0 <= classes.min() <= classes.max() <= (
-                space.free):
-            raise ValueError(f'labels {path} take classes 0 to {space.free}, '
-                             f'got {classes.min():g} to {classes.max():g}')
+        if (
+            (rows != rows.astype(np.int64)).any()
+            or (cells < 0).any()
+            or (cells >= space.file_shape).any()
+        ):
+            raise ValueError(f'labels {path} take voxels of a grid of {space.file_shape}')
+        if len(classes) and not 0 <= classes.min() <= classes.max() <= (space.free):
+            raise ValueError(
+                f'labels {path} take classes 0 to {space.free}, '
+                f'got {classes.min():g} to {classes.max():g}'
+            )
         semantics = np.full(space.file_shape, space.free, np.uint8)
-        semantics[tuple(cells.T)] = np.where(classes == 0, UNLABELLED,
-                                             classes - 1)
+        semantics[tuple(cells.T)] = np.where(classes == 0, UNLABELLED, classes - 1)
         return dict(semantics=semantics)
 
 
-def read_volumes(content: bytes, path: str, fields: Dict[str, str],
-                 shape: Tuple[int, int, int]) -> Dict[str, np.ndarray]:
+def read_volumes(
+    content: bytes, path: str, fields: Dict[str, str], shape: Tuple[int, int, int]
+) -> Dict[str, np.ndarray]:
     """Integer volumes of a ``.npz`` file.
 
     Args:
@@ -180,24 +184,29 @@ def read_volumes(content: bytes, path: str, fields: Dict[str, str],
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             volumes = {name: file[theirs] for name, theirs in fields.items()}
     except Exception as error:  # a damaged archive raises almost anything
-        raise ValueError(f'labels {path} take the fields '
-                         f'{list(fields.values())}: {error}') from error
+        raise ValueError(
+            f'labels {path} take the fields {list(fields.values())}: {error}'
+        ) from error
     for name, volume in volumes.items():
         if volume.shape != shape or volume.dtype.kind not in 'ubi':
             raise ValueError(
                 f'{fields[name]} of labels {path} takes integers of shape '
-                f'{shape}, got {volume.dtype} {volume.shape}')
+                f'{shape}, got {volume.dtype} {volume.shape}'
+            )
     return volumes
 
 
-def as_labels(volumes: Dict[str, np.ndarray], path: str,
-              space: LabelSpace) -> Dict[str, np.ndarray]:
+def as_labels(
+    volumes: Dict[str, np.ndarray], path: str, space: LabelSpace
+) -> Dict[str, np.ndarray]:
     """Checked ``semantics`` as uint8, and masks as bool."""
     semantics = volumes['semantics']
     if semantics.min() < 0 or semantics.max() > space.free:
         unknown = semantics[(semantics < 0) | (semantics > space.free)]
-        raise ValueError(f'semantics of labels {path} take classes 0 to '
-                         f'{space.free}, got {np.unique(unknown).tolist()}')
+        raise ValueError(
+            f'semantics of labels {path} take classes 0 to '
+            f'{space.free}, got {np.unique(unknown).tolist()}'
+        )
     return {
         name: volume.astype(np.uint8 if name == 'semantics' else bool)
         for name, volume in volumes.items()
@@ -228,10 +237,12 @@ class LoadSegments(BaseTransform):
             has not the proportions of its image; names the file.
     """
 
-    def __init__(self,
-                 segments_root: str = 'segments',
-                 size: Optional[Tuple[int, int]] = None,
-                 missing: str = 'error') -> None:
+    def __init__(
+        self,
+        segments_root: str = 'segments',
+        size: Optional[Tuple[int, int]] = None,
+        missing: str = 'error',
+    ) -> None:
         if missing not in ('error', 'drop'):
             raise ValueError(f'missing takes error or drop, got {missing!r}')
         if missing == 'drop' and size is None:
@@ -245,24 +256,30 @@ class LoadSegments(BaseTransform):
         data_root = results['data_root']
         root = osp.join(data_root, expand_path(self.segments_root))
         if self.missing == 'drop' and not osp.isdir(root):
-            raise ValueError(f'segments_root: there is no folder {root}; '
-                             "missing='drop' is for single maps")
+            raise ValueError(
+                f"segments_root: there is no folder {root}; missing='drop' is for single maps"
+            )
         sizes = results.get('image_sizes', [None] * len(results['img_path']))
-        results['segments'] = np.stack([
-            self._load(
-                osp.join(
-                    data_root, self.segments_root,
-                    segment_path('', osp.relpath(image_path, data_root))),
-                size, results) for image_path, size in zip(
-                    results['img_path'], sizes)
-        ])
+        results['segments'] = np.stack(
+            [
+                self._load(
+                    osp.join(
+                        data_root,
+                        self.segments_root,
+                        segment_path('', osp.relpath(image_path, data_root)),
+                    ),
+                    size,
+                    results,
+                )
+                for image_path, size in zip(results['img_path'], sizes)
+            ]
+        )
         return results
 
     def _load(self, path: str, image_size, results: dict) -> np.ndarray:
         self.num_images += 1
         backend_args = results.get('backend_args')
-        if self.missing == 'drop' and not fileio.exists(
-                path, backend_args=backend_args):
+        if self.missing == 'drop' and not fileio.exists(path, backend_args=backend_args):
             self._count_missing(path)
             return np.zeros(self.size, np.int32)
         segments = read_label_map(path, backend_args)
@@ -273,35 +290,40 @@ class LoadSegments(BaseTransform):
                 raise ValueError(
                     f'{path}: a map of {rows} x {columns} pixels does not '
                     f'cover an image of {height} x {width}; it was made from '
-                    'another image')
+                    'another image'
+                )
             segments = _padded(segments, image_size, results['ori_shape'])
         if self.size is None:
             return segments
-        rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int)
-                         for new, old in zip(self.size, segments.shape))
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(int)
+            for new, old in zip(self.size, segments.shape)
+        )
         return segments[rows[:, None], columns]
 
     def _count_missing(self, path: str) -> None:
         """Logs the 1st, 10th, 100th ... missing map of this process."""
         self.num_missing += 1
-        if self.num_missing == 10**(len(str(self.num_missing)) - 1):
+        if self.num_missing == 10 ** (len(str(self.num_missing)) - 1):
             print_log(
                 f'{self.num_missing} of {self.num_images} images had no '
                 f'segment map so far, the latest {path}; their rays have no '
                 'segment. tools/generate_segments.py makes the maps',
                 logger='current',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
 
 
-def _padded(segments: np.ndarray, image_size: Tuple[int, int],
-            ori_shape: Tuple[int, int]) -> np.ndarray:
+def _padded(
+    segments: np.ndarray, image_size: Tuple[int, int], ori_shape: Tuple[int, int]
+) -> np.ndarray:
     """A map with what ``LoadMultiViewImages.pad_to`` did to its image."""
     shape = [
-        round(count * padded / size) for count, padded, size in zip(
-            segments.shape, ori_shape, image_size)
+        round(count * padded / size)
+        for count, padded, size in zip(segments.shape, ori_shape, image_size)
     ]
     if tuple(shape) == segments.shape:
         return segments
     canvas = np.zeros(shape, segments.dtype)
-    canvas[:segments.shape[0], :segments.shape[1]] = segments
+    canvas[: segments.shape[0], : segments.shape[1]] = segments
     return canvas

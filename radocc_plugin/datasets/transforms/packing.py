@@ -1,4 +1,5 @@
 """From a pipeline's dictionary to network inputs and a data sample."""
+
 from typing import Sequence
 
 import numpy as np
@@ -8,15 +9,39 @@ from mmcv.transforms import BaseTransform
 from radocc_plugin.registry import TRANSFORMS
 from radocc_plugin.structures import OccData, OccDataSample
 
-META_KEYS = ('sample_idx', 'token', 'scene_name', 'timestamp', 'cam_names',
-             'img_path', 'lidar_path', 'cam2img', 'cam2ego', 'ori_shape',
-             'img_aug_mat', 'img_shape', 'bda_mat', 'ego2global', 'lidar2ego')
+META_KEYS = (
+    'sample_idx',
+    'token',
+    'scene_name',
+    'timestamp',
+    'cam_names',
+    'img_path',
+    'lidar_path',
+    'cam2img',
+    'cam2ego',
+    'ori_shape',
+    'img_aug_mat',
+    'img_shape',
+    'bda_mat',
+    'ego2global',
+    'lidar2ego',
+)
 # What the dataset's options add, see Occ3DNuScenesDataset, and what the
 # metrics read.
-OPTIONAL_META_KEYS = ('scene_token', 'prev', 'can_bus', 'sequence_group_idx',
-                      'start_of_sequence', 'ego2prev_ego', 'lidar_origins',
-                      'lidarseg_path', 'lidar_columns', 'key_ego',
-                      'label_space', 'backend_args')
+OPTIONAL_META_KEYS = (
+    'scene_token',
+    'prev',
+    'can_bus',
+    'sequence_group_idx',
+    'start_of_sequence',
+    'ego2prev_ego',
+    'lidar_origins',
+    'lidarseg_path',
+    'lidar_columns',
+    'key_ego',
+    'label_space',
+    'backend_args',
+)
 
 
 @TRANSFORMS.register_module()
@@ -48,32 +73,27 @@ class PackOccInputs(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         # infos of cameras only have no lidar_path
-        missing = [key for key in self.meta_keys
-                   if key not in results and key != 'lidar_path']
+        missing = [key for key in self.meta_keys if key not in results and key != 'lidar_path']
         if missing:
             raise ValueError(
                 f'meta_keys asks for {missing}, which the '
-                f'pipeline did not make; it has {sorted(results)}')
+                f'pipeline did not make; it has {sorted(results)}'
+            )
         sample = OccDataSample(
-            metainfo={key: results[key]
-                      for key in (*self.meta_keys, *OPTIONAL_META_KEYS)
-                      if key in results})
-        for name in ('exists', 'token', 'timestamp', 'cam2ego', 'ego2global',
-                     'can_bus'):
-            values = [
-                frame[name] for frame in results.get('adjacent', ())
-                if name in frame
-            ]
+            metainfo={
+                key: results[key]
+                for key in (*self.meta_keys, *OPTIONAL_META_KEYS)
+                if key in results
+            }
+        )
+        for name in ('exists', 'token', 'timestamp', 'cam2ego', 'ego2global', 'can_bus'):
+            values = [frame[name] for frame in results.get('adjacent', ()) if name in frame]
             if values:
-                sample.set_metainfo({
-                    f'adjacent_{name}':
-                    values if name == 'token' else np.stack(values)
-                })
+                sample.set_metainfo(
+                    {f'adjacent_{name}': values if name == 'token' else np.stack(values)}
+                )
         if 'gt_occ' in results:
-            sample.gt_occ = OccData(**{
-                k: _tensor(v)
-                for k, v in results['gt_occ'].items()
-            })
+            sample.gt_occ = OccData(**{k: _tensor(v) for k, v in results['gt_occ'].items()})
         for name in ('gt_depth', 'segments'):
             if name in results:
                 setattr(sample, name, _tensor(results[name]))
@@ -81,7 +101,8 @@ class PackOccInputs(BaseTransform):
         inputs = dict(img=_images(results['img']))
         if 'adjacent_img' in results:
             inputs['adjacent_img'] = torch.stack(
-                [_images(frame) for frame in results['adjacent_img']])
+                [_images(frame) for frame in results['adjacent_img']]
+            )
         for name in ('points', 'lidar_points'):
             if name in results:
                 inputs[name] = _tensor(results[name].astype(np.float32))

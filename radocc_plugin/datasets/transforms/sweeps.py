@@ -1,12 +1,11 @@
 """LiDAR sweeps in the LiDAR frame of the keyframe."""
+
 from typing import Optional, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from radocc_plugin.datasets.transforms.lidar import (check_lidar,
-                                                     drop_ego_vehicle,
-                                                     read_once)
+from radocc_plugin.datasets.transforms.lidar import check_lidar, drop_ego_vehicle, read_once
 from radocc_plugin.registry import TRANSFORMS
 
 DRAWS = ('newest', 'random')
@@ -40,12 +39,14 @@ class LoadLidarSweeps(BaseTransform):
     AlphaPlusTT/DAOcc 6846432b.
     """
 
-    def __init__(self,
-                 num_sweeps: int = 9,
-                 close: float = 1.,
-                 point_cloud_range: Optional[Sequence[float]] = None,
-                 draw: str = 'newest',
-                 shuffle: bool = False) -> None:
+    def __init__(
+        self,
+        num_sweeps: int = 9,
+        close: float = 1.0,
+        point_cloud_range: Optional[Sequence[float]] = None,
+        draw: str = 'newest',
+        shuffle: bool = False,
+    ) -> None:
         if draw not in DRAWS:
             raise ValueError(f'draw takes one of {DRAWS}, got {draw!r}')
         self.num_sweeps = num_sweeps
@@ -60,10 +61,13 @@ class LoadLidarSweeps(BaseTransform):
         ego2lidar = np.linalg.inv(results['lidar2ego'])
         sweeps = self._choose(results['lidar_sweeps'])
         points = merge_sweeps(
-            key, [read_once(results, sweep['lidar_path'])
-                  for sweep in sweeps],
+            key,
+            [read_once(results, sweep['lidar_path']) for sweep in sweeps],
             [ego2lidar @ sweep['lidar2ego'] for sweep in sweeps],
-            [sweep['lag'] for sweep in sweeps], self.close, self.num_sweeps)
+            [sweep['lag'] for sweep in sweeps],
+            self.close,
+            self.num_sweeps,
+        )
         if self.point_cloud_range is not None:
             points = strictly_inside(points, self.point_cloud_range)
         if self.shuffle:
@@ -73,14 +77,19 @@ class LoadLidarSweeps(BaseTransform):
 
     def _choose(self, sweeps: Sequence[dict]) -> Sequence[dict]:
         if len(sweeps) <= self.num_sweeps or self.draw == 'newest':
-            return sweeps[:self.num_sweeps]
+            return sweeps[: self.num_sweeps]
         chosen = np.random.choice(len(sweeps), self.num_sweeps, replace=False)
         return [sweeps[i] for i in chosen]
 
 
-def merge_sweeps(key: np.ndarray, sweeps: Sequence[np.ndarray],
-                 sensor2lidar: Sequence[np.ndarray], lags: Sequence[float],
-                 close: float, copies: int) -> np.ndarray:
+def merge_sweeps(
+    key: np.ndarray,
+    sweeps: Sequence[np.ndarray],
+    sensor2lidar: Sequence[np.ndarray],
+    lags: Sequence[float],
+    close: float,
+    copies: int,
+) -> np.ndarray:
     """The points of a keyframe and of past sweeps, in its LiDAR frame.
 
     Args:
@@ -96,7 +105,7 @@ def merge_sweeps(key: np.ndarray, sweeps: Sequence[np.ndarray],
         Shape (P, 5), float32; the fifth column is the lag.
     """
     if len(sweeps) == 0:
-        sweeps, lags = [key] * copies, [0.] * copies
+        sweeps, lags = [key] * copies, [0.0] * copies
         sensor2lidar = [np.eye(4)] * copies
     clouds = [np.pad(key[:, :4].astype(np.float32), ((0, 0), (0, 1)))]
     area = (-close, -close, close, close)
@@ -108,8 +117,7 @@ def merge_sweeps(key: np.ndarray, sweeps: Sequence[np.ndarray],
     return np.concatenate(clouds)
 
 
-def strictly_inside(points: np.ndarray,
-                    point_cloud_range: Sequence[float]) -> np.ndarray:
+def strictly_inside(points: np.ndarray, point_cloud_range: Sequence[float]) -> np.ndarray:
     """Points (P, 5) between the bounds, in their order."""
     low, high = np.reshape(point_cloud_range, (2, 3))
     return points[((points[:, :3] > low) & (points[:, :3] < high)).all(1)]

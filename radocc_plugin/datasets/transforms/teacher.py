@@ -1,4 +1,5 @@
 """A teacher's own inputs beside those of the student."""
+
 from typing import Sequence
 
 import numpy as np
@@ -40,10 +41,12 @@ class TeacherPipeline(BaseTransform):
         self.cams = tuple(cams)
 
     def transform(self, results: dict) -> dict:
-        if not np.array_equal(results['img_aug_mat'],
-                              np.tile(np.eye(4), (len(results['img']), 1, 1))):
-            raise ValueError('TeacherPipeline takes raw images; put it '
-                             'directly behind LoadMultiViewImages')
+        if not np.array_equal(
+            results['img_aug_mat'], np.tile(np.eye(4), (len(results['img']), 1, 1))
+        ):
+            raise ValueError(
+                'TeacherPipeline takes raw images; put it directly behind LoadMultiViewImages'
+            )
         results.setdefault('lidar_files', {})  # shared with the copy
         state = np.random.get_state()
         packed = self.pipeline(self._view(results))
@@ -55,8 +58,9 @@ class TeacherPipeline(BaseTransform):
         """The sample with the teacher's cameras and ego frame."""
         missing = [c for c in self.cams if c not in results['cam_names']]
         if missing:
-            raise ValueError(f'TeacherPipeline.cams asks for {missing}, the '
-                             f'dataset has {results["cam_names"]}')
+            raise ValueError(
+                f'TeacherPipeline.cams asks for {missing}, the dataset has {results["cam_names"]}'
+            )
         order = [results['cam_names'].index(cam) for cam in self.cams]
         view = {k: v for k, v in results.items() if k not in STUDENT_ONLY}
         for name in ('cam_names', 'img', 'img_path'):
@@ -72,5 +76,6 @@ class TeacherPipeline(BaseTransform):
             lidar_sweeps=[
                 dict(sweep, lidar2ego=moved @ sweep['lidar2ego'])
                 for sweep in results['lidar_sweeps']
-            ])
+            ],
+        )
         return view

@@ -2,6 +2,7 @@
 
 Parameters are named as in BEVDet dev2.1.
 """
+
 from typing import Optional, Sequence, Tuple
 
 import torch.nn.functional as F
@@ -27,11 +28,9 @@ class BasicBlock3D(BaseModule):
         downsample: Whether the shortcut is a convolution.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 stride: int = 1,
-                 downsample: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, downsample: bool = False
+    ) -> None:
         super().__init__()
 
         def conv(channels: int, stride: int, act_cfg: Optional[dict]):
@@ -44,12 +43,12 @@ class BasicBlock3D(BaseModule):
                 bias=False,
                 conv_cfg=CONV_CFG,
                 norm_cfg=NORM_CFG,
-                act_cfg=act_cfg)
+                act_cfg=act_cfg,
+            )
 
         self.conv1 = conv(in_channels, stride, dict(type='ReLU'))
         self.conv2 = conv(out_channels, 1, None)
-        self.downsample = conv(in_channels, stride,
-                               None) if downsample else nn.Identity()
+        self.downsample = conv(in_channels, stride, None) if downsample else nn.Identity()
 
     def forward(self, volume: Tensor) -> Tensor:
         out = self.conv2(self.conv1(volume))
@@ -70,38 +69,40 @@ class _ResidualStages(BaseModule):
             saves their activations.
     """
 
-    def __init__(self,
-                 numC_input: int,
-                 num_layer: Sequence[int] = (2, 2, 2),
-                 num_channels: Sequence[int] = (32, 64, 128),
-                 stride: Sequence[int] = (2, 2, 2),
-                 backbone_output_ids: Optional[Sequence[int]] = None,
-                 with_cp: bool = False,
-                 init_cfg=None) -> None:
+    def __init__(
+        self,
+        numC_input: int,
+        num_layer: Sequence[int] = (2, 2, 2),
+        num_channels: Sequence[int] = (32, 64, 128),
+        stride: Sequence[int] = (2, 2, 2),
+        backbone_output_ids: Optional[Sequence[int]] = None,
+        with_cp: bool = False,
+        init_cfg=None,
+    ) -> None:
         super().__init__(init_cfg)
         if not len(num_layer) == len(num_channels) == len(stride):
             raise ValueError(
                 'num_layer, num_channels and stride take one entry per stage, '
-                f'got {num_layer}, {num_channels}, {stride}')
+                f'got {num_layer}, {num_channels}, {stride}'
+            )
         self.layers = nn.ModuleList()
         channels = numC_input
         for blocks, out_channels, step in zip(num_layer, num_channels, stride):
             stage = nn.Sequential()
             for _ in range(blocks):
                 first = not len(stage)
-                stage.append(
-                    self.build_block(channels, out_channels,
-                                     step if first else 1, first))
+                stage.append(self.build_block(channels, out_channels, step if first else 1, first))
                 channels = out_channels
             self.layers.append(stage)
         self.backbone_output_ids = tuple(
-            range(len(self.layers))
-            if backbone_output_ids is None else backbone_output_ids)
+            range(len(self.layers)) if backbone_output_ids is None else backbone_output_ids
+        )
         self.with_cp = with_cp
 
     @staticmethod
-    def build_block(in_channels: int, out_channels: int, stride: int,
-                    downsample: bool) -> nn.Module:
+    def build_block(
+        in_channels: int, out_channels: int, stride: int, downsample: bool
+    ) -> nn.Module:
         """A block; ``downsample`` asks for a convolution as shortcut."""
         raise NotImplementedError
 
@@ -126,13 +127,13 @@ class CustomResNet(_ResidualStages):
     """Residual 2D blocks on BEV maps, see ``_ResidualStages``."""
 
     @staticmethod
-    def build_block(in_channels: int, out_channels: int, stride: int,
-                    downsample: bool) -> nn.Module:
-        shortcut = nn.Conv2d(
-            in_channels, out_channels, 3, stride,
-            padding=1) if downsample else None
-        return BasicBlock(
-            in_channels, out_channels, stride, downsample=shortcut)
+    def build_block(
+        in_channels: int, out_channels: int, stride: int, downsample: bool
+    ) -> nn.Module:
+        shortcut = (
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1) if downsample else None
+        )
+        return BasicBlock(in_channels, out_channels, stride, downsample=shortcut)
 
 
 @MODELS.register_module()
@@ -144,10 +145,7 @@ class LSSFPN3D(BaseModule):
         out_channels: Channels of the output.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 init_cfg=None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, init_cfg=None) -> None:
         super().__init__(init_cfg)
         self.conv = ConvModule(
             in_channels,
@@ -155,7 +153,8 @@ class LSSFPN3D(BaseModule):
             1,
             bias=False,
             conv_cfg=dict(type='Conv3d'),
-            norm_cfg=NORM_CFG)
+            norm_cfg=NORM_CFG,
+        )
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         # The 1 x 1 x 1 convolution commutes with upsampling, so it runs on
@@ -165,8 +164,6 @@ class LSSFPN3D(BaseModule):
         mixed = F.conv3d(levels[0], weights[0])
         for level, weight in zip(levels[1:], weights[1:]):
             mixed = mixed + F.interpolate(
-                F.conv3d(level, weight),
-                mixed.shape[-3:],
-                mode='trilinear',
-                align_corners=True)  # as published
+                F.conv3d(level, weight), mixed.shape[-3:], mode='trilinear', align_corners=True
+            )  # as published
         return self.conv.activate(self.conv.norm(mixed))

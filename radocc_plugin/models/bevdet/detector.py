@@ -1,4 +1,5 @@
 """The BEVDet-Occ and FlashOcc models."""
+
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -42,17 +43,19 @@ class BEVDetOcc(BaseModel):
         data_preprocessor: See ``radocc_plugin.OccDataPreprocessor``.
     """
 
-    def __init__(self,
-                 img_backbone: dict,
-                 img_neck: dict,
-                 img_view_transformer: dict,
-                 img_bev_encoder_backbone: dict,
-                 img_bev_encoder_neck: dict,
-                 occ_head: dict,
-                 pre_process_net: Optional[dict] = None,
-                 num_adj: int = 0,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        img_backbone: dict,
+        img_neck: dict,
+        img_view_transformer: dict,
+        img_bev_encoder_backbone: dict,
+        img_bev_encoder_neck: dict,
+        occ_head: dict,
+        pre_process_net: Optional[dict] = None,
+        num_adj: int = 0,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.img_backbone = build(img_backbone)
         self.img_neck = build(img_neck)
@@ -71,7 +74,8 @@ class BEVDetOcc(BaseModel):
         return dict(
             module='occ_head',
             layout='b x y z c',
-            class_weight=None if weight is None else weight.tolist())
+            class_weight=None if weight is None else weight.tolist(),
+        )
 
     @property
     def point_cloud_range(self) -> Optional[Tuple[float, ...]]:
@@ -85,10 +89,7 @@ class BEVDetOcc(BaseModel):
         return getattr(self.img_view_transformer, 'stereo', False)
 
     def forward(
-        self,
-        inputs: dict,
-        data_samples: Sequence,
-        mode: str = 'tensor'
+        self, inputs: dict, data_samples: Sequence, mode: str = 'tensor'
     ) -> Union[Tensor, Dict[str, Tensor], List]:
         """Losses, predictions or logits of a batch.
 
@@ -106,8 +107,7 @@ class BEVDetOcc(BaseModel):
             ValueError: If ``mode`` is none of them.
         """
         if mode not in ('loss', 'predict', 'tensor'):
-            raise ValueError(
-                f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise ValueError(f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
         volume, depth = self.extract_volume(inputs, data_samples)
         levels = self.img_bev_encoder_backbone(volume)
         logits = self.occ_head(self.img_bev_encoder_neck(levels))
@@ -121,20 +121,20 @@ class BEVDetOcc(BaseModel):
         return losses
 
     def extract_volume(
-            self, inputs: dict,
-            data_samples: Sequence) -> Tuple[Tensor, Optional[Tensor]]:
+        self, inputs: dict, data_samples: Sequence
+    ) -> Tuple[Tensor, Optional[Tensor]]:
         """The BEV encoder's input and the predicted depth distributions."""
         return self.lift_images(
-            inputs['imgs'],
-            data_samples,
-            adjacent_imgs=inputs.get('adjacent_imgs'))
+            inputs['imgs'], data_samples, adjacent_imgs=inputs.get('adjacent_imgs')
+        )
 
     def lift_images(
-            self,
-            imgs: Tensor,
-            data_samples: Sequence,
-            known_depth: Optional[Tensor] = None,
-            adjacent_imgs: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
+        self,
+        imgs: Tensor,
+        data_samples: Sequence,
+        known_depth: Optional[Tensor] = None,
+        adjacent_imgs: Optional[Tensor] = None,
+    ) -> Tuple[Tensor, Tensor]:
         """The volumes of all frames, stacked, and the current depths.
 
         Args:
@@ -147,13 +147,12 @@ class BEVDetOcc(BaseModel):
             The volume, channels of the oldest frame first, and the depth
             distributions of the current frame (B * N, D, H, W).
         """
-        frames = split_frames(imgs, data_samples,
-                              1 + self.num_adj + self.stereo, adjacent_imgs)
+        frames = split_frames(imgs, data_samples, 1 + self.num_adj + self.stereo, adjacent_imgs)
         # Oldest first: so batch norms see the frames in the published order.
         volumes = []
         with torch.no_grad():
             before = self.reference(frames[-1]) if self.stereo else None
-            for frame in reversed(frames[1:1 + self.num_adj]):
+            for frame in reversed(frames[1 : 1 + self.num_adj]):
                 volume, _, before = self.lift_frame(frame, before)
                 volumes.append(volume)
         volume, depth, _ = self.lift_frame(frames[0], before, known_depth)
@@ -163,10 +162,9 @@ class BEVDetOcc(BaseModel):
         """Stereo feature and geometry of a frame that is not lifted."""
         return self.img_backbone.stereo_feature(frame.images), frame.geometry
 
-    def lift_frame(self,
-                   frame: Frame,
-                   before: Optional[tuple] = None,
-                   known_depth: Optional[Tensor] = None) -> tuple:
+    def lift_frame(
+        self, frame: Frame, before: Optional[tuple] = None, known_depth: Optional[Tensor] = None
+    ) -> tuple:
         """Volume, depth distributions and stereo reference of one frame.
 
         Args:
@@ -182,13 +180,13 @@ class BEVDetOcc(BaseModel):
             reference = stereo_feature, geometry
             previous_feature, previous_geometry = before
             matching = self.img_view_transformer.match(
-                stereo_feature, previous_feature, geometry, previous_geometry)
+                stereo_feature, previous_feature, geometry, previous_geometry
+            )
         features = self.img_neck(levels)
         check_stride(images, features, self.img_view_transformer.downsample)
-        volume, depth = self.img_view_transformer(features, geometry,
-                                                  known_depth, matching)
+        volume, depth = self.img_view_transformer(features, geometry, known_depth, matching)
         if self.pre_process_net is not None:
-            volume, = self.pre_process_net(volume)
+            (volume,) = self.pre_process_net(volume)
         return volume, depth, reference
 
     def add_predictions(self, logits: Tensor, data_samples: Sequence) -> List:
@@ -207,5 +205,5 @@ def _move_into_head(state_dict: dict, prefix: str, *args) -> None:
     """Gives the layers that dev2.1 keeps in the detector to the head."""
     for key in list(state_dict):
         if key.startswith(tuple(prefix + name for name in HEAD_LAYERS)):
-            name = key[len(prefix):]
+            name = key[len(prefix) :]
             state_dict[f'{prefix}occ_head.{name}'] = state_dict.pop(key)

@@ -2,15 +2,13 @@
 
 B batch, N cameras, A adjacent frames.
 """
+
 from typing import List, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from radocc_plugin.models.lift_splat.view_geometry import (
-    ViewGeometry,
-    stack_metainfo,
-)
+from radocc_plugin.models.lift_splat.view_geometry import ViewGeometry, stack_metainfo
 
 
 class Frame(NamedTuple):
@@ -21,14 +19,17 @@ class Frame(NamedTuple):
         geometry: Their calibration; every frame is calibrated to the current
             key ego.
     """
+
     images: Tensor
     geometry: ViewGeometry
 
 
-def split_frames(imgs: Tensor,
-                 data_samples: Sequence,
-                 num_frames: int = 1,
-                 adjacent_imgs: Optional[Tensor] = None) -> List[Frame]:
+def split_frames(
+    imgs: Tensor,
+    data_samples: Sequence,
+    num_frames: int = 1,
+    adjacent_imgs: Optional[Tensor] = None,
+) -> List[Frame]:
     """The current frame of a batch and those before it, newest first.
 
     A batch may hold more frames than asked for (its teacher may look further
@@ -51,7 +52,8 @@ def split_frames(imgs: Tensor,
     if imgs.shape[:2] != geometry.cam2img.shape[:2]:
         raise ValueError(
             'imgs take (B, N, ...) as cam2img has it, '
-            f'{tuple(geometry.cam2img.shape[:2])}, got {tuple(imgs.shape)}')
+            f'{tuple(geometry.cam2img.shape[:2])}, got {tuple(imgs.shape)}'
+        )
     frames = [Frame(imgs.flatten(0, 1), geometry)]
     if num_frames == 1:
         return frames
@@ -59,14 +61,19 @@ def split_frames(imgs: Tensor,
     if available < num_frames - 1:
         raise ValueError(
             f'the model takes {num_frames - 1} adjacent frames, adjacent_imgs '
-            f'hold {available}; set adjacent of the dataset')
+            f'hold {available}; set adjacent of the dataset'
+        )
     cam2ego = stack_metainfo(data_samples, 'adjacent_cam2ego')
     expected = (len(imgs), available, *geometry.cam2ego.shape[1:])
     if cam2ego.shape != expected:
-        raise ValueError('adjacent_cam2ego of a data sample takes shape '
-                         f'{expected[1:]}, got {cam2ego.shape[1:]}')
+        raise ValueError(
+            f'adjacent_cam2ego of a data sample takes shape {expected[1:]}, got {cam2ego.shape[1:]}'
+        )
     for index in range(num_frames - 1):
         frames.append(
-            Frame(adjacent_imgs[:, index].flatten(0, 1),
-                  geometry.earlier(torch.from_numpy(cam2ego[:, index]))))
+            Frame(
+                adjacent_imgs[:, index].flatten(0, 1),
+                geometry.earlier(torch.from_numpy(cam2ego[:, index])),
+            )
+        )
     return frames

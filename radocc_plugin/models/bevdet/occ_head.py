@@ -1,4 +1,5 @@
 """Occupancy heads."""
+
 from typing import Dict, Optional, Sequence, Tuple
 
 import torch
@@ -36,49 +37,51 @@ class _OccHead(BaseModule):
         ValueError: If both ``class_weight`` and ``class_balance`` are given,
             or there is not one weight a class.
     """
+
     conv_cfg: Optional[dict] = None
 
-    def __init__(self,
-                 in_dim: int,
-                 out_dim: int,
-                 predictions: int,
-                 num_classes: int,
-                 use_mask: bool = True,
-                 class_weight: Optional[Sequence[float]] = None,
-                 class_balance: bool = False,
-                 init_cfg=None) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        predictions: int,
+        num_classes: int,
+        use_mask: bool = True,
+        class_weight: Optional[Sequence[float]] = None,
+        class_balance: bool = False,
+        init_cfg=None,
+    ) -> None:
         super().__init__(init_cfg)
-        self.final_conv = ConvModule(
-            in_dim, out_dim, 3, padding=1, conv_cfg=self.conv_cfg)
+        self.final_conv = ConvModule(in_dim, out_dim, 3, padding=1, conv_cfg=self.conv_cfg)
         self.predicter = nn.Sequential(
-            nn.Linear(out_dim, out_dim * 2), nn.Softplus(),
-            nn.Linear(out_dim * 2, predictions))
+            nn.Linear(out_dim, out_dim * 2), nn.Softplus(), nn.Linear(out_dim * 2, predictions)
+        )
         self.num_classes = num_classes
         self.use_mask = use_mask
         if class_balance:
             if class_weight is not None:
-                raise ValueError('class_balance brings its own class_weight; '
-                                 'set one of them')
+                raise ValueError('class_balance brings its own class_weight; set one of them')
             class_weight = class_balanced_weights().tolist()
         if class_weight is not None and len(class_weight) != num_classes:
             raise ValueError(
                 f'class_weight takes {num_classes} numbers, one a class, got '
                 f'{len(class_weight)}; class_balance has those of '
-                'Occ3D-nuScenes')
+                'Occ3D-nuScenes'
+            )
         self.register_buffer(
             'class_weight',
             None if class_weight is None else torch.tensor(class_weight),
-            persistent=False)
+            persistent=False,
+        )
 
-    def loss(self, logits: Tensor,
-             data_samples: Sequence) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """See ``occ_loss``."""
-        return occ_loss(logits, data_samples, self.use_mask,
-                        self.class_weight)
+        return occ_loss(logits, data_samples, self.use_mask, self.class_weight)
 
 
-def occ_loss(logits: Tensor, data_samples: Sequence, use_mask: bool,
-             class_weight: Optional[Tensor]) -> Dict[str, Tensor]:
+def occ_loss(
+    logits: Tensor, data_samples: Sequence, use_mask: bool, class_weight: Optional[Tensor]
+) -> Dict[str, Tensor]:
     """``loss_occ`` against ``gt_occ`` of the data samples.
 
     Args:
@@ -88,12 +91,10 @@ def occ_loss(logits: Tensor, data_samples: Sequence, use_mask: bool,
         class_weight: Weight of each class, shape (C,); all one if None.
     """
     labels, mask = stack_truth(data_samples, use_mask)
-    return dict(
-        loss_occ=masked_cross_entropy(logits, labels, mask, class_weight))
+    return dict(loss_occ=masked_cross_entropy(logits, labels, mask, class_weight))
 
 
-def stack_truth(data_samples: Sequence,
-                use_mask: bool) -> Tuple[Tensor, Optional[Tensor]]:
+def stack_truth(data_samples: Sequence, use_mask: bool) -> Tuple[Tensor, Optional[Tensor]]:
     """Labels of B samples and which voxels a camera sees, (B, X, Y, Z).
 
     Args:
@@ -119,29 +120,31 @@ class BEVOCCHead3D(_OccHead):
             logits on the fine grid; 1 as published.
         **kwargs: Arguments of ``_OccHead``.
     """
+
     conv_cfg = CONV_CFG
 
-    def __init__(self,
-                 in_dim: int = 32,
-                 out_dim: int = 32,
-                 num_classes: int = NUM_CLASSES,
-                 upsample: int = 1,
-                 **kwargs) -> None:
-        super().__init__(in_dim, out_dim, num_classes * upsample**3,
-                         num_classes, **kwargs)
+    def __init__(
+        self,
+        in_dim: int = 32,
+        out_dim: int = 32,
+        num_classes: int = NUM_CLASSES,
+        upsample: int = 1,
+        **kwargs,
+    ) -> None:
+        super().__init__(in_dim, out_dim, num_classes * upsample**3, num_classes, **kwargs)
         self.upsample = upsample
 
     def forward(self, volume: Tensor) -> Tensor:
         """Logits (B, X, Y, Z, C) of a volume (B, in_dim, Z, Y, X)."""
-        logits = self.predicter(
-            self.final_conv(volume).permute(0, 4, 3, 2, 1))
+        logits = self.predicter(self.final_conv(volume).permute(0, 4, 3, 2, 1))
         if self.upsample == 1:
             return logits
         u = self.upsample
         batch, nx, ny, nz, _ = logits.shape
         fine = logits.view(batch, nx, ny, nz, u, u, u, self.num_classes)
         return fine.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(
-            batch, nx * u, ny * u, nz * u, self.num_classes)
+            batch, nx * u, ny * u, nz * u, self.num_classes
+        )
 
 
 @MODELS.register_module()
@@ -158,14 +161,15 @@ class BEVOCCHead2D(_OccHead):
     FlashOcc, arXiv 2311.12058, section 3.
     """
 
-    def __init__(self,
-                 in_dim: int = 256,
-                 out_dim: int = 256,
-                 num_classes: int = NUM_CLASSES,
-                 Dz: int = 16,
-                 **kwargs) -> None:
-        super().__init__(in_dim, out_dim, num_classes * Dz, num_classes,
-                         **kwargs)
+    def __init__(
+        self,
+        in_dim: int = 256,
+        out_dim: int = 256,
+        num_classes: int = NUM_CLASSES,
+        Dz: int = 16,
+        **kwargs,
+    ) -> None:
+        super().__init__(in_dim, out_dim, num_classes * Dz, num_classes, **kwargs)
         self.Dz = Dz
 
     def forward(self, bev: Tensor) -> Tensor:
@@ -188,16 +192,10 @@ class BEVOCCHead2D_V2(BEVOCCHead2D):
     FlashOCC @4084861; Panoptic-FlashOcc, arXiv 2406.10527.
     """
 
-    def __init__(self,
-                 *args,
-                 use_mask: bool = False,
-                 class_balance: bool = True,
-                 **kwargs) -> None:
-        super().__init__(
-            *args, use_mask=use_mask, class_balance=class_balance, **kwargs)
+    def __init__(self, *args, use_mask: bool = False, class_balance: bool = True, **kwargs) -> None:
+        super().__init__(*args, use_mask=use_mask, class_balance=class_balance, **kwargs)
 
-    def loss(self, logits: Tensor,
-             data_samples: Sequence) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """Focal, semantic and geometric affinity and Lovasz losses.
 
         Args:
@@ -207,8 +205,8 @@ class BEVOCCHead2D_V2(BEVOCCHead2D):
         labels, mask = stack_truth(data_samples, self.use_mask)
         radial = radial_weights(labels.shape[1:3]).to(logits.device)
         return dict(
-            loss_occ=100 * focal_loss(logits, labels, mask, self.class_weight,
-                                      radial[..., None]),
+            loss_occ=100 * focal_loss(logits, labels, mask, self.class_weight, radial[..., None]),
             loss_sem_scal=sem_scal(logits, labels, mask),
             loss_geo_scal=geo_scal(logits, labels, mask),
-            loss_lovasz=lovasz_softmax(logits, labels, mask))
+            loss_lovasz=lovasz_softmax(logits, labels, mask),
+        )

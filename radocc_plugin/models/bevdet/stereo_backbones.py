@@ -4,6 +4,7 @@ Parameters are mmdet's. The forward pass returns the stereo feature, at a
 quarter of the image, before the levels of ``out_indices``;
 ``stereo_feature`` computes it alone.
 """
+
 from typing import List, Tuple
 
 from mmdet.models.backbones import ResNet, SwinTransformer
@@ -24,19 +25,14 @@ class StereoResNet(ResNet):
         ValueError: If ``out_indices`` does not start with 0.
     """
 
-    def __init__(self,
-                 *args,
-                 out_indices: Tuple[int, ...] = (0, 2, 3),
-                 **kwargs) -> None:
+    def __init__(self, *args, out_indices: Tuple[int, ...] = (0, 2, 3), **kwargs) -> None:
         if out_indices[0] != 0:
-            raise ValueError('out_indices starts with 0, the stereo feature; '
-                             f'got {out_indices}')
+            raise ValueError(f'out_indices starts with 0, the stereo feature; got {out_indices}')
         super().__init__(*args, out_indices=out_indices, **kwargs)
 
     def stereo_feature(self, images: Tensor) -> Tensor:
         """The first level alone, shape (M, C, H / 4, W / 4)."""
-        x = self.stem(images) if self.deep_stem else self.relu(
-            self.norm1(self.conv1(images)))
+        x = self.stem(images) if self.deep_stem else self.relu(self.norm1(self.conv1(images)))
         return self.layer1(self.maxpool(x))
 
 

@@ -3,6 +3,7 @@
 B batch, N cameras, H W BEV grid, Q = H * W queries, C channels, M heads,
 L levels, P points, D points of a pillar, S cells of all levels.
 """
+
 import math
 from typing import Sequence, Tuple
 
@@ -10,9 +11,7 @@ import torch
 from mmengine.model import BaseModule, constant_init, xavier_init
 from torch import Tensor, nn
 
-from radocc_plugin.models.bevformer.deformable_attention import (
-    deformable_attention,
-)
+from radocc_plugin.models.bevformer.deformable_attention import deformable_attention
 from radocc_plugin.models.bevformer.pillars import SeenQueries
 
 LevelShapes = Sequence[Tuple[int, int]]
@@ -21,8 +20,9 @@ LevelShapes = Sequence[Tuple[int, int]]
 def check_heads(embed_dims: int, num_heads: int) -> None:
     """Raises a ValueError unless the heads share out the channels."""
     if embed_dims % num_heads:
-        raise ValueError('embed_dims takes a multiple of num_heads, got '
-                         f'{embed_dims} and {num_heads}')
+        raise ValueError(
+            f'embed_dims takes a multiple of num_heads, got {embed_dims} and {num_heads}'
+        )
 
 
 def circle_offsets(num_heads: int, num_points: int) -> Tensor:
@@ -39,9 +39,9 @@ def circle_offsets(num_heads: int, num_points: int) -> Tensor:
 
 def init_deformable(attention: nn.Module, offsets: Tensor) -> None:
     """Equal weights at fixed ``offsets``, Xavier's weights for the rest."""
-    constant_init(attention.sampling_offsets, 0.)
+    constant_init(attention.sampling_offsets, 0.0)
     attention.sampling_offsets.bias.data.copy_(offsets.flatten())
-    constant_init(attention.attention_weights, 0.)
+    constant_init(attention.attention_weights, 0.0)
     xavier_init(attention.value_proj, distribution='uniform')
 
 
@@ -58,13 +58,12 @@ class TemporalSelfAttention(BaseModule):
     previous BEV of each sample where published code takes rows of other
     samples of a batch.
     """
+
     num_maps = 2
 
-    def __init__(self,
-                 embed_dims: int = 256,
-                 num_heads: int = 8,
-                 num_points: int = 4,
-                 dropout: float = 0.1) -> None:
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_points: int = 4, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
@@ -78,13 +77,18 @@ class TemporalSelfAttention(BaseModule):
 
     def init_weights(self) -> None:
         offsets = circle_offsets(self.num_heads, self.num_points)
-        init_deformable(
-            self, offsets[:, None].expand(-1, self.num_maps, -1, -1))
+        init_deformable(self, offsets[:, None].expand(-1, self.num_maps, -1, -1))
         xavier_init(self.output_proj, distribution='uniform')
 
-    def forward(self, query: Tensor, query_pos: Tensor, previous: Tensor,
-                current: Tensor, reference_points: Tensor,
-                bev_shape: Tuple[int, int]) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        previous: Tensor,
+        current: Tensor,
+        reference_points: Tensor,
+        bev_shape: Tuple[int, int],
+    ) -> Tensor:
         """The queries and what they saw.
 
         Args:
@@ -103,13 +107,10 @@ class TemporalSelfAttention(BaseModule):
 
         seen_by = torch.cat((previous, query + query_pos), -1)
         heads = (batch, queries, self.num_heads, self.num_maps)
-        offsets = self.sampling_offsets(seen_by).view(
-            *heads, 1, self.num_points, 2)
-        weights = self.attention_weights(seen_by).view(
-            *heads, 1, self.num_points).softmax(-1)
+        offsets = self.sampling_offsets(seen_by).view(*heads, 1, self.num_points, 2)
+        weights = self.attention_weights(seen_by).view(*heads, 1, self.num_points).softmax(-1)
         # the map goes to the batch
-        offsets, weights = (
-            x.movedim(3, 1).flatten(0, 1) for x in (offsets, weights))
+        offsets, weights = (x.movedim(3, 1).flatten(0, 1) for x in (offsets, weights))
         size = offsets.new_tensor(bev_shape[::-1])
         places = reference_points.repeat_interleave(self.num_maps, 0)
         locations = places[:, :, None, None, None] + offsets / size
@@ -133,11 +134,9 @@ class MSDeformableAttention3D(BaseModule):
         ValueError: If heads do not share out the channels.
     """
 
-    def __init__(self,
-                 embed_dims: int = 256,
-                 num_heads: int = 8,
-                 num_levels: int = 4,
-                 num_points: int = 8) -> None:
+    def __init__(
+        self, embed_dims: int = 256, num_heads: int = 8, num_levels: int = 4, num_points: int = 8
+    ) -> None:
         super().__init__()
         check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
@@ -150,11 +149,11 @@ class MSDeformableAttention3D(BaseModule):
 
     def init_weights(self) -> None:
         offsets = circle_offsets(self.num_heads, self.num_points)
-        init_deformable(
-            self, offsets[:, None].expand(-1, self.num_levels, -1, -1))
+        init_deformable(self, offsets[:, None].expand(-1, self.num_levels, -1, -1))
 
-    def forward(self, query: Tensor, value: Tensor, pillars: Tensor,
-                level_shapes: LevelShapes) -> Tensor:
+    def forward(
+        self, query: Tensor, value: Tensor, pillars: Tensor, level_shapes: LevelShapes
+    ) -> Tensor:
         """What the queries saw, shape (B, Q, C).
 
         Args:
@@ -166,12 +165,12 @@ class MSDeformableAttention3D(BaseModule):
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
         heads = (*query.shape[:2], self.num_heads)
         offsets = self.sampling_offsets(query).view(
-            *heads, self.num_levels, -1, pillars.shape[2], 2)
+            *heads, self.num_levels, -1, pillars.shape[2], 2
+        )
         weights = self.attention_weights(query).view(*heads, -1).softmax(-1)
         weights = weights.unflatten(-1, (self.num_levels, self.num_points))
         sizes = offsets.new_tensor([shape[::-1] for shape in level_shapes])
-        locations = (pillars[:, :, None, None, None]
-                     + offsets / sizes[:, None, None]).flatten(4, 5)
+        locations = (pillars[:, :, None, None, None] + offsets / sizes[:, None, None]).flatten(4, 5)
         return deformable_attention(value, level_shapes, locations, weights)
 
 
@@ -187,13 +186,9 @@ class SpatialCrossAttention(BaseModule):
     cameras of each sample where published code takes those of the first.
     """
 
-    def __init__(self,
-                 embed_dims: int = 256,
-                 dropout: float = 0.1,
-                 **kwargs) -> None:
+    def __init__(self, embed_dims: int = 256, dropout: float = 0.1, **kwargs) -> None:
         super().__init__()
-        self.deformable_attention = MSDeformableAttention3D(
-            embed_dims, **kwargs)
+        self.deformable_attention = MSDeformableAttention3D(embed_dims, **kwargs)
         self.output_proj = nn.Linear(embed_dims, embed_dims)
         self.dropout = nn.Dropout(dropout)
 
@@ -201,8 +196,9 @@ class SpatialCrossAttention(BaseModule):
         super().init_weights()
         xavier_init(self.output_proj, distribution='uniform')
 
-    def forward(self, query: Tensor, features: Tensor,
-                level_shapes: LevelShapes, seen: SeenQueries) -> Tensor:
+    def forward(
+        self, query: Tensor, features: Tensor, level_shapes: LevelShapes, seen: SeenQueries
+    ) -> Tensor:
         """The queries and the mean of what their cameras saw.
 
         Args:
@@ -213,13 +209,15 @@ class SpatialCrossAttention(BaseModule):
         """
         batch, queries, channels = query.shape
         sample = torch.arange(batch, device=query.device)[:, None, None]
-        found = self.deformable_attention(query[sample, seen.index].flatten(
-            0, 1), features.flatten(0, 1), seen.points.flatten(0, 1),
-                                          level_shapes)
+        found = self.deformable_attention(
+            query[sample, seen.index].flatten(0, 1),
+            features.flatten(0, 1),
+            seen.points.flatten(0, 1),
+            level_shapes,
+        )
         # Those that fill a list up add nothing to the queries that they name.
         found = found.view(*seen.index.shape, channels) * seen.valid[..., None]
         place = (sample * queries + seen.index).flatten()
-        total = found.new_zeros(batch * queries, channels).index_add(
-            0, place, found.flatten(0, 2))
+        total = found.new_zeros(batch * queries, channels).index_add(0, place, found.flatten(0, 2))
         mean = total.view_as(query) / seen.cameras.clamp(min=1)[..., None]
         return query + self.dropout(self.output_proj(mean))

@@ -1,4 +1,5 @@
 """The BEVFormer-Occ model."""
+
 from contextlib import contextmanager
 from typing import Dict, Iterator, List, Optional, Sequence, Union
 
@@ -7,17 +8,9 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from radocc_plugin.models.bevformer.frames import (
-    Frame,
-    current_frame,
-    past_frames,
-)
+from radocc_plugin.models.bevformer.frames import Frame, current_frame, past_frames
 from radocc_plugin.models.bevformer.grid_mask import GridMask
-from radocc_plugin.models.bevformer.history import (
-    History,
-    SceneStream,
-    seen_from,
-)
+from radocc_plugin.models.bevformer.history import History, SceneStream, seen_from
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
 
@@ -52,15 +45,17 @@ class BEVFormerOcc(BaseModel):
     BEVFormer, arXiv 2203.17270; CVPR2023-Occ @4781df9.
     """
 
-    def __init__(self,
-                 img_backbone: dict,
-                 img_neck: dict,
-                 pts_bbox_head: dict,
-                 use_grid_mask: bool = False,
-                 video_test_mode: bool = True,
-                 max_scenes: int = 8,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        img_backbone: dict,
+        img_neck: dict,
+        pts_bbox_head: dict,
+        use_grid_mask: bool = False,
+        video_test_mode: bool = True,
+        max_scenes: int = 8,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.img_backbone = MODELS.build(img_backbone)
         self.img_neck = MODELS.build(img_neck)
@@ -81,7 +76,8 @@ class BEVFormerOcc(BaseModel):
         return dict(
             module='pts_bbox_head',
             layout='b x y z c',
-            class_weight=None if weight is None else weight.tolist())
+            class_weight=None if weight is None else weight.tolist(),
+        )
 
     def train(self, mode: bool = True) -> 'BEVFormerOcc':
         """As usual; training makes what ``stream`` remembers worthless."""
@@ -94,7 +90,7 @@ class BEVFormerOcc(BaseModel):
         inputs: dict,
         data_samples: Sequence,
         mode: str = 'tensor',
-        stream: Optional[SceneStream] = None
+        stream: Optional[SceneStream] = None,
     ) -> Union[Tensor, Dict[str, Tensor], List]:
         """Losses, predictions or logits of a batch.
 
@@ -113,19 +109,15 @@ class BEVFormerOcc(BaseModel):
             ValueError: If ``mode`` is none of them, or metainfo is missing.
         """
         if mode not in MODES:
-            raise ValueError(
-                f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise ValueError(f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
         frame = current_frame(inputs['imgs'], data_samples)
         past = inputs.get('adjacent_imgs')
-        streams = (
-            past is None and mode != 'loss' and self.video_test_mode
-            and not self.training)
+        streams = past is None and mode != 'loss' and self.video_test_mode and not self.training
         if streams:
             stream = self.stream if stream is None else stream
             history = stream.recall(data_samples, frame.images.device)
         else:
-            history = self.encode_queue(
-                past_frames(past, data_samples), len(data_samples))
+            history = self.encode_queue(past_frames(past, data_samples), len(data_samples))
         bev = self.encode(frame, history)
         if streams:
             stream.remember(data_samples, frame, bev)
@@ -136,8 +128,7 @@ class BEVFormerOcc(BaseModel):
             return self.add_predictions(logits, data_samples)
         return self.pts_bbox_head.loss(logits, data_samples)
 
-    def encode_queue(self, frames: Sequence[Frame],
-                     batch_size: int) -> Optional[History]:
+    def encode_queue(self, frames: Sequence[Frame], batch_size: int) -> Optional[History]:
         """The last BEV maps of a queue, without gradients, in eval mode.
 
         Args:
@@ -152,7 +143,8 @@ class BEVFormerOcc(BaseModel):
                     history = History(
                         bev.new_zeros(batch_size, *bev.shape[1:]),
                         np.zeros((batch_size, frame.can_bus.shape[1])),
-                        np.zeros(batch_size, bool))
+                        np.zeros(batch_size, bool),
+                    )
                 history.update(frame, bev)
         # Under no_grad autocast may keep casts of the weights that carry no
         # gradient; the current frame needs its own.
@@ -168,12 +160,12 @@ class BEVFormerOcc(BaseModel):
             ego2img=frame.ego2img,
             image_shape=tuple(frame.images.shape[-2:]),
             can_bus=can_bus,
-            bda_mat=frame.bda_mat)
+            bda_mat=frame.bda_mat,
+        )
 
     def extract_levels(self, images: Tensor) -> List[Tensor]:
         """Image features (b, N, C, h, w) of each level."""
-        levels = self.img_neck(
-            self.img_backbone(self.grid_mask(images.flatten(0, 1))))
+        levels = self.img_neck(self.img_backbone(self.grid_mask(images.flatten(0, 1))))
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
     def add_predictions(self, logits: Tensor, data_samples: Sequence) -> List:

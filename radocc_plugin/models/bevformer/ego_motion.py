@@ -2,6 +2,7 @@
 
 B batch, H W BEV grid (row y, column x), C channels.
 """
+
 from typing import Sequence, Tuple
 
 import numpy as np
@@ -12,10 +13,12 @@ from torch import Tensor
 SHIFT_FRAMES = ('ego', 'lidar')
 
 
-def bev_shift(can_bus: np.ndarray,
-              bda_mat: np.ndarray,
-              point_cloud_range: Sequence[float],
-              shift_frame: str = 'ego') -> Tensor:
+def bev_shift(
+    can_bus: np.ndarray,
+    bda_mat: np.ndarray,
+    point_cloud_range: Sequence[float],
+    shift_frame: str = 'ego',
+) -> Tensor:
     """Where a place of the current BEV lies in the turned previous one.
 
     With the previous BEV turned by :func:`bev_angle`, what is at p now was at
@@ -58,8 +61,9 @@ def bev_angle(can_bus: np.ndarray, bda_mat: np.ndarray) -> Tensor:
     return torch.from_numpy(can_bus[:, 17] * mirrored).float()
 
 
-def rotate_bev(bev: Tensor, bev_shape: Tuple[int, int], degrees: Tensor,
-               centre: Tuple[float, float]) -> Tensor:
+def rotate_bev(
+    bev: Tensor, bev_shape: Tuple[int, int], degrees: Tensor, centre: Tuple[float, float]
+) -> Tensor:
     """BEV maps turned against the ego's own turn; nearest cell, 0 outside.
 
     Args:
@@ -83,7 +87,8 @@ def rotate_bev(bev: Tensor, bev_shape: Tuple[int, int], degrees: Tensor,
     y, x = torch.meshgrid(
         torch.arange(height, device=bev.device) + (1 - height) / 2,
         torch.arange(width, device=bev.device) + (1 - width) / 2,
-        indexing='ij')
+        indexing='ij',
+    )
     places = torch.stack((x, y), -1) - offset
     source = (turn[:, None, None] * places[:, :, None]).sum(-1) + offset
     # half precision cannot tell neighbouring cells apart
@@ -93,5 +98,6 @@ def rotate_bev(bev: Tensor, bev_shape: Tuple[int, int], degrees: Tensor,
         (source / (size / 2)).to(dtype),
         mode='nearest',
         padding_mode='zeros',
-        align_corners=False)
+        align_corners=False,
+    )
     return turned.to(bev.dtype).flatten(2).transpose(1, 2)

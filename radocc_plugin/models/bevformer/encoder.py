@@ -3,6 +3,7 @@
 B batch, N cameras, H W BEV grid, Q = H * W queries, C channels,
 S cells of all levels.
 """
+
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -32,6 +33,7 @@ class PreviousBEV(NamedTuple):
         bev: Shape (B, Q, C); any numbers where there is none.
         exists: Which samples have one, bool, shape (B,).
     """
+
     bev: Tensor
     exists: Tensor
 
@@ -48,35 +50,50 @@ class BEVFormerLayer(BaseModule):
         dropout: Of attentions and MLP.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int,
-                 num_temporal_points: int, num_levels: int, num_points: int,
-                 feedforward_channels: int, dropout: float) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        num_temporal_points: int,
+        num_levels: int,
+        num_points: int,
+        feedforward_channels: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
-        self.attentions = ModuleList([
-            TemporalSelfAttention(embed_dims, num_heads, num_temporal_points,
-                                  dropout),
-            SpatialCrossAttention(
-                embed_dims,
-                dropout,
-                num_heads=num_heads,
-                num_levels=num_levels,
-                num_points=num_points)
-        ])
-        self.ffns = ModuleList(
-            [FFN(embed_dims, feedforward_channels, ffn_drop=dropout)])
+        self.attentions = ModuleList(
+            [
+                TemporalSelfAttention(embed_dims, num_heads, num_temporal_points, dropout),
+                SpatialCrossAttention(
+                    embed_dims,
+                    dropout,
+                    num_heads=num_heads,
+                    num_levels=num_levels,
+                    num_points=num_points,
+                ),
+            ]
+        )
+        self.ffns = ModuleList([FFN(embed_dims, feedforward_channels, ffn_drop=dropout)])
         self.norms = ModuleList([nn.LayerNorm(embed_dims) for _ in range(3)])
 
-    def forward(self, query: Tensor, query_pos: Tensor, previous: Tensor,
-                current: Tensor, reference_points: Tensor,
-                bev_shape: Tuple[int, int], features: Tensor,
-                level_shapes: LevelShapes, seen: SeenQueries) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        previous: Tensor,
+        current: Tensor,
+        reference_points: Tensor,
+        bev_shape: Tuple[int, int],
+        features: Tensor,
+        level_shapes: LevelShapes,
+        seen: SeenQueries,
+    ) -> Tensor:
         """Queries (B, Q, C); see the two attentions for the arguments."""
         look_back, look_at_images = self.attentions
         query = self.norms[0](
-            look_back(query, query_pos, previous, current, reference_points,
-                      bev_shape))
-        query = self.norms[1](
-            look_at_images(query, features, level_shapes, seen))
+            look_back(query, query_pos, previous, current, reference_points, bev_shape)
+        )
+        query = self.norms[1](look_at_images(query, features, level_shapes, seen))
         return self.norms[2](self.ffns[0](query))
 
 
@@ -103,36 +120,56 @@ class BEVFormerEncoder(BaseModule):
     BEVFormer, arXiv 2203.17270; CVPR2023-Occ @4781df9.
     """
 
-    def __init__(self,
-                 num_layers: int = 4,
-                 embed_dims: int = 256,
-                 num_heads: int = 8,
-                 num_levels: int = 4,
-                 num_points: int = 8,
-                 num_points_in_pillar: int = 8,
-                 num_temporal_points: int = 4,
-                 feedforward_channels: int = 512,
-                 dropout: float = 0.1,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        num_layers: int = 4,
+        embed_dims: int = 256,
+        num_heads: int = 8,
+        num_levels: int = 4,
+        num_points: int = 8,
+        num_points_in_pillar: int = 8,
+        num_temporal_points: int = 4,
+        feedforward_channels: int = 512,
+        dropout: float = 0.1,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         if num_points % num_points_in_pillar:
             raise ValueError(
                 'num_points takes a multiple of num_points_in_pillar, got '
-                f'{num_points} and {num_points_in_pillar}')
+                f'{num_points} and {num_points_in_pillar}'
+            )
         self.embed_dims = embed_dims
         self.num_levels = num_levels
         self.num_points_in_pillar = num_points_in_pillar
-        self.layers = ModuleList([
-            BEVFormerLayer(embed_dims, num_heads, num_temporal_points,
-                           num_levels, num_points, feedforward_channels,
-                           dropout) for _ in range(num_layers)
-        ])
+        self.layers = ModuleList(
+            [
+                BEVFormerLayer(
+                    embed_dims,
+                    num_heads,
+                    num_temporal_points,
+                    num_levels,
+                    num_points,
+                    feedforward_channels,
+                    dropout,
+                )
+                for _ in range(num_layers)
+            ]
+        )
 
-    def forward(self, query: Tensor, query_pos: Tensor, features: Tensor,
-                level_shapes: LevelShapes, ego2img: Tensor,
-                image_shape: Tuple[int, int], bev_shape: Tuple[int, int],
-                point_cloud_range: Sequence[float], shift: Tensor,
-                previous: Optional[PreviousBEV]) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        features: Tensor,
+        level_shapes: LevelShapes,
+        ego2img: Tensor,
+        image_shape: Tuple[int, int],
+        bev_shape: Tuple[int, int],
+        point_cloud_range: Sequence[float],
+        shift: Tensor,
+        previous: Optional[PreviousBEV],
+    ) -> Tensor:
         """The BEV map (B, Q, C) of a frame.
 
         Args:
@@ -149,12 +186,11 @@ class BEVFormerEncoder(BaseModule):
             previous: The BEV of the frame before, turned into the current
                 one; None if no sample has one.
         """
-        points = pillar_points(bev_shape, self.num_points_in_pillar,
-                               point_cloud_range, query.device)
-        seen = list_seen_queries(
-            *project_pillars(points, point_cloud_range, ego2img, image_shape))
-        reference_points = cell_centres(
-            bev_shape, query.device) + shift.to(query.device)[:, None]
+        points = pillar_points(
+            bev_shape, self.num_points_in_pillar, point_cloud_range, query.device
+        )
+        seen = list_seen_queries(*project_pillars(points, point_cloud_range, ego2img, image_shape))
+        reference_points = cell_centres(bev_shape, query.device) + shift.to(query.device)[:, None]
         initial = query
         for layer in self.layers:
             # With a previous BEV, the current map of every layer is that of
@@ -162,8 +198,11 @@ class BEVFormerEncoder(BaseModule):
             maps = query, query
             if previous is not None:
                 exists = previous.exists.to(query.device)[:, None, None]
-                maps = (torch.where(exists, previous.bev, query),
-                        torch.where(exists, initial, query))
-            query = layer(query, query_pos, *maps, reference_points,
-                          bev_shape, features, level_shapes, seen)
+                maps = (
+                    torch.where(exists, previous.bev, query),
+                    torch.where(exists, initial, query),
+                )
+            query = layer(
+                query, query_pos, *maps, reference_points, bev_shape, features, level_shapes, seen
+            )
         return query

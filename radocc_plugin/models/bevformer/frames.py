@@ -2,16 +2,14 @@
 
 B batch, A adjacent frames, N cameras.
 """
+
 from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from radocc_plugin.models.lift_splat.view_geometry import (
-    ViewGeometry,
-    stack_metainfo,
-)
+from radocc_plugin.models.lift_splat.view_geometry import ViewGeometry, stack_metainfo
 
 
 class Frame(NamedTuple):
@@ -25,6 +23,7 @@ class Frame(NamedTuple):
         bda_mat: Ego to augmented ego, shape (b, 4, 4).
         rows: Which of the B samples these are, ascending, shape (b,).
     """
+
     images: Tensor
     ego2img: Tensor
     can_bus: np.ndarray
@@ -47,14 +46,18 @@ def current_frame(imgs: Tensor, data_samples: Sequence) -> Frame:
     if imgs.shape[:2] != geometry.cam2img.shape[:2]:
         raise ValueError(
             'imgs take (B, N, ...) as cam2img has it, '
-            f'{tuple(geometry.cam2img.shape[:2])}, got {tuple(imgs.shape)}')
-    return Frame(imgs, _ego2img(geometry),
-                 _stack_can_bus(data_samples, 'can_bus'),
-                 geometry.bda_mat.numpy(), np.arange(len(imgs)))
+            f'{tuple(geometry.cam2img.shape[:2])}, got {tuple(imgs.shape)}'
+        )
+    return Frame(
+        imgs,
+        _ego2img(geometry),
+        _stack_can_bus(data_samples, 'can_bus'),
+        geometry.bda_mat.numpy(),
+        np.arange(len(imgs)),
+    )
 
 
-def past_frames(adjacent_imgs: Optional[Tensor],
-                data_samples: Sequence) -> List[Frame]:
+def past_frames(adjacent_imgs: Optional[Tensor], data_samples: Sequence) -> List[Frame]:
     """The frames of a training queue before the current one, oldest first.
 
     Frames that do not exist, since the scene had not begun, are left out.
@@ -73,8 +76,8 @@ def past_frames(adjacent_imgs: Optional[Tensor],
     geometry = ViewGeometry.from_data_samples(data_samples)
     exists, cam2ego, own_ego2global, ego2global = (
         stack_metainfo(data_samples, name)
-        for name in ('adjacent_exists', 'adjacent_cam2ego',
-                     'adjacent_ego2global', 'ego2global'))
+        for name in ('adjacent_exists', 'adjacent_cam2ego', 'adjacent_ego2global', 'ego2global')
+    )
     can_bus = _stack_can_bus(data_samples, 'adjacent_can_bus')
     # adjacent_cam2ego leads to the ego frame of the current keyframe
     current2own = np.linalg.inv(own_ego2global) @ ego2global[:, None]
@@ -85,9 +88,14 @@ def past_frames(adjacent_imgs: Optional[Tensor],
         if len(rows):
             ego2img = _ego2img(geometry.earlier(cam2own[:, index]))
             frames.append(
-                Frame(adjacent_imgs[rows, index], ego2img[rows],
-                      can_bus[rows, index],
-                      geometry.bda_mat.numpy()[rows], rows))
+                Frame(
+                    adjacent_imgs[rows, index],
+                    ego2img[rows],
+                    can_bus[rows, index],
+                    geometry.bda_mat.numpy()[rows],
+                    rows,
+                )
+            )
     return frames
 
 
@@ -99,6 +107,8 @@ def _ego2img(geometry: ViewGeometry) -> Tensor:
 
 def _stack_can_bus(data_samples: Sequence, name: str) -> np.ndarray:
     if any(name not in sample.metainfo for sample in data_samples):
-        raise ValueError(f'data_samples lack the metainfo {name!r}; set '
-                         "can_bus='measured' or 'poses' of the dataset")
+        raise ValueError(
+            f'data_samples lack the metainfo {name!r}; set '
+            "can_bus='measured' or 'poses' of the dataset"
+        )
     return stack_metainfo(data_samples, name)

@@ -1,4 +1,5 @@
 """GridMask: squares on a grid are cut out of training images."""
+
 import torch
 from torch import Tensor, nn
 
@@ -38,13 +39,13 @@ class GridMask(nn.Module):
         period = int(torch.randint(2, max(3, height), ()))
         bar = min(max(int(period * self.ratio + 0.5), 1), period - 1)
         rows, columns = (
-            bars(size, period, bar, int(torch.randint(period, ())),
-                 images.device) for size in (height, width))
+            bars(size, period, bar, int(torch.randint(period, ())), images.device)
+            for size in (height, width)
+        )
         return images * (rows[:, None] | columns)
 
 
-def bars(size: int, period: int, width: int, start: int,
-         device: torch.device) -> Tensor:
+def bars(size: int, period: int, width: int, start: int, device: torch.device) -> Tensor:
     """Which pixels of an axis lie in bars, bool, shape (size,).
 
     Args:

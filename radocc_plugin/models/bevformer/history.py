@@ -2,6 +2,7 @@
 
 B batch, Q cells of a BEV map, C channels.
 """
+
 import warnings
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ class History(NamedTuple):
         can_bus: Absolute CAN bus vectors of their frames, shape (B, 18).
         exists: Which samples have one, bool, shape (B,).
     """
+
     bev: Tensor
     can_bus: np.ndarray
     exists: np.ndarray
@@ -35,9 +37,7 @@ class History(NamedTuple):
         self.exists[frame.rows] = True
 
 
-def seen_from(
-        frame: Frame, history: Optional[History]
-) -> Tuple[np.ndarray, Optional[PreviousBEV]]:
+def seen_from(frame: Frame, history: Optional[History]) -> Tuple[np.ndarray, Optional[PreviousBEV]]:
     """Motion since the frame before, and its BEV maps.
 
     Args:
@@ -56,12 +56,10 @@ def seen_from(
         vectors = [vector]
         if exists[row]:
             vectors.insert(0, history.can_bus[frame.rows[row]])
-        relative[row] = relative_can_bus(np.stack(vectors),
-                                         [0] * len(vectors))[0][-1]
+        relative[row] = relative_can_bus(np.stack(vectors), [0] * len(vectors))[0][-1]
     if not exists.any():
         return relative, None
-    return relative, PreviousBEV(history.bev[frame.rows],
-                                 torch.from_numpy(exists))
+    return relative, PreviousBEV(history.bev[frame.rows], torch.from_numpy(exists))
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ class SceneState:
         timestamp: Its time in seconds.
         token: Its sample token.
     """
+
     bev: Tensor
     can_bus: np.ndarray
     timestamp: float
@@ -97,8 +96,7 @@ class SceneStream:
 
     def __init__(self, max_scenes: int = 8) -> None:
         if max_scenes < 1:
-            raise ValueError(
-                f'max_scenes takes at least 1, got {max_scenes}')
+            raise ValueError(f'max_scenes takes at least 1, got {max_scenes}')
         self.max_scenes = max_scenes
         self.reset()
 
@@ -110,8 +108,9 @@ class SceneStream:
     def __len__(self) -> int:
         return len(self._scenes)
 
-    def recall(self, data_samples: Sequence,
-               device: Optional[torch.device] = None) -> Optional[History]:
+    def recall(
+        self, data_samples: Sequence, device: Optional[torch.device] = None
+    ) -> Optional[History]:
         """The last BEV map of each sample's scene; None if there is none.
 
         Args:
@@ -124,25 +123,22 @@ class SceneStream:
                 a scene goes on that was forgotten.
         """
         keys = _scene_keys(data_samples)
-        states = [
-            self._recall(*key, sample.prev)
-            for key, sample in zip(keys, data_samples)
-        ]
+        states = [self._recall(*key, sample.prev) for key, sample in zip(keys, data_samples)]
         known = [state for state in states if state is not None]
         if not known:
             return None
         return History(
-            torch.stack([(state or known[0]).bev.to(device)
-                         for state in states]),
+            torch.stack([(state or known[0]).bev.to(device) for state in states]),
             np.stack([(state or known[0]).can_bus for state in states]),
-            np.array([state is not None for state in states]))
+            np.array([state is not None for state in states]),
+        )
 
-    def _recall(self, scene: str, timestamp: float,
-                prev: str) -> Optional[SceneState]:
+    def _recall(self, scene: str, timestamp: float, prev: str) -> Optional[SceneState]:
         if timestamp > self._forgotten.get(scene, float('inf')):
             raise ValueError(
                 f'scene {scene} goes on, but was forgotten for the sake of '
-                f'{self.max_scenes} others; raise max_scenes of BEVFormerOcc')
+                f'{self.max_scenes} others; raise max_scenes of BEVFormerOcc'
+            )
         state = self._scenes.get(scene)
         if state and state.token == prev:
             return state
@@ -150,18 +146,17 @@ class SceneStream:
             warnings.warn(
                 'A frame in the middle of a scene came without the one before '
                 'it and is taken as a start; BEVFormerOcc takes whole scenes '
-                'in the order of time (SceneSampler)')
+                'in the order of time (SceneSampler)'
+            )
         return None
 
-    def remember(self, data_samples: Sequence, frame: Frame,
-                 bev: Tensor) -> None:
+    def remember(self, data_samples: Sequence, frame: Frame, bev: Tensor) -> None:
         """Stores the BEV maps (B, Q, C) of a batch."""
         for (scene, timestamp), sample, vector, own in zip(
-                _scene_keys(data_samples), data_samples, frame.can_bus,
-                bev.detach()):
+            _scene_keys(data_samples), data_samples, frame.can_bus, bev.detach()
+        ):
             # A copy: a view would keep the batch alive.
-            self._scenes[scene] = SceneState(own.clone(), vector, timestamp,
-                                             sample.token)
+            self._scenes[scene] = SceneState(own.clone(), vector, timestamp, sample.token)
             self._scenes.move_to_end(scene)
             self._forgotten.pop(scene, None)
         while len(self._scenes) > max(self.max_scenes, len(bev)):
@@ -173,18 +168,18 @@ class SceneStream:
         return dict(
             # no arrays: torch.load takes them from trusted files only
             scenes={
-                scene: dict(
-                    asdict(state), can_bus=torch.from_numpy(state.can_bus))
+                scene: dict(asdict(state), can_bus=torch.from_numpy(state.can_bus))
                 for scene, state in self._scenes.items()
             },
-            forgotten=dict(self._forgotten))
+            forgotten=dict(self._forgotten),
+        )
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on from what ``state_dict`` returned."""
         self._scenes = OrderedDict(
-            (scene, SceneState(**{**fields, 'can_bus': fields['can_bus']
-                                  .cpu().numpy()}))
-            for scene, fields in state['scenes'].items())
+            (scene, SceneState(**{**fields, 'can_bus': fields['can_bus'].cpu().numpy()}))
+            for scene, fields in state['scenes'].items()
+        )
         self._forgotten = dict(state['forgotten'])
 
 
@@ -197,12 +192,14 @@ def _scene_keys(data_samples: Sequence) -> List[Tuple[str, float]]:
                 raise ValueError(
                     f'data_samples lack the metainfo {name!r}, by which a '
                     'stream knows its frames; without a stream, set '
-                    'video_test_mode=False')
+                    'video_test_mode=False'
+                )
         keys.append((sample.scene_token, float(sample.timestamp)))
     # Copies of one frame may share a batch, as in a benchmark.
     if len(dict(keys)) < len(set(keys)):
         raise ValueError(
             'a batch holds several frames of one scene, got (scene, time) '
             f'{keys}; a stream takes them one after the other: test with '
-            'SceneSampler and batch_size=1')
+            'SceneSampler and batch_size=1'
+        )
     return keys

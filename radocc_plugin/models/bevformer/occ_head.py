@@ -1,4 +1,5 @@
 """The head of BEVFormer-Occ."""
+
 from typing import Dict, Optional, Sequence
 
 import torch
@@ -29,38 +30,38 @@ class BEVFormerOccHead(BaseModule):
     CVPR2023-Occ @4781df9.
     """
 
-    def __init__(self,
-                 bev_h: int,
-                 bev_w: int,
-                 transformer: dict,
-                 positional_encoding: dict,
-                 point_cloud_range: Sequence[float] = (-40., -40., -1., 40.,
-                                                       40., 5.4),
-                 use_mask: bool = False,
-                 class_weight: Optional[Sequence[float]] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        bev_h: int,
+        bev_w: int,
+        transformer: dict,
+        positional_encoding: dict,
+        point_cloud_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
+        use_mask: bool = False,
+        class_weight: Optional[Sequence[float]] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         self.bev_shape = (bev_h, bev_w)
         self.point_cloud_range = tuple(point_cloud_range)
         self.use_mask = use_mask
         self.transformer = MODELS.build(transformer)
         self.positional_encoding = MODELS.build(positional_encoding)
-        self.bev_embedding = nn.Embedding(bev_h * bev_w,
-                                          self.transformer.embed_dims)
+        self.bev_embedding = nn.Embedding(bev_h * bev_w, self.transformer.embed_dims)
         self.register_buffer(
             'class_weight',
             None if class_weight is None else torch.tensor(class_weight),
-            persistent=False)
+            persistent=False,
+        )
 
     @property
     def num_classes(self) -> int:
         """Classes of the logits."""
         return self.transformer.num_classes
 
-    def encode(self,
-               levels: Sequence[Tensor],
-               previous: Optional[PreviousBEV] = None,
-               **frame) -> Tensor:
+    def encode(
+        self, levels: Sequence[Tensor], previous: Optional[PreviousBEV] = None, **frame
+    ) -> Tensor:
         """The BEV map (B, H * W, C) of a frame.
 
         Args:
@@ -70,8 +71,7 @@ class BEVFormerOccHead(BaseModule):
                 of ``TransformerOcc``.
         """
         query = self.bev_embedding.weight
-        position = self.positional_encoding(
-            query.new_zeros(1, *self.bev_shape))
+        position = self.positional_encoding(query.new_zeros(1, *self.bev_shape))
         return self.transformer(
             levels,
             query,
@@ -79,14 +79,13 @@ class BEVFormerOccHead(BaseModule):
             bev_shape=self.bev_shape,
             point_cloud_range=self.point_cloud_range,
             previous=previous,
-            **frame)
+            **frame,
+        )
 
     def forward(self, bev: Tensor) -> Tensor:
         """Logits (B, X, Y, Z, classes) of a BEV map (B, H * W, C)."""
         return self.transformer.decode(bev, self.bev_shape)
 
-    def loss(self, logits: Tensor,
-             data_samples: Sequence) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """See ``occ_loss``."""
-        return occ_loss(logits, data_samples, self.use_mask,
-                        self.class_weight)
+        return occ_loss(logits, data_samples, self.use_mask, self.class_weight)

@@ -2,6 +2,7 @@
 
 B batch, N cameras, P voxels, C channels, H W feature map, X Y Z grid.
 """
+
 from typing import Sequence, Tuple
 
 import torch
@@ -29,19 +30,16 @@ class GeneralizedLSSFPN(BaseModule):
     BEVFusion (ICRA 2023), as in AlphaPlusTT/DAOcc 6846432b.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 out_channels: int,
-                 init_cfg=None) -> None:
+    def __init__(self, in_channels: Sequence[int], out_channels: int, init_cfg=None) -> None:
         super().__init__(init_cfg)
         coarser = [*[out_channels] * (len(in_channels) - 2), in_channels[-1]]
         self.lateral_convs = nn.ModuleList(
             ConvModule(fine + coarse, out_channels, 1, norm_cfg=NORM_CFG)
-            for fine, coarse in zip(in_channels, coarser))
+            for fine, coarse in zip(in_channels, coarser)
+        )
         self.fpn_convs = nn.ModuleList(
-            ConvModule(
-                out_channels, out_channels, 3, padding=1, norm_cfg=NORM_CFG)
-            for _ in coarser)
+            ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=NORM_CFG) for _ in coarser
+        )
 
     def forward(self, levels: Sequence[Tensor]) -> Tuple[Tensor, ...]:
         """Levels (B, out_channels, H_i, W_i) of all but the coarsest input.
@@ -53,13 +51,12 @@ class GeneralizedLSSFPN(BaseModule):
         if len(levels) != len(self.lateral_convs) + 1:
             raise ValueError(
                 f'in_channels names {len(self.lateral_convs) + 1} levels, the '
-                f'backbone gives {len(levels)}; check its out_indices')
+                f'backbone gives {len(levels)}; check its out_indices'
+            )
         merged = levels[-1]
         outputs = []
-        for level, lateral, conv in reversed(
-                list(zip(levels, self.lateral_convs, self.fpn_convs))):
-            merged = F.interpolate(
-                merged, level.shape[-2:], mode='bilinear', align_corners=False)
+        for level, lateral, conv in reversed(list(zip(levels, self.lateral_convs, self.fpn_convs))):
+            merged = F.interpolate(merged, level.shape[-2:], mode='bilinear', align_corners=False)
             merged = conv(lateral(torch.cat([level, merged], 1)))
             outputs.insert(0, merged)
         return tuple(outputs)
@@ -86,16 +83,17 @@ class BEVTransform(BaseModule):
     AlphaPlusTT/DAOcc 6846432b, ``BEVTransformV2`` and ``BEVTransform``.
     """
 
-    def __init__(self,
-                 point_cloud_range: Sequence[float],
-                 grid_shape: Sequence[int],
-                 in_channels: int,
-                 out_channels: int,
-                 version: int = 2) -> None:
+    def __init__(
+        self,
+        point_cloud_range: Sequence[float],
+        grid_shape: Sequence[int],
+        in_channels: int,
+        out_channels: int,
+        version: int = 2,
+    ) -> None:
         super().__init__()
         if version not in (1, 2):
-            raise ValueError('BEVTransform.version takes 1 or 2, got '
-                             f'{version!r}')
+            raise ValueError(f'BEVTransform.version takes 1 or 2, got {version!r}')
         self.grid = VoxelGrid(tuple(point_cloud_range), tuple(grid_shape))
         self.version = version
         self.transfer_conv = nn.Conv2d(in_channels, out_channels, 1)
@@ -103,8 +101,9 @@ class BEVTransform(BaseModule):
         centres = self.grid.centres(dtype=torch.float64).permute(2, 1, 0, 3)
         self.register_buffer('ref_3d', centres.reshape(-1, 3).float())
 
-    def forward(self, features: Tensor, geometry: FusionGeometry,
-                image_size: Tuple[int, int]) -> Tensor:
+    def forward(
+        self, features: Tensor, geometry: FusionGeometry, image_size: Tuple[int, int]
+    ) -> Tensor:
         """The camera's BEV map.
 
         Args:
@@ -120,22 +119,22 @@ class BEVTransform(BaseModule):
         x, y, z = self.grid.shape
         with torch.autocast(features.device.type, enabled=False):
             features = self.transfer_conv(features.float().flatten(0, 1))
-            positions, visible = project(self.ref_3d, geometry.lidar2pixel(),
-                                         image_size)
+            positions, visible = project(self.ref_3d, geometry.lidar2pixel(), image_size)
             chosen = first_camera(visible) if self.version == 2 else visible
             volume = sample_views(
                 features.unflatten(0, (batch, -1)),
                 positions,
                 chosen,
-                align_corners=self.version == 2)
+                align_corners=self.version == 2,
+            )
             if self.version == 1:
                 volume = volume / chosen.sum(1).clamp(min=1)[..., None]
-        return volume.view(batch, z, y, x, -1).permute(
-            0, 1, 4, 3, 2).reshape(batch, -1, x, y)
+        return volume.view(batch, z, y, x, -1).permute(0, 1, 4, 3, 2).reshape(batch, -1, x, y)
 
 
-def project(points: Tensor, lidar2pixel: Tensor,
-            image_size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+def project(
+    points: Tensor, lidar2pixel: Tensor, image_size: Tuple[int, int]
+) -> Tuple[Tensor, Tensor]:
     """Where the cameras see points.
 
     Args:
@@ -162,8 +161,9 @@ def first_camera(visible: Tensor) -> Tensor:
     return visible & (visible.cumsum(1) == 1)
 
 
-def sample_views(features: Tensor, positions: Tensor, chosen: Tensor,
-                 align_corners: bool) -> Tensor:
+def sample_views(
+    features: Tensor, positions: Tensor, chosen: Tensor, align_corners: bool
+) -> Tensor:
     """Sum over the chosen cameras of their features at the points.
 
     Args:
@@ -179,8 +179,7 @@ def sample_views(features: Tensor, positions: Tensor, chosen: Tensor,
     batch, _, points = chosen.shape
     volume = features.new_zeros(batch * points, features.shape[2])
     for sample in range(batch):
-        for view, position, mask in zip(features[sample], positions[sample],
-                                        chosen[sample]):
+        for view, position, mask in zip(features[sample], positions[sample], chosen[sample]):
             index = mask.nonzero()[:, 0]
             places = position[index] * 2 - 1
             rows = F.grid_sample(
@@ -188,7 +187,8 @@ def sample_views(features: Tensor, positions: Tensor, chosen: Tensor,
                 places[None, :, None],
                 mode='bilinear',
                 padding_mode='zeros',
-                align_corners=align_corners)[0, :, :, 0].T
+                align_corners=align_corners,
+            )[0, :, :, 0].T
             # a camera meets a row once
             volume.index_add_(0, index + sample * points, rows)
     return volume.view(batch, points, -1)

@@ -1,4 +1,5 @@
 """DAOcc: a LiDAR-camera occupancy network."""
+
 from typing import Dict, List, Optional, Sequence, Union
 
 import torch
@@ -38,17 +39,17 @@ class DAOcc(BaseModel):
     6846432b).
     """
 
-    def __init__(self,
-                 encoders: dict,
-                 fuser: dict,
-                 decoder: dict,
-                 heads: dict,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        encoders: dict,
+        fuser: dict,
+        decoder: dict,
+        heads: dict,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.encoders = nn.ModuleDict(
-            {name: build_all(parts)
-             for name, parts in encoders.items()})
+        self.encoders = nn.ModuleDict({name: build_all(parts) for name, parts in encoders.items()})
         self.fuser = conv_fuser(**fuser)
         self.decoder = build_all(decoder)
         self.heads = build_all(heads)
@@ -58,15 +59,11 @@ class DAOcc(BaseModel):
     def occ_tap(self) -> dict:
         """Where the distiller picks up the logits, see ``OccTap``."""
         return dict(
-            module='heads.occ',
-            layout='b x y z c',
-            class_weight=self.heads['occ'].free_weight)
+            module='heads.occ', layout='b x y z c', class_weight=self.heads['occ'].free_weight
+        )
 
     def forward(
-        self,
-        inputs: dict,
-        data_samples: Sequence,
-        mode: str = 'tensor'
+        self, inputs: dict, data_samples: Sequence, mode: str = 'tensor'
     ) -> Union[Tensor, Dict[str, Tensor], List]:
         """Losses, predictions or logits of a batch.
 
@@ -87,38 +84,31 @@ class DAOcc(BaseModel):
                 ``lidar_points``.
         """
         if mode not in ('loss', 'predict', 'tensor'):
-            raise ValueError(
-                f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise ValueError(f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
         if 'lidar_points' not in inputs:
             raise ValueError(
                 'DAOcc takes lidar_points in the inputs: LoadLidarSweeps in '
                 'its own pipeline, TeacherPipeline in that of a student '
-                f'(have {sorted(inputs)})')
-        geometry = FusionGeometry.from_data_samples(
-            data_samples, augment_lidar=self.training)
-        logits = self.predict_volume(inputs['imgs'], inputs['lidar_points'],
-                                     geometry)
+                f'(have {sorted(inputs)})'
+            )
+        geometry = FusionGeometry.from_data_samples(data_samples, augment_lidar=self.training)
+        logits = self.predict_volume(inputs['imgs'], inputs['lidar_points'], geometry)
         if mode == 'tensor':
             return logits
         if mode == 'predict':
             return self.add_predictions(logits, data_samples)
         return self.heads['occ'].loss(logits, data_samples)
 
-    def predict_volume(self, imgs: Tensor, points: Sequence[Tensor],
-                       geometry: FusionGeometry) -> Tensor:
+    def predict_volume(
+        self, imgs: Tensor, points: Sequence[Tensor], geometry: FusionGeometry
+    ) -> Tensor:
         """Logits (B, X, Y, Z, C); see ``forward``."""
         points = augment_points(points, geometry.lidar_aug_mat)
-        return self.heads['occ'](self.bev_map(imgs, points, geometry),
-                                 geometry)
+        return self.heads['occ'](self.bev_map(imgs, points, geometry), geometry)
 
-    def bev_map(self, imgs: Tensor, points: Sequence[Tensor],
-                geometry: FusionGeometry) -> Tensor:
+    def bev_map(self, imgs: Tensor, points: Sequence[Tensor], geometry: FusionGeometry) -> Tensor:
         """The decoded map (B, C, X, Y) of images and augmented points."""
-        fused = self.fuser(
-            torch.cat([
-                self.camera_map(imgs, geometry),
-                self.lidar_map(points),
-            ], 1))
+        fused = self.fuser(torch.cat([self.camera_map(imgs, geometry), self.lidar_map(points)], 1))
         return self.decoder['neck'](self.decoder['backbone'](fused))
 
     def camera_map(self, imgs: Tensor, geometry: FusionGeometry) -> Tensor:
@@ -142,9 +132,7 @@ class DAOcc(BaseModel):
 
 def build_all(configs: dict) -> nn.ModuleDict:
     """Modules by the names of their configs."""
-    return nn.ModuleDict(
-        {name: build(config)
-         for name, config in configs.items()})
+    return nn.ModuleDict({name: build(config) for name, config in configs.items()})
 
 
 def conv_fuser(in_channels: Sequence[int], out_channels: int) -> nn.Module:
@@ -156,18 +144,19 @@ def conv_fuser(in_channels: Sequence[int], out_channels: int) -> nn.Module:
     """
     return nn.Sequential(
         nn.Conv2d(sum(in_channels), out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
 
 
-def augment_points(points: Sequence[Tensor],
-                   lidar_aug_mat: Tensor) -> List[Tensor]:
+def augment_points(points: Sequence[Tensor], lidar_aug_mat: Tensor) -> List[Tensor]:
     """Clouds (P, 5) of the LiDAR frame in the augmented one."""
     identity = torch.eye(4).to(lidar_aug_mat)
     return [
-        cloud if torch.equal(matrix, identity) else torch.cat([
-            transform_points(matrix.to(cloud.device), cloud[:, :3]),
-            cloud[:, 3:]
-        ], 1) for cloud, matrix in zip(points, lidar_aug_mat)
+        cloud
+        if torch.equal(matrix, identity)
+        else torch.cat([transform_points(matrix.to(cloud.device), cloud[:, :3]), cloud[:, 3:]], 1)
+        for cloud, matrix in zip(points, lidar_aug_mat)
     ]
 
 
@@ -183,16 +172,18 @@ def _on_load(module, state_dict: dict, prefix: str, *args) -> None:
     if ignored:
         print_log(
             f'ignored {len(ignored)} entries of the detection head, which '
-            f'serves training only: {", ".join(ignored)}', 'current')
+            f'serves training only: {", ".join(ignored)}',
+            'current',
+        )
     for name, buffer in module.named_buffers():
         key = prefix + name
         if name.split('.')[-1] not in CONSTANTS or key not in state_dict:
             continue
         value = state_dict[key]
-        if value.shape != buffer.shape or not torch.allclose(
-                value.to(buffer), buffer, atol=1e-4):
+        if value.shape != buffer.shape or not torch.allclose(value.to(buffer), buffer, atol=1e-4):
             raise ValueError(
                 f'{key} of the file has shape {tuple(value.shape)} and other '
                 f'places than those of this model, {tuple(buffer.shape)}: it '
-                'was trained with another point_cloud_range or grid_shape')
+                'was trained with another point_cloud_range or grid_shape'
+            )
         state_dict[key] = buffer

@@ -2,16 +2,14 @@
 
 B batch, N cameras.
 """
+
 from dataclasses import dataclass
 from typing import Sequence
 
 import torch
 from torch import Tensor
 
-from radocc_plugin.models.lift_splat.view_geometry import (
-    ViewGeometry,
-    stack_metainfo,
-)
+from radocc_plugin.models.lift_splat.view_geometry import ViewGeometry, stack_metainfo
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class FusionGeometry:
         mirror: 1 or -1 for x and y: what turns the head's grid into that of
             the logits, shape (B, 2).
     """
+
     cam2img: Tensor
     cam2lidar: Tensor
     img_aug_mat: Tensor
@@ -42,8 +41,7 @@ class FusionGeometry:
     mirror: Tensor
 
     @classmethod
-    def from_data_samples(cls, data_samples: Sequence,
-                          augment_lidar: bool) -> 'FusionGeometry':
+    def from_data_samples(cls, data_samples: Sequence, augment_lidar: bool) -> 'FusionGeometry':
         """Geometry from the metainfo of data samples, float64, on the CPU.
 
         Args:
@@ -66,12 +64,12 @@ class FusionGeometry:
         bda_mat = views.bda_mat
         scale = torch.linalg.det(bda_mat[:, :2, :2]).abs()
         heights = bda_mat[:, 2, 2]
-        if not torch.allclose(
-                torch.stack([scale, heights]), scale.new_ones(()), atol=1e-6):
+        if not torch.allclose(torch.stack([scale, heights]), scale.new_ones(()), atol=1e-6):
             raise ValueError(
                 'DAOcc takes a bda_mat of rotations and flips, got one that '
                 f'scales by {heights.tolist()}; set scale=(1.0, 1.0) of '
-                'AugmentBEV')
+                'AugmentBEV'
+            )
         identity = torch.eye(4).to(bda_mat).expand_as(bda_mat)
         if augment_lidar:
             lidar_aug_mat = ego_aug_mat = bda_mat
@@ -79,13 +77,16 @@ class FusionGeometry:
         else:
             lidar_aug_mat = identity
             mirror = bda_mat.diagonal(dim1=1, dim2=2)[:, :2].sign()
-            ego_aug_mat = torch.cat([
-                bda_mat[:, :2] * mirror[..., None], bda_mat[:, 2:]
-            ], 1)
-        return cls(views.cam2img,
-                   torch.linalg.inv(lidar2ego)[:, None] @ views.cam2ego,
-                   views.img_aug_mat, lidar2ego, lidar_aug_mat, ego_aug_mat,
-                   mirror)
+            ego_aug_mat = torch.cat([bda_mat[:, :2] * mirror[..., None], bda_mat[:, 2:]], 1)
+        return cls(
+            views.cam2img,
+            torch.linalg.inv(lidar2ego)[:, None] @ views.cam2ego,
+            views.img_aug_mat,
+            lidar2ego,
+            lidar_aug_mat,
+            ego_aug_mat,
+            mirror,
+        )
 
     def lidar2pixel(self) -> Tensor:
         """Augmented LiDAR points to the network's images, (B, N, 3, 4).
@@ -100,15 +101,20 @@ class FusionGeometry:
 
     def ego2lidar(self) -> Tensor:
         """Points of the head's grid to augmented LiDAR, shape (B, 4, 4)."""
-        return self.lidar_aug_mat @ torch.linalg.inv(
-            self.lidar2ego) @ torch.linalg.inv(self.ego_aug_mat)
+        return (
+            self.lidar_aug_mat
+            @ torch.linalg.inv(self.lidar2ego)
+            @ torch.linalg.inv(self.ego_aug_mat)
+        )
 
     def mirrored(self, logits: Tensor) -> Tensor:
         """Logits (B, X, Y, Z, C) of the head's grid in the ego frame asked
         for; the grid is symmetric in x and y."""
         if (self.mirror > 0).all():
             return logits
-        return torch.stack([
-            volume.flip([axis for axis in range(2) if signs[axis] < 0])
-            for volume, signs in zip(logits, self.mirror)
-        ])
+        return torch.stack(
+            [
+                volume.flip([axis for axis in range(2) if signs[axis] < 0])
+                for volume, signs in zip(logits, self.mirror)
+            ]
+        )

@@ -2,6 +2,7 @@
 
 B batch, C channels, X Y Z grid.
 """
+
 from typing import Dict, Optional, Sequence
 
 import torch
@@ -31,9 +32,14 @@ class CrossCoordinateSample(BaseModule):
         out_channels: Channels of the result.
     """
 
-    def __init__(self, point_cloud_range: Sequence[float],
-                 grid_shape: Sequence[int], lidar_range: Sequence[float],
-                 in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self,
+        point_cloud_range: Sequence[float],
+        grid_shape: Sequence[int],
+        lidar_range: Sequence[float],
+        in_channels: int,
+        out_channels: int,
+    ) -> None:
         super().__init__()
         low, high = point_cloud_range[:2], point_cloud_range[3:5]
         plane = VoxelGrid((*low, -1, *high, 1), (*grid_shape, 1))
@@ -49,11 +55,10 @@ class CrossCoordinateSample(BaseModule):
         shape (B, X * Y, 2); x of the ego runs fastest."""
         ego2lidar = geometry.ego2lidar().to(self.ref_points.device)
         points = transform_points(
-            ego2lidar,
-            self.ref_points.double().expand(len(ego2lidar), -1, -1))[..., :2]
+            ego2lidar, self.ref_points.double().expand(len(ego2lidar), -1, -1)
+        )[..., :2]
         low, high = points.new_tensor(self.lidar_range).view(2, 2)
-        return ((points - low) / (high - low) * 2 - 1).to(
-            self.ref_points.dtype)
+        return ((points - low) / (high - low) * 2 - 1).to(self.ref_points.dtype)
 
     def forward(self, bev: Tensor, geometry: FusionGeometry) -> Tensor:
         """The ego grid's map (B, out_channels, Y, X) of the LiDAR's (B,
@@ -65,7 +70,8 @@ class CrossCoordinateSample(BaseModule):
                 self.positions(geometry).view(-1, ny, nx, 2),
                 mode='bilinear',
                 padding_mode='zeros',
-                align_corners=False)
+                align_corners=False,
+            )
 
 
 @MODELS.register_module()
@@ -87,19 +93,24 @@ class DAOccHead(BEVOCCHead2D):
     AlphaPlusTT/DAOcc 6846432b; the model without mask is its ``_wo_mask``.
     """
 
-    def __init__(self,
-                 coordinate_transform: dict,
-                 in_dim: int = 128,
-                 use_mask: bool = True,
-                 keep_free: float = 1.0,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        coordinate_transform: dict,
+        in_dim: int = 128,
+        use_mask: bool = True,
+        keep_free: float = 1.0,
+        **kwargs,
+    ) -> None:
         super().__init__(in_dim=in_dim, use_mask=use_mask, **kwargs)
         if not 0 < keep_free <= 1 or (use_mask and keep_free < 1):
-            raise ValueError('DAOccHead.keep_free takes more than 0 up to 1, '
-                             'and 1 with use_mask; got '
-                             f'{keep_free} and use_mask={use_mask}')
+            raise ValueError(
+                'DAOccHead.keep_free takes more than 0 up to 1, '
+                'and 1 with use_mask; got '
+                f'{keep_free} and use_mask={use_mask}'
+            )
         self.coordinate_transform = CrossCoordinateSample(
-            **coordinate_transform, out_channels=in_dim)
+            **coordinate_transform, out_channels=in_dim
+        )
         self.keep_free = keep_free
 
     @property
@@ -107,7 +118,7 @@ class DAOccHead(BEVOCCHead2D):
         """What thinning free voxels amounts to, a weight for each class."""
         if self.keep_free == 1:
             return None
-        return [1.] * (self.num_classes - 1) + [self.keep_free]
+        return [1.0] * (self.num_classes - 1) + [self.keep_free]
 
     def forward(self, bev: Tensor, geometry: FusionGeometry) -> Tensor:
         """Logits (B, X, Y, Dz, C) in the augmented ego frame of a LiDAR BEV
@@ -115,13 +126,11 @@ class DAOccHead(BEVOCCHead2D):
         ego_bev = self.coordinate_transform(bev.transpose(2, 3), geometry)
         return geometry.mirrored(super().forward(ego_bev))
 
-    def loss(self, logits: Tensor,
-             data_samples: Sequence) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """``loss_occ`` against ``gt_occ`` of the data samples."""
         labels = torch.stack([s.gt_occ.semantics for s in data_samples])
         if self.use_mask:
-            counted = torch.stack(
-                [s.gt_occ.mask_camera for s in data_samples])
+            counted = torch.stack([s.gt_occ.mask_camera for s in data_samples])
         else:
             counted = thin_free(labels, self.num_classes - 1, self.keep_free)
         return dict(loss_occ=counted_cross_entropy(logits, labels, counted))
@@ -142,8 +151,7 @@ def thin_free(labels: Tensor, free: int, share: float) -> Tensor:
     return (labels != free) | drawn.view(labels.shape)
 
 
-def counted_cross_entropy(logits: Tensor, labels: Tensor,
-                          counted: Tensor) -> Tensor:
+def counted_cross_entropy(logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """Sum of the cross entropy over voxels, divided by their number.
 
     Unlabelled voxels (255) add nothing, but are in the divisor, as published.
@@ -159,9 +167,5 @@ def counted_cross_entropy(logits: Tensor, labels: Tensor,
     rows = logits[counted].float()
     if not len(rows):
         return connected_zero(logits)
-    total = F.cross_entropy(
-        rows,
-        labels[counted].long(),
-        ignore_index=UNLABELLED,
-        reduction='sum')
+    total = F.cross_entropy(rows, labels[counted].long(), ignore_index=UNLABELLED, reduction='sum')
     return total / len(rows)

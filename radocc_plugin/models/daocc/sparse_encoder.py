@@ -1,14 +1,12 @@
 """The LiDAR branch: occupied voxels to a BEV map."""
+
 from typing import Sequence
 
 import torch
 from torch import Tensor
 
 from radocc_plugin.models.occ_teacher.sparse_conv import SparseVolume
-from radocc_plugin.models.occ_teacher.sparse_encoder import (
-    NORM_CFG,
-    SparseStages,
-)
+from radocc_plugin.models.occ_teacher.sparse_encoder import NORM_CFG, SparseStages
 from radocc_plugin.registry import MODELS
 
 
@@ -30,20 +28,22 @@ class SparseBEVEncoder(SparseStages):
     AlphaPlusTT/DAOcc 6846432b, ``SparseEncoder``.
     """
 
-    def __init__(self,
-                 in_channels: int = 5,
-                 output_channels: int = 128,
-                 encoder_channels: Sequence[Sequence[int]] = ((16, 16, 32),
-                                                              (32, 32, 64),
-                                                              (64, 64, 128),
-                                                              (128, 128)),
-                 encoder_paddings: Sequence[Sequence] = ((0, 0, 1), (0, 0, 1),
-                                                         (0, 0, (1, 1, 0)),
-                                                         (0, 0)),
-                 **kwargs) -> None:
-        super().__init__(in_channels, encoder_channels, encoder_paddings,
-                         **kwargs)
+    def __init__(
+        self,
+        in_channels: int = 5,
+        output_channels: int = 128,
+        encoder_channels: Sequence[Sequence[int]] = (
+            (16, 16, 32),
+            (32, 32, 64),
+            (64, 64, 128),
+            (128, 128),
+        ),
+        encoder_paddings: Sequence[Sequence] = ((0, 0, 1), (0, 0, 1), (0, 0, (1, 1, 0)), (0, 0)),
+        **kwargs,
+    ) -> None:
+        super().__init__(in_channels, encoder_channels, encoder_paddings, **kwargs)
         from mmdet3d.models.layers import make_sparse_convmodule
+
         self.conv_out = make_sparse_convmodule(
             encoder_channels[-1][-1],
             output_channels,
@@ -52,7 +52,8 @@ class SparseBEVEncoder(SparseStages):
             padding=0,
             indice_key='spconv_down2',
             conv_type='SparseConv3d',
-            norm_cfg=dict(type='BN1d', **NORM_CFG))
+            norm_cfg=dict(type='BN1d', **NORM_CFG),
+        )
 
     def forward(self, voxels: SparseVolume) -> Tensor:
         """BEV map of occupied voxels.

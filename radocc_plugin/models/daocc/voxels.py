@@ -2,6 +2,7 @@
 
 P points, V voxels.
 """
+
 from typing import NamedTuple, Sequence, Tuple
 
 import torch
@@ -10,10 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.models.occ_teacher.sparse_conv import (
-    ActiveCells,
-    SparseVolume,
-)
+from radocc_plugin.models.occ_teacher.sparse_conv import ActiveCells, SparseVolume
 from radocc_plugin.registry import MODELS
 
 
@@ -26,6 +24,7 @@ class HardVoxels(NamedTuple):
         counts: Number of kept points, shape (V,).
         order: Rows of the above in the order of the cloud, shape (V,).
     """
+
     keys: Tensor
     features: Tensor
     counts: Tensor
@@ -54,18 +53,22 @@ class HardVoxelMean(BaseModule):
     AlphaPlusTT/DAOcc 6846432b.
     """
 
-    def __init__(self,
-                 point_cloud_range: Sequence[float],
-                 voxel_size: Sequence[float],
-                 max_num_points: int = 10,
-                 max_voxels: Tuple[int, int] = (120000, 160000),
-                 round_to_half: bool = False) -> None:
+    def __init__(
+        self,
+        point_cloud_range: Sequence[float],
+        voxel_size: Sequence[float],
+        max_num_points: int = 10,
+        max_voxels: Tuple[int, int] = (120000, 160000),
+        round_to_half: bool = False,
+    ) -> None:
         super().__init__()
         low, high = point_cloud_range[:3], point_cloud_range[3:]
         cells = [(b - a) / s for a, b, s in zip(low, high, voxel_size)]
         if any(abs(n - round(n)) > 1e-4 for n in cells):
-            raise ValueError(f'voxel_size {tuple(voxel_size)} does not '
-                             f'divide point_cloud_range {point_cloud_range}')
+            raise ValueError(
+                f'voxel_size {tuple(voxel_size)} does not '
+                f'divide point_cloud_range {point_cloud_range}'
+            )
         self.grid = VoxelGrid(point_cloud_range, [round(n) for n in cells])
         self.max_num_points = max_num_points
         self.max_voxels = tuple(max_voxels)
@@ -94,16 +97,17 @@ class HardVoxelMean(BaseModule):
         ]
         return SparseVolume(
             torch.cat([cloud.features for cloud in clouds]),
-            ActiveCells(torch.cat(keys), (x, y, z + 1), len(points)))
+            ActiveCells(torch.cat(keys), (x, y, z + 1), len(points)),
+        )
 
     @torch.no_grad()
     def voxelise(self, points: Tensor) -> HardVoxels:
         """The voxels of one cloud (P, 5)."""
         if points.dim() != 2 or points.shape[1] != 5:
-            raise ValueError('points take shape (P, 5): x, y, z, intensity, '
-                             f'lag; got {tuple(points.shape)}')
-        points = points.half().float() if self.round_to_half else \
-            points.float()
+            raise ValueError(
+                f'points take shape (P, 5): x, y, z, intensity, lag; got {tuple(points.shape)}'
+            )
+        points = points.half().float() if self.round_to_half else points.float()
         cells, inside = self.grid.index(points[:, :3])
         points = points[inside]
         voxel_of, order = self.grid.ravel(cells[inside]).sort(stable=True)
@@ -123,8 +127,6 @@ class HardVoxelMean(BaseModule):
         counts = counts.clamp(max=self.max_num_points)
         # A mean over bags of points: unlike index_add, deterministic on CUDA.
         features = F.embedding_bag(
-            order[rank < self.max_num_points],
-            points,
-            counts.cumsum(0) - counts,
-            mode='mean')
+            order[rank < self.max_num_points], points, counts.cumsum(0) - counts, mode='mean'
+        )
         return HardVoxels(keys, features, counts, opened)

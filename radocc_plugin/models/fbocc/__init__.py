@@ -8,7 +8,14 @@ from radocc_plugin.models.fbocc.hooks import HistoryScheduleHook
 from radocc_plugin.models.fbocc.occ_head import FBOccHead
 
 __all__ = [
-    'BackwardProjection', 'DepthAwareCrossAttention', 'FBOcc', 'FBOccHead',
-    'FPN3D', 'ForwardProjection', 'HistoryScheduleHook', 'Memory', 'ResNet3D',
-    'StreamState'
+    'BackwardProjection',
+    'DepthAwareCrossAttention',
+    'FBOcc',
+    'FBOccHead',
+    'FPN3D',
+    'ForwardProjection',
+    'HistoryScheduleHook',
+    'Memory',
+    'ResNet3D',
+    'StreamState',
 ]

@@ -2,6 +2,7 @@
 
 B batch, N cameras, Q = Y * X cells of the bird's-eye view, A anchors a pillar.
 """
+
 from typing import NamedTuple, Sequence, Tuple
 
 import torch
@@ -23,13 +24,13 @@ class Anchors(NamedTuple):
         depth_bins: Depth bin of the anchor, that of the nearest end for
             depths outside of the bins, int64, shape (B, N, Q, A).
     """
+
     positions: Tensor
     seen: Tensor
     depth_bins: Tensor
 
 
-def pillar_anchors(grid: VoxelGrid, anchors_z: Sequence[float],
-                   device: torch.device) -> Tensor:
+def pillar_anchors(grid: VoxelGrid, anchors_z: Sequence[float], device: torch.device) -> Tensor:
     """Points above the centres of the BEV cells, shape (Q, A, 3), metres.
 
     Args:
@@ -42,16 +43,17 @@ def pillar_anchors(grid: VoxelGrid, anchors_z: Sequence[float],
     slices = round((upper - lower) / step)
     heights = lower + (torch.arange(slices, device=device) + 0.5) * step
     x, y = (
-        grid.minimum[axis] +
-        (torch.arange(grid.shape[axis], device=device) + 0.5) *
-        grid.voxel_size[axis] for axis in range(2))
+        grid.minimum[axis]
+        + (torch.arange(grid.shape[axis], device=device) + 0.5) * grid.voxel_size[axis]
+        for axis in range(2)
+    )
     y, x, z = torch.meshgrid(y, x, heights, indexing='ij')
     return torch.stack([x, y, z], dim=-1).flatten(0, 1)
 
 
-def project_anchors(points: Tensor, geometry: ViewGeometry,
-                    image_size: Tuple[int, int],
-                    depth_bins: DepthBins) -> Anchors:
+def project_anchors(
+    points: Tensor, geometry: ViewGeometry, image_size: Tuple[int, int], depth_bins: DepthBins
+) -> Anchors:
     """Projects the anchors of the augmented-ego frame into all cameras.
 
     Args:
@@ -69,12 +71,11 @@ def project_anchors(points: Tensor, geometry: ViewGeometry,
     scaled = transform_points(ego2img, points.flatten(0, 1)[None, None])
     depth = scaled[..., 2]
     raw = scaled[..., :2] / depth.clamp(min=EPS)[..., None]
-    pixels = raw @ pixel_map[..., :2].transpose(-1, -2) + \
-        pixel_map[..., None, :, 2]
+    pixels = raw @ pixel_map[..., :2].transpose(-1, -2) + pixel_map[..., None, :, 2]
     positions = pixels / pixels.new_tensor([width, height])
     inside = (positions > EPS) & (positions < 1 - EPS)
     seen = inside.all(-1) & (depth > EPS)
-    bins = depth_bins.position(depth).floor().clamp(
-        0, depth_bins.count - 1).long()
-    return Anchors(*(values.unflatten(2, points.shape[:2])
-                     for values in (positions.float(), seen, bins)))
+    bins = depth_bins.position(depth).floor().clamp(0, depth_bins.count - 1).long()
+    return Anchors(
+        *(values.unflatten(2, points.shape[:2]) for values in (positions.float(), seen, bins))
+    )

@@ -4,6 +4,7 @@ B batch, N cameras, K = B * N images, Q queries, V queries that a camera sees,
 M heads, A anchors a pillar, P samples a head, C channels, D depth bins, h w
 feature map.
 """
+
 import math
 
 import torch
@@ -19,8 +20,7 @@ from radocc_plugin.models.bevformer.pillars import list_seen_queries
 from radocc_plugin.models.fbocc.anchors import Anchors
 
 
-def deformable_attention(value: Tensor, locations: Tensor,
-                         weights: Tensor) -> Tensor:
+def deformable_attention(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples of one feature map.
 
     mmcv's operator on CUDA, its pure PyTorch form elsewhere.
@@ -39,17 +39,20 @@ def deformable_attention(value: Tensor, locations: Tensor,
     locations, weights = locations[:, :, :, None], weights[:, :, :, None]
     if value.is_cuda:
         return MultiScaleDeformableAttnFunction.apply(
-            value.contiguous(), shapes, shapes.new_zeros(1),
-            locations.contiguous(), weights.contiguous(), len(value))
-    return multi_scale_deformable_attn_pytorch(value, shapes, locations,
-                                               weights)
+            value.contiguous(),
+            shapes,
+            shapes.new_zeros(1),
+            locations.contiguous(),
+            weights.contiguous(),
+            len(value),
+        )
+    return multi_scale_deformable_attn_pytorch(value, shapes, locations, weights)
 
 
 class _DepthAwareSampling(nn.Module):
     """Deformable attention of images; see ``DepthAwareCrossAttention``."""
 
-    def __init__(self, embed_dims: int, num_heads: int,
-                 num_points: int) -> None:
+    def __init__(self, embed_dims: int, num_heads: int, num_points: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.num_points = num_points
@@ -68,11 +71,11 @@ class _DepthAwareSampling(nn.Module):
         ways = ways / ways.abs().amax(-1, keepdim=True)
         steps = torch.arange(1, self.num_points + 1)
         with torch.no_grad():
-            self.sampling_offsets.bias.copy_(
-                (ways[:, None] * steps[:, None]).flatten())
+            self.sampling_offsets.bias.copy_((ways[:, None] * steps[:, None]).flatten())
 
-    def forward(self, query: Tensor, context: Tensor, positions: Tensor,
-                likelihood: Tensor) -> Tensor:
+    def forward(
+        self, query: Tensor, context: Tensor, positions: Tensor, likelihood: Tensor
+    ) -> Tensor:
         """Features (K, V, C) of the queries that each camera sees.
 
         Args:
@@ -84,11 +87,9 @@ class _DepthAwareSampling(nn.Module):
         heads, anchors = self.num_heads, positions.shape[2]
         value = self.value_proj(context.permute(0, 2, 3, 1))
         # sample p of a head belongs to anchor p mod A
-        offsets = self.sampling_offsets(query).view(
-            *query.shape[:2], heads, -1, anchors, 2)
+        offsets = self.sampling_offsets(query).view(*query.shape[:2], heads, -1, anchors, 2)
         height, width = context.shape[-2:]
-        offsets = torch.stack(
-            [offsets[..., 0] / width, offsets[..., 1] / height], dim=-1)
+        offsets = torch.stack([offsets[..., 0] / width, offsets[..., 1] / height], dim=-1)
         weights = self.attention_weights(query).unflatten(-1, (heads, -1))
         weights = weights.softmax(-1).unflatten(-1, (-1, anchors))
         # as published, what is left does not sum to one again
@@ -96,7 +97,8 @@ class _DepthAwareSampling(nn.Module):
         return deformable_attention(
             value.unflatten(-1, (heads, -1)),
             (positions[:, :, None, None] + offsets).flatten(3, 4),
-            weights.flatten(3))
+            weights.flatten(3),
+        )
 
 
 class DepthAwareCrossAttention(nn.Module):
@@ -116,11 +118,9 @@ class DepthAwareCrossAttention(nn.Module):
     FB-BEV, arXiv 2308.02236, section 3.3.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int,
-                 num_points: int) -> None:
+    def __init__(self, embed_dims: int, num_heads: int, num_points: int) -> None:
         super().__init__()
-        self.deformable_attention = _DepthAwareSampling(
-            embed_dims, num_heads, num_points)
+        self.deformable_attention = _DepthAwareSampling(embed_dims, num_heads, num_points)
         self.output_proj = nn.Linear(embed_dims, embed_dims)
 
     def init_weights(self) -> None:
@@ -128,8 +128,9 @@ class DepthAwareCrossAttention(nn.Module):
         self.deformable_attention.init_weights()
         xavier_init(self.output_proj, distribution='uniform')
 
-    def forward(self, query: Tensor, query_pos: Tensor, context: Tensor,
-                depth: Tensor, anchors: Anchors) -> Tensor:
+    def forward(
+        self, query: Tensor, query_pos: Tensor, context: Tensor, depth: Tensor, anchors: Anchors
+    ) -> Tensor:
         """The queries with what the images add to them, shape (B, Q, C).
 
         Args:
@@ -141,26 +142,24 @@ class DepthAwareCrossAttention(nn.Module):
         """
         batch, queries, _ = query.shape
         seen = list_seen_queries(anchors.positions, anchors.seen)
-        bins = anchors.depth_bins.gather(
-            2, seen.index[..., None].expand(*seen.points.shape[:-1]))
+        bins = anchors.depth_bins.gather(2, seen.index[..., None].expand(*seen.points.shape[:-1]))
         sample = torch.arange(batch, device=query.device)[:, None, None]
         positions = seen.points.flatten(0, 1)
         features = self.deformable_attention(
             (query + query_pos)[sample, seen.index].flatten(0, 1),
-            context.flatten(0, 1), positions,
-            depth_likelihood(
-                depth.flatten(0, 1), positions, bins.flatten(0, 1)))
+            context.flatten(0, 1),
+            positions,
+            depth_likelihood(depth.flatten(0, 1), positions, bins.flatten(0, 1)),
+        )
         # Those that fill a list up add nothing to the queries that they name.
         features = features * seen.valid.flatten(0, 1)[..., None]
         place = (sample * queries + seen.index).flatten()
-        total = torch.zeros_like(query).flatten(0, 1).index_add(
-            0, place, features.flatten(0, 1))
+        total = torch.zeros_like(query).flatten(0, 1).index_add(0, place, features.flatten(0, 1))
         mean = total.view_as(query) / seen.cameras.clamp(min=1)[..., None]
         return self.output_proj(mean) + query
 
 
-def depth_likelihood(depth: Tensor, positions: Tensor,
-                     bins: Tensor) -> Tensor:
+def depth_likelihood(depth: Tensor, positions: Tensor, bins: Tensor) -> Tensor:
     """Predicted probability of a depth bin at image positions.
 
     Args:
@@ -171,6 +170,5 @@ def depth_likelihood(depth: Tensor, positions: Tensor,
     Returns:
         Bilinear in the image, zero outside, shape (K, V, A).
     """
-    sampled = F.grid_sample(
-        depth, 2 * positions - 1, align_corners=False)  # (K, D, V, A)
+    sampled = F.grid_sample(depth, 2 * positions - 1, align_corners=False)  # (K, D, V, A)
     return sampled.gather(1, bins[:, None]).squeeze(1)

@@ -1,4 +1,5 @@
 """The FB-OCC model."""
+
 import warnings
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
@@ -18,17 +19,12 @@ from radocc_plugin.models.fbocc.history import (
 )
 from radocc_plugin.models.fbocc.occ_head import VOID
 from radocc_plugin.models.lift_splat import ViewGeometry
-from radocc_plugin.models.lift_splat.depth import (
-    check_stride,
-    depth_loss,
-    one_hot_depth,
-)
+from radocc_plugin.models.lift_splat.depth import check_stride, depth_loss, one_hot_depth
 from radocc_plugin.models.lift_splat.depth_net import DepthNet
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
 
-STREAM_KEYS = ('token', 'prev', 'sequence_group_idx', 'start_of_sequence',
-               'ego2prev_ego')
+STREAM_KEYS = ('token', 'prev', 'sequence_group_idx', 'start_of_sequence', 'ego2prev_ego')
 
 
 @MODELS.register_module()
@@ -70,23 +66,26 @@ class FBOcc(BaseModel):
 
     # A prediction depends on the calls before it.
     is_streaming = True
-    def __init__(self,
-                 img_backbone: dict,
-                 img_neck: dict,
-                 depth_net: dict,
-                 grid_config: Dict[str, Sequence[float]],
-                 img_bev_encoder_backbone: dict,
-                 img_bev_encoder_neck: dict,
-                 occupancy_head: dict,
-                 backward_projection: Optional[dict] = None,
-                 channels: int = 80,
-                 num_history: int = 16,
-                 frame_interval: float = 0.5,
-                 loss_depth_weight: float = 1.0,
-                 downsample: int = 16,
-                 published_motion: bool = True,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+
+    def __init__(
+        self,
+        img_backbone: dict,
+        img_neck: dict,
+        depth_net: dict,
+        grid_config: Dict[str, Sequence[float]],
+        img_bev_encoder_backbone: dict,
+        img_bev_encoder_neck: dict,
+        occupancy_head: dict,
+        backward_projection: Optional[dict] = None,
+        channels: int = 80,
+        num_history: int = 16,
+        frame_interval: float = 0.5,
+        loss_depth_weight: float = 1.0,
+        downsample: int = 16,
+        published_motion: bool = True,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.img_backbone = MODELS.build(img_backbone)
         self.img_neck = MODELS.build(img_neck)
@@ -94,16 +93,13 @@ class FBOcc(BaseModel):
         self.depth_bins = self.forward_projection.depth_bins
         self.num_bins = self.depth_bins.count
         self.depth_net = DepthNet(
-            context_channels=channels,
-            depth_channels=self.num_bins,
-            **depth_net)
+            context_channels=channels, depth_channels=self.num_bins, **depth_net
+        )
         self.backward_projection = BackwardProjection(
-            self.forward_projection.grid, self.depth_bins, channels,
-            **(backward_projection or {}))
-        self.history_keyframe_time_conv = _conv_norm_relu(
-            channels + 1, channels)
-        self.history_keyframe_cat_conv = _conv_norm_relu(
-            channels * (1 + num_history), channels)
+            self.forward_projection.grid, self.depth_bins, channels, **(backward_projection or {})
+        )
+        self.history_keyframe_time_conv = _conv_norm_relu(channels + 1, channels)
+        self.history_keyframe_cat_conv = _conv_norm_relu(channels * (1 + num_history), channels)
         self.img_bev_encoder_backbone = MODELS.build(img_bev_encoder_backbone)
         self.img_bev_encoder_neck = MODELS.build(img_bev_encoder_neck)
         self.occupancy_head = MODELS.build(occupancy_head)
@@ -127,14 +123,11 @@ class FBOcc(BaseModel):
         return dict(
             module='occupancy_head',
             layout='b c y x z',
-            class_order=list(
-                range(VOID, VOID + self.occupancy_head.num_classes)))
+            class_order=list(range(VOID, VOID + self.occupancy_head.num_classes)),
+        )
 
     def forward(
-        self,
-        inputs: dict,
-        data_samples: Sequence,
-        mode: str = 'tensor'
+        self, inputs: dict, data_samples: Sequence, mode: str = 'tensor'
     ) -> Union[Tensor, Dict[str, Tensor], List]:
         """Losses, predictions or logits of a batch, the next of its streams.
 
@@ -152,13 +145,11 @@ class FBOcc(BaseModel):
                 stream needs.
         """
         if mode not in ('loss', 'predict', 'tensor'):
-            raise ValueError(
-                f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise ValueError(f"mode takes 'loss', 'predict' or 'tensor', got {mode!r}")
         volume, depth = self.extract_volume(inputs, data_samples)
         # as published, in float32 under mixed precision too
         with torch.autocast(volume.device.type, enabled=False):
-            levels = self.img_bev_encoder_neck(
-                self.img_bev_encoder_backbone(volume))
+            levels = self.img_bev_encoder_neck(self.img_bev_encoder_backbone(volume))
             void_logits = self.occupancy_head(levels)
         if mode == 'loss':
             losses = self.occupancy_head.loss(void_logits, data_samples)
@@ -171,8 +162,7 @@ class FBOcc(BaseModel):
             sample.pred_occ = OccData(semantics=labels.to(torch.uint8))
         return list(data_samples)
 
-    def extract_volume(self, inputs: dict,
-                       data_samples: Sequence) -> Tuple[Tensor, Tensor]:
+    def extract_volume(self, inputs: dict, data_samples: Sequence) -> Tuple[Tensor, Tensor]:
         """The 3D encoder's input and the predicted depth distributions.
 
         Returns:
@@ -183,24 +173,21 @@ class FBOcc(BaseModel):
         depth, context = self.predict_depth(images, geometry)
         with torch.autocast(images.device.type, enabled=False):
             volume = self.forward_projection(depth, context, geometry)
-            bev = self.backward_projection(volume, context, depth, geometry,
-                                           tuple(images.shape[-2:]))
-            volume = self.fuse_history(volume + bev[..., None], data_samples,
-                                       geometry.bda_mat)
+            bev = self.backward_projection(
+                volume, context, depth, geometry, tuple(images.shape[-2:])
+            )
+            volume = self.fuse_history(volume + bev[..., None], data_samples, geometry.bda_mat)
         return volume, depth
 
-    def predict_depth(self, images: Tensor,
-                      geometry: ViewGeometry) -> Tuple[Tensor, Tensor]:
+    def predict_depth(self, images: Tensor, geometry: ViewGeometry) -> Tuple[Tensor, Tensor]:
         """Depth distributions and context of images (B * N, 3, H, W)."""
         features = self.img_neck(self.img_backbone(images))
         check_stride(images, features, self.downsample)
         camera = geometry.depth_net_input().to(images.device)
         prediction = self.depth_net(features, camera).float()
-        return (prediction[:, :self.num_bins].softmax(dim=1),
-                prediction[:, self.num_bins:])
+        return (prediction[:, : self.num_bins].softmax(dim=1), prediction[:, self.num_bins :])
 
-    def depth_loss(self, depth: Tensor,
-                   data_samples: Sequence) -> Dict[str, Tensor]:
+    def depth_loss(self, depth: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """``loss_depth`` against the LiDAR's depth maps; empty for weight 0.
 
         Raises:
@@ -209,17 +196,20 @@ class FBOcc(BaseModel):
         if not self.loss_depth_weight:
             return {}
         if any('gt_depth' not in sample for sample in data_samples):
-            raise ValueError('data_samples lack gt_depth; add '
-                             'LoadLidarPoints and PointsToDepthMaps to the '
-                             'pipeline or set loss_depth_weight=0')
+            raise ValueError(
+                'data_samples lack gt_depth; add '
+                'LoadLidarPoints and PointsToDepthMaps to the '
+                'pipeline or set loss_depth_weight=0'
+            )
         targets = one_hot_depth(
             torch.cat([sample.gt_depth for sample in data_samples]),
-            self.depth_bins, self.downsample, tuple(depth.shape[-2:]))
-        return dict(
-            loss_depth=self.loss_depth_weight * depth_loss(depth, targets))
+            self.depth_bins,
+            self.downsample,
+            tuple(depth.shape[-2:]),
+        )
+        return dict(loss_depth=self.loss_depth_weight * depth_loss(depth, targets))
 
-    def fuse_history(self, volumes: Tensor, data_samples: Sequence,
-                     bda_mats: Tensor) -> Tensor:
+    def fuse_history(self, volumes: Tensor, data_samples: Sequence, bda_mats: Tensor) -> Tensor:
         """Fuses the volumes with the past of their streams, which goes on.
 
         Args:
@@ -231,29 +221,34 @@ class FBOcc(BaseModel):
         pasts, memories = [], {}
         for volume, sample, bda_mat in zip(volumes, data_samples, bda_mats):
             metainfo = stream_metainfo(sample)
-            past, steps = self.recall(state, metainfo, volume.detach(),
-                                      bda_mat)
+            past, steps = self.recall(state, metainfo, volume.detach(), bda_mat)
             pasts.append((past, steps))
             # at once: a frame may follow one of its own batch
             token = metainfo['token']
-            state.memories[token] = memories[token] = Memory(
-                *append(past, volume, steps), bda_mat)
+            state.memories[token] = memories[token] = Memory(*append(past, volume, steps), bda_mat)
         state.memories = memories
         past, steps = map(torch.stack, zip(*pasts))
-        return fuse(volumes, past, steps, self.frame_interval,
-                    self.history_keyframe_time_conv,
-                    self.history_keyframe_cat_conv)
+        return fuse(
+            volumes,
+            past,
+            steps,
+            self.frame_interval,
+            self.history_keyframe_time_conv,
+            self.history_keyframe_cat_conv,
+        )
 
     def forget_non_finite(self) -> None:
         """Drops pasts that are not finite: their streams start anew."""
         for state in self.streams.values():
             state.memories = {
-                token: memory for token, memory in state.memories.items()
+                token: memory
+                for token, memory in state.memories.items()
                 if memory.volumes.isfinite().all()
             }
 
-    def recall(self, state: StreamState, metainfo: dict, volume: Tensor,
-               bda_mat: Tensor) -> Tuple[Tensor, Tensor]:
+    def recall(
+        self, state: StreamState, metainfo: dict, volume: Tensor, bda_mat: Tensor
+    ) -> Tuple[Tensor, Tensor]:
         """The T frames before one, in its augmented ego, and their steps.
 
         Without a past, it is the frame itself, T times.
@@ -268,16 +263,15 @@ class FBOcc(BaseModel):
                     'A frame in the middle of a sequence came without the one '
                     'before it and is taken as a start; FBOcc takes whole '
                     'sequences in the order of time (StreamBatchSampler, '
-                    'SceneSampler)')
+                    'SceneSampler)'
+                )
         if memory is not None:
             moved = cell2past_cell(grid, bda_mat, ego2prev_ego, memory.bda_mat)
-            return (warp(memory.volumes.to(volume), moved),
-                    memory.steps.to(volume) + 1)
+            return (warp(memory.volumes.to(volume), moved), memory.steps.to(volume) + 1)
         past = volume.expand(self.num_history, *volume.shape)
         steps = volume.new_zeros(self.num_history)
         if self.training and not self.do_history and self.published_motion:
-            past = warp(
-                past, cell2past_cell(grid, bda_mat, ego2prev_ego, bda_mat))
+            past = warp(past, cell2past_cell(grid, bda_mat, ego2prev_ego, bda_mat))
             steps += not metainfo['start_of_sequence']
         return past, steps
 
@@ -292,11 +286,12 @@ def stream_metainfo(sample) -> dict:
     if missing:
         raise ValueError(
             f'data_samples lack the metainfo {missing}, which FBOcc streams '
-            'by; set sequences_split of the dataset')
+            'by; set sequences_split of the dataset'
+        )
     return {key: sample.metainfo[key] for key in STREAM_KEYS}
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, 1), nn.BatchNorm3d(out_channels),
-        nn.ReLU(inplace=True))
+        nn.Conv3d(in_channels, out_channels, 1), nn.BatchNorm3d(out_channels), nn.ReLU(inplace=True)
+    )

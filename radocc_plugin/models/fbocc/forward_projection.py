@@ -1,4 +1,5 @@
 """Forward projection: image features lifted by depth into a volume."""
+
 from typing import Dict, Sequence
 
 import torch
@@ -19,17 +20,15 @@ class ForwardProjection(nn.Module):
         published_truncation: See ``assign_voxels`` of BEVDet-Occ.
     """
 
-    def __init__(self,
-                 grid_config: Dict[str, Sequence[float]],
-                 downsample: int = 16,
-                 published_truncation: bool = True) -> None:
+    def __init__(
+        self,
+        grid_config: Dict[str, Sequence[float]],
+        downsample: int = 16,
+        published_truncation: bool = True,
+    ) -> None:
         super().__init__()
-        lower, upper, size = (
-            [grid_config[axis][i] for axis in 'xyz'] for i in range(3))
-        counts = [
-            round((high - low) / step)
-            for low, high, step in zip(lower, upper, size)
-        ]
+        lower, upper, size = ([grid_config[axis][i] for axis in 'xyz'] for i in range(3))
+        counts = [round((high - low) / step) for low, high, step in zip(lower, upper, size)]
         self.grid = VoxelGrid([*lower, *upper], counts)
         self.depth_bins = DepthBins(*grid_config['depth'])
         self.downsample = downsample
@@ -40,8 +39,7 @@ class ForwardProjection(nn.Module):
         self.register_buffer('bx', torch.tensor(lower) + size / 2)
         self.register_buffer('nx', torch.tensor(counts))
 
-    def forward(self, depth: Tensor, context: Tensor,
-                geometry: ViewGeometry) -> Tensor:
+    def forward(self, depth: Tensor, context: Tensor, geometry: ViewGeometry) -> Tensor:
         """Sums features, weighted by depth, in the voxel that they fall into.
 
         Args:
@@ -52,10 +50,15 @@ class ForwardProjection(nn.Module):
         Returns:
             Shape (B, C, Y, X, Z), float32, in the augmented-ego frame.
         """
-        plan = plan_lift(geometry, self.depth_bins, tuple(depth.shape[-2:]),
-                         self.downsample, self.grid, self.published_truncation,
-                         depth.device)
+        plan = plan_lift(
+            geometry,
+            self.depth_bins,
+            tuple(depth.shape[-2:]),
+            self.downsample,
+            self.grid,
+            self.published_truncation,
+            depth.device,
+        )
         nx, ny, nz = self.grid.shape
         voxels = bev_pool(depth, context, *plan)
-        return voxels.unflatten(0, (-1, nz, ny, nx)).permute(
-            0, 4, 2, 3, 1).contiguous()
+        return voxels.unflatten(0, (-1, nz, ny, nx)).permute(0, 4, 2, 3, 1).contiguous()

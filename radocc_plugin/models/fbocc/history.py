@@ -2,6 +2,7 @@
 
 B batch, T past frames, C channels, X Y Z grid.
 """
+
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional, Sequence
 
@@ -23,6 +24,7 @@ class Memory:
             shape (T,).
         bda_mat: Key ego to augmented ego of the last frame, float64, (4, 4).
     """
+
     volumes: Tensor
     steps: Tensor
     bda_mat: Tensor
@@ -57,13 +59,14 @@ def cell2point(grid: VoxelGrid) -> Tensor:
 
     As published a cell lies at its lower bound, not at its centre.
     """
-    matrix = torch.diag(torch.tensor([*grid.voxel_size, 1.]).double())
+    matrix = torch.diag(torch.tensor([*grid.voxel_size, 1.0]).double())
     matrix[:3, 3] = torch.tensor(grid.minimum)
     return matrix
 
 
-def cell2past_cell(grid: VoxelGrid, bda_mat: Tensor, ego2prev_ego: Tensor,
-                   past_bda_mat: Tensor) -> Tensor:
+def cell2past_cell(
+    grid: VoxelGrid, bda_mat: Tensor, ego2prev_ego: Tensor, past_bda_mat: Tensor
+) -> Tensor:
     """Cells of this frame to those of the frame before, (4, 4), float64.
 
     Args:
@@ -92,21 +95,26 @@ def warp(volumes: Tensor, cell2past: Tensor) -> Tensor:
         return volumes
     ny, nx, nz = volumes.shape[-3:]
     y, x, z = torch.meshgrid(
-        *(torch.arange(n, device=volumes.device) for n in (ny, nx, nz)),
-        indexing='ij')
+        *(torch.arange(n, device=volumes.device) for n in (ny, nx, nz)), indexing='ij'
+    )
     cells = torch.stack([x, y, z], dim=-1).double().view(-1, 3)
     past = transform_points(cell2past.to(cells.device), cells)
     spans = past.new_tensor([nx - 1, ny - 1, nz - 1])
     # grid_sample takes the last axis first: z, x, y
     positions = (2 * past / spans - 1)[:, [2, 0, 1]].to(volumes)
     return F.grid_sample(
-        volumes.flatten(0, 1)[None],
-        positions.view(1, ny, nx, nz, 3),
-        align_corners=True)[0].unflatten(0, volumes.shape[:2])
+        volumes.flatten(0, 1)[None], positions.view(1, ny, nx, nz, 3), align_corners=True
+    )[0].unflatten(0, volumes.shape[:2])
 
 
-def fuse(volumes: Tensor, past: Tensor, steps: Tensor, interval: float,
-         time_conv: Callable, cat_conv: Callable) -> Tensor:
+def fuse(
+    volumes: Tensor,
+    past: Tensor,
+    steps: Tensor,
+    interval: float,
+    time_conv: Callable,
+    cat_conv: Callable,
+) -> Tensor:
     """One volume of the current frames and their past.
 
     Args:
@@ -120,14 +128,12 @@ def fuse(volumes: Tensor, past: Tensor, steps: Tensor, interval: float,
     """
     frames = torch.cat([volumes[:, None], past], dim=1)
     ages = interval * F.pad(steps, (1, 0))
-    ages = ages.view(*ages.shape, 1, 1, 1, 1).expand(
-        *frames.shape[:2], 1, *frames.shape[3:])
+    ages = ages.view(*ages.shape, 1, 1, 1, 1).expand(*frames.shape[:2], 1, *frames.shape[3:])
     frames = time_conv(torch.cat([frames, ages], dim=2).flatten(0, 1))
     return cat_conv(frames.unflatten(0, ages.shape[:2]).flatten(1, 2))
 
 
-def append(memory_volumes: Tensor, volume: Tensor,
-           steps: Tensor) -> Sequence[Tensor]:
+def append(memory_volumes: Tensor, volume: Tensor, steps: Tensor) -> Sequence[Tensor]:
     """Volumes and steps with the current frame in front, the oldest gone.
 
     Args:

@@ -1,4 +1,5 @@
 """When the past of a stream joins a training."""
+
 from typing import Optional
 
 from mmengine.hooks import Hook
@@ -32,13 +33,12 @@ class HistoryScheduleHook(Hook):
         model = model.module if is_model_wrapper(model) else model
         self.models = [m for m in model.modules() if isinstance(m, FBOcc)]
         if not self.models:
-            raise ValueError('HistoryScheduleHook takes a runner whose model '
-                             f'holds an FBOcc, got {type(model).__name__}')
+            raise ValueError(
+                'HistoryScheduleHook takes a runner whose model '
+                f'holds an FBOcc, got {type(model).__name__}'
+            )
 
-    def before_train_iter(self,
-                          runner,
-                          batch_idx: int,
-                          data_batch: Optional[dict] = None) -> None:
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[dict] = None) -> None:
         """Follows the iteration, so a resumed run goes on as it would."""
         for model in self.models:
             model.do_history = runner.iter >= self.begin

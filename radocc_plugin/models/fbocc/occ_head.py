@@ -2,6 +2,7 @@
 
 B batch, L levels, C channels, K = 1 + the classes, X Y Z fine grid.
 """
+
 from typing import Dict, Optional, Sequence
 
 import torch
@@ -54,45 +55,52 @@ class FBOccHead(BaseModule):
             one frequency a class.
     """
 
-    def __init__(self,
-                 in_channels: int = 256,
-                 channels: int = 128,
-                 hidden_channels: int = 64,
-                 num_levels: int = 3,
-                 upsample: int = 1,
-                 num_classes: int = NUM_CLASSES,
-                 class_frequencies: Sequence[int] = OCC3D_CLASS_FREQUENCIES,
-                 loss_weights: Optional[Dict[str, float]] = None,
-                 with_cp: bool = False,
-                 init_cfg=None) -> None:
+    def __init__(
+        self,
+        in_channels: int = 256,
+        channels: int = 128,
+        hidden_channels: int = 64,
+        num_levels: int = 3,
+        upsample: int = 1,
+        num_classes: int = NUM_CLASSES,
+        class_frequencies: Sequence[int] = OCC3D_CLASS_FREQUENCIES,
+        loss_weights: Optional[Dict[str, float]] = None,
+        with_cp: bool = False,
+        init_cfg=None,
+    ) -> None:
         super().__init__(init_cfg)
         self.deblock = nn.Sequential(
-            nn.ConvTranspose3d(in_channels, channels, 2, 2, bias=False),
-            *_norm_relu(channels))
+            nn.ConvTranspose3d(in_channels, channels, 2, 2, bias=False), *_norm_relu(channels)
+        )
         self.occ_convs = nn.ModuleList(
             nn.Sequential(
-                nn.Conv3d(in_channels, channels, 3, padding=1, bias=False),
-                *_norm_relu(channels)) for _ in range(num_levels))
-        self.voxel_soft_weights = _per_voxel(channels, hidden_channels,
-                                             1 + num_levels)
+                nn.Conv3d(in_channels, channels, 3, padding=1, bias=False), *_norm_relu(channels)
+            )
+            for _ in range(num_levels)
+        )
+        self.voxel_soft_weights = _per_voxel(channels, hidden_channels, 1 + num_levels)
         if len(class_frequencies) != num_classes:
             raise ValueError(
                 f'class_frequencies take {num_classes} numbers, one a class, '
                 f'got {len(class_frequencies)}; the default are those of '
-                'Occ3D-nuScenes')
+                'Occ3D-nuScenes'
+            )
         self.num_classes = num_classes
         self.upsample = upsample
-        self.occ_pred_conv = _per_voxel(channels, hidden_channels,
-                                        (VOID + num_classes) * upsample**3)
+        self.occ_pred_conv = _per_voxel(
+            channels, hidden_channels, (VOID + num_classes) * upsample**3
+        )
         unknown = set(loss_weights or ()) - set(LOSS_WEIGHTS)
         if unknown:
-            raise ValueError('occupancy_head.loss_weights takes '
-                             f'{sorted(LOSS_WEIGHTS)}, got {sorted(unknown)}')
+            raise ValueError(
+                f'occupancy_head.loss_weights takes {sorted(LOSS_WEIGHTS)}, got {sorted(unknown)}'
+            )
         self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
         self.register_buffer(
             'class_weight',
             class_balanced_weights(class_frequencies, void_first=True),
-            persistent=False)
+            persistent=False,
+        )
         self.with_cp = with_cp
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -105,12 +113,10 @@ class FBOccHead(BaseModule):
         fine = self.deblock(levels[0])
         weights = self.voxel_soft_weights(fine).softmax(1)
         levels = [conv(x) for conv, x in zip(self.occ_convs, levels)]
-        mixed = run(
-            mix_levels, weights, fine, *levels, with_cp=self.with_cp)
+        mixed = run(mix_levels, weights, fine, *levels, with_cp=self.with_cp)
         return split_cells(self.occ_pred_conv(mixed), self.upsample)
 
-    def loss(self, logits: Tensor,
-             data_samples: Sequence) -> Dict[str, Tensor]:
+    def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
         """Losses over the labelled voxels that a camera sees.
 
         Args:
@@ -125,22 +131,23 @@ class FBOccHead(BaseModule):
         # The visible voxels are looked up once for all losses: the host waits
         # for the number of them.
         kept = mask.flatten().nonzero().squeeze(1)
-        rows = zero_nonfinite(
-            logits.permute(0, 3, 2, 4, 1).flatten(0, -2).index_select(0, kept))
+        rows = zero_nonfinite(logits.permute(0, 3, 2, 4, 1).flatten(0, -2).index_select(0, kept))
         target = labels.flatten()[kept] + VOID
         losses = dict(
             focal=lambda: focal_loss(
                 rows,
                 target,
                 class_weight=self.class_weight,
-                voxel_weight=radial[..., None].expand_as(labels).flatten()[
-                    kept]),
+                voxel_weight=radial[..., None].expand_as(labels).flatten()[kept],
+            ),
             sem_scal=lambda: sem_scal(rows, target, void_index=0),
             geo_scal=lambda: geo_scal(rows, target),
-            lovasz=lambda: lovasz_softmax(rows, target))
+            lovasz=lambda: lovasz_softmax(rows, target),
+        )
         return {
             f'loss_{name}': weight * losses[name]()
-            for name, weight in self.loss_weights.items() if weight
+            for name, weight in self.loss_weights.items()
+            if weight
         }
 
 
@@ -155,10 +162,8 @@ def mix_levels(weights: Tensor, *levels: Tensor) -> Tensor:
     for weight, level in zip(weights.split(1, dim=1), levels):
         if level.shape[-3:] != weight.shape[-3:]:
             level = F.interpolate(
-                level,
-                size=weight.shape[-3:],
-                mode='trilinear',
-                align_corners=False)
+                level, size=weight.shape[-3:], mode='trilinear', align_corners=False
+            )
         mixed = mixed + weight * level
     return mixed
 
@@ -179,5 +184,7 @@ def _norm_relu(channels: int) -> Sequence[nn.Module]:
 
 def _per_voxel(channels: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv3d(channels, hidden, 1, bias=False), *_norm_relu(hidden),
-        nn.Conv3d(hidden, outputs, 1, bias=False))
+        nn.Conv3d(channels, hidden, 1, bias=False),
+        *_norm_relu(hidden),
+        nn.Conv3d(hidden, outputs, 1, bias=False),
+    )

@@ -1,4 +1,5 @@
 """Lift-splat parts that several families share."""
+
 from radocc_plugin.models.lift_splat.bev_pool import bev_pool
 from radocc_plugin.models.lift_splat.conv3d import Conv3d
 from radocc_plugin.models.lift_splat.depth import DepthBins
@@ -10,6 +11,11 @@ from radocc_plugin.models.lift_splat.view_transformer import (
 )
 
 __all__ = [
-    'Conv3d', 'DepthBins', 'LSSViewTransformer', 'LSSViewTransformerBEVDepth',
-    'LSSViewTransformerBEVStereo', 'ViewGeometry', 'bev_pool'
+    'Conv3d',
+    'DepthBins',
+    'LSSViewTransformer',
+    'LSSViewTransformerBEVDepth',
+    'LSSViewTransformerBEVStereo',
+    'ViewGeometry',
+    'bev_pool',
 ]

@@ -1,11 +1,11 @@
 """Depth-weighted sum pooling of image features into voxels."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor,
-             offsets: Tensor) -> Tensor:
+def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor, offsets: Tensor) -> Tensor:
     """Sums ``depth * feature`` of all frustum points that fall into a voxel.
 
     Exact and differentiable in ``depth`` and ``features``. The pooling is an
@@ -37,10 +37,9 @@ def bev_pool(depth: Tensor, features: Tensor, point_of: Tensor,
         # ONNX has no bags: the products are stored and scattered.
         ends = torch.cat([offsets[1:], offsets.new_tensor([len(point_of)])])
         voxel_of = torch.repeat_interleave(
-            torch.arange(len(offsets), device=offsets.device), ends - offsets)
+            torch.arange(len(offsets), device=offsets.device), ends - offsets
+        )
         products = cells[cell_of] * weights[:, None]
         pooled = cells.new_zeros(len(offsets), cells.shape[1])
-        return pooled.scatter_add(0, voxel_of[:, None].expand_as(products),
-                                  products)
-    return F.embedding_bag(
-        cell_of, cells, offsets, mode='sum', per_sample_weights=weights)
+        return pooled.scatter_add(0, voxel_of[:, None].expand_as(products), products)
+    return F.embedding_bag(cell_of, cells, offsets, mode='sum', per_sample_weights=weights)

@@ -1,4 +1,5 @@
 """The 3D convolution of the occupancy volumes."""
+
 from typing import Optional
 
 import torch.nn.functional as F
@@ -23,8 +24,7 @@ class Conv3d(nn.Conv3d):
     instead of 350 ms). Goes when ATen counts the last dimension too.
     """
 
-    def _conv_forward(self, input: Tensor, weight: Tensor,
-                      bias: Optional[Tensor]) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         if not input.is_cpu or input.shape[:-1].numel() > NAIVE_KERNEL_LIMIT:
             return super()._conv_forward(input, weight, bias)
 
@@ -32,7 +32,12 @@ class Conv3d(nn.Conv3d):
             return (*values[1:], values[0])
 
         out = F.conv3d(
-            input.permute(0, 1, 3, 4, 2), weight.permute(0, 1, 3, 4, 2), bias,
-            z_last(self.stride), z_last(self.padding), z_last(self.dilation),
-            self.groups)
+            input.permute(0, 1, 3, 4, 2),
+            weight.permute(0, 1, 3, 4, 2),
+            bias,
+            z_last(self.stride),
+            z_last(self.padding),
+            z_last(self.dilation),
+            self.groups,
+        )
         return out.permute(0, 1, 4, 2, 3)

@@ -2,6 +2,7 @@
 
 M = B * N images, D depth bins, h w feature map at a quarter of the input.
 """
+
 from typing import Iterator, Tuple
 
 import torch
@@ -18,9 +19,13 @@ _NEAR = 1e-3  # metres; what is closer to the earlier camera is not seen
 MAX_SAMPLED = 2**27
 
 
-def sampling_positions(geometry: ViewGeometry, previous: ViewGeometry,
-                       depth_bins: DepthBins,
-                       feature_size: Tuple[int, int], device) -> Tensor:
+def sampling_positions(
+    geometry: ViewGeometry,
+    previous: ViewGeometry,
+    depth_bins: DepthBins,
+    feature_size: Tuple[int, int],
+    device,
+) -> Tensor:
     """Where each pixel of a frame, at each depth, lies in the frame before.
 
     As published, the earlier image has the intrinsics and the augmentation of
@@ -39,17 +44,21 @@ def sampling_positions(geometry: ViewGeometry, previous: ViewGeometry,
 
     BEVDet dev2.1, ``gen_grid``.
     """
-    frustum = make_frustum(depth_bins, feature_size,
-                           STEREO_DOWNSAMPLE).to(device)
+    frustum = make_frustum(depth_bins, feature_size, STEREO_DOWNSAMPLE).to(device)
     image, cam2img, motion = (
         matrix.flatten(0, 1).to(frustum)
-        for matrix in (geometry.img_aug_mat, geometry.cam2img,
-                       torch.linalg.inv(previous.cam2ego) @ geometry.cam2ego))
+        for matrix in (
+            geometry.img_aug_mat,
+            geometry.cam2img,
+            torch.linalg.inv(previous.cam2ego) @ geometry.cam2ego,
+        )
+    )
     # Step by step in float32, as published: rounding decides which samples
     # at the border are exactly 0, hence ``bias``, and one of them shows in a
     # whole depth map.
-    points = (frustum.view(1, -1, 3) - image[:, None, :3, 3]
-              ) @ torch.linalg.inv(image[:, :3, :3]).mT
+    points = (frustum.view(1, -1, 3) - image[:, None, :3, 3]) @ torch.linalg.inv(
+        image[:, :3, :3]
+    ).mT
     points = torch.cat([points[..., :2] * points[..., 2:], points[..., 2:]], 2)
     points = points @ (motion[:, :3, :3] @ torch.linalg.inv(cam2img)).mT
     points = points + motion[:, None, :3, 3]
@@ -63,11 +72,9 @@ def sampling_positions(geometry: ViewGeometry, previous: ViewGeometry,
 
 
 @torch.no_grad()
-def cost_volume(current: Tensor,
-                previous: Tensor,
-                positions: Tensor,
-                bias: float = 5.0,
-                group_size: int = 4) -> Tensor:
+def cost_volume(
+    current: Tensor, previous: Tensor, positions: Tensor, bias: float = 5.0, group_size: int = 4
+) -> Tensor:
     """Matching distribution over depth of each pixel.
 
     The cost of a depth is the L1 distance between the feature and the
@@ -89,34 +96,33 @@ def cost_volume(current: Tensor,
 
     BEVDet dev2.1, ``calculate_cost_volumn``.
     """
-    costs_by = (
-        costs_by_planes if positions.device.type == 'cpu' else
-        costs_by_channels)
+    costs_by = costs_by_planes if positions.device.type == 'cpu' else costs_by_channels
     costs = costs_by(current, previous, positions, bias, group_size)
     return costs.neg_().softmax(dim=1)
 
 
-def costs_by_planes(current: Tensor, previous: Tensor, positions: Tensor,
-                    bias: float, group_size: int) -> Tensor:
+def costs_by_planes(
+    current: Tensor, previous: Tensor, positions: Tensor, bias: float, group_size: int
+) -> Tensor:
     """Costs of ``cost_volume``, one plane of one image after the other."""
     costs = current.new_empty(positions.shape[:-1], dtype=torch.float32)
     for image, planes in enumerate(positions):
         rows = current[image].float().flatten(1).t().contiguous()
-        for plane, samples in enumerate(
-                _bilinear_rows(previous[image].float(), planes)):
+        for plane, samples in enumerate(_bilinear_rows(previous[image].float(), planes)):
             cost = (rows - samples).abs_().sum(dim=1)
             unseen = samples[:, -group_size] == 0
-            costs[image, plane] = (cost + bias * unseen).view(
-                planes.shape[1:3])
+            costs[image, plane] = (cost + bias * unseen).view(planes.shape[1:3])
     return costs
 
 
-def costs_by_channels(current: Tensor,
-                      previous: Tensor,
-                      positions: Tensor,
-                      bias: float,
-                      group_size: int,
-                      max_sampled: int = MAX_SAMPLED) -> Tensor:
+def costs_by_channels(
+    current: Tensor,
+    previous: Tensor,
+    positions: Tensor,
+    bias: float,
+    group_size: int,
+    max_sampled: int = MAX_SAMPLED,
+) -> Tensor:
     """Costs of ``cost_volume``, some channels of everything at a time.
 
     Args:
@@ -127,16 +133,13 @@ def costs_by_channels(current: Tensor,
     grid = positions.flatten(1, 2)  # (M, D * h, w, 2)
 
     def sample(channels: Tensor) -> Tensor:
-        return F.grid_sample(
-            channels.float(), grid,
-            align_corners=True).unflatten(2, (bins, -1))
+        return F.grid_sample(channels.float(), grid, align_corners=True).unflatten(2, (bins, -1))
 
     decisive = previous.shape[1] - group_size
-    unseen = sample(previous[:, decisive:decisive + 1])[:, 0] == 0
+    unseen = sample(previous[:, decisive : decisive + 1])[:, 0] == 0
     costs = float(bias) * unseen
     at_once = max(group_size, max_sampled // grid[..., 0].numel())
-    for now, before in zip(
-            current.split(at_once, 1), previous.split(at_once, 1)):
+    for now, before in zip(current.split(at_once, 1), previous.split(at_once, 1)):
         distance = sample(before).sub_(now.float()[:, :, None]).abs_()
         costs += distance.sum(dim=1)
     return costs
@@ -166,10 +169,8 @@ def _bilinear_rows(feature: Tensor, planes: Tensor) -> Iterator[Tensor]:
         right, lower = (pixels - first).unbind(1)
         column, row = (first.long() + 1).unbind(1)
         corner = row * (width + 3) + column
-        corners = torch.stack(
-            [corner, corner + 1, corner + width + 3, corner + width + 4], 1)
+        corners = torch.stack([corner, corner + 1, corner + width + 3, corner + width + 4], 1)
         weights = torch.stack(
-            [(1 - right) * (1 - lower), right * (1 - lower),
-             (1 - right) * lower, right * lower], 1)
-        yield F.embedding_bag(
-            corners, table, mode='sum', per_sample_weights=weights)
+            [(1 - right) * (1 - lower), right * (1 - lower), (1 - right) * lower, right * lower], 1
+        )
+        yield F.embedding_bag(corners, table, mode='sum', per_sample_weights=weights)

@@ -1,4 +1,5 @@
 """Depth bins of the lift-splat view transformer, and their supervision."""
+
 import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -27,6 +28,7 @@ class DepthBins:
     Raises:
         ValueError: If the bins are empty or not in front of the camera.
     """
+
     first: float
     end: float
     step: float
@@ -38,7 +40,8 @@ class DepthBins:
             raise ValueError(
                 'grid_config.depth takes (first, end, step) with 0 < first < '
                 f'{"end - 1" if self.sid else "end"} and step > 0, got '
-                f'{(self.first, self.end, self.step)}')
+                f'{(self.first, self.end, self.step)}'
+            )
 
     @property
     def count(self) -> int:
@@ -53,8 +56,7 @@ class DepthBins:
     def depths(self) -> Tensor:
         """Where features are lifted to, metres, shape (D,), float32."""
         if not self.sid:
-            return torch.arange(
-                self.first, self.end, self.step, dtype=torch.float32)
+            return torch.arange(self.first, self.end, self.step, dtype=torch.float32)
         steps = torch.arange(self.count, dtype=torch.float64)
         return (self.first * (steps / self._per_log).exp()).float()
 
@@ -79,13 +81,13 @@ def check_stride(images: Tensor, features: Tensor, downsample: int) -> None:
             f'downsample of the view transformer is {downsample}, but images '
             f'of {size} pixels have features of {cells} cells; take an '
             'input_size that it divides, or set pad_size_divisor='
-            f'{downsample} of the data_preprocessor')
+            f'{downsample} of the data_preprocessor'
+        )
 
 
-def one_hot_depth(depth_maps: Tensor,
-                  bins: DepthBins,
-                  downsample: int,
-                  size: Optional[Tuple[int, int]] = None) -> Tensor:
+def one_hot_depth(
+    depth_maps: Tensor, bins: DepthBins, downsample: int, size: Optional[Tuple[int, int]] = None
+) -> Tensor:
     """One-hot depth bins of the nearest return in each feature cell.
 
     A depth from ``bins.depths()[k]`` up to the next one belongs to bin k.
@@ -108,12 +110,12 @@ def one_hot_depth(depth_maps: Tensor,
     """
     num_bins = bins.count
     if size is not None:
-        below, right = (downsample * n - pixels for n, pixels in zip(
-            size, depth_maps.shape[-2:]))
+        below, right = (downsample * n - pixels for n, pixels in zip(size, depth_maps.shape[-2:]))
         if min(below, right) < 0:
             raise ValueError(
                 f'gt_depth of {tuple(depth_maps.shape[-2:])} pixels is larger '
-                f'than {tuple(size)} cells of {downsample} pixels')
+                f'than {tuple(size)} cells of {downsample} pixels'
+            )
         depth_maps = F.pad(depth_maps, (0, right, 0, below))
     depth_maps = depth_maps.masked_fill(depth_maps == 0, float('inf'))
     nearest = -F.max_pool2d(-depth_maps[:, None], downsample)
@@ -147,8 +149,7 @@ def depth_loss(depth: Tensor, targets: Tensor) -> Tensor:
         probability = depth.float()
         wrong = (probability > NEARLY_ONE) & (targets == 0)
         others = probability.masked_fill(wrong, 0)
-        loss = F.binary_cross_entropy(
-            others, targets, visible.to(others), reduction='sum')
+        loss = F.binary_cross_entropy(others, targets, visible.to(others), reduction='sum')
         rest = others.sum(1, keepdim=True)
         rest = rest.clamp_min(torch.finfo(rest.dtype).tiny).log()
         sure = wrong.any(1, keepdim=True) & visible

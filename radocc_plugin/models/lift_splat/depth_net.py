@@ -2,6 +2,7 @@
 
 Parameters are named as in BEVDet dev2.1.
 """
+
 from typing import Optional
 
 import torch
@@ -17,8 +18,7 @@ CAMERA_CHANNELS = 27  # ViewGeometry.depth_net_input
 class _AtrousConv(nn.Module):
     """Dilated convolution, norm and ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int,
-                 dilation: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, dilation: int) -> None:
         super().__init__()
         kernel = 1 if dilation == 1 else 3
         self.atrous_conv = nn.Conv2d(
@@ -27,7 +27,8 @@ class _AtrousConv(nn.Module):
             kernel,
             padding=0 if dilation == 1 else dilation,
             dilation=dilation,
-            bias=False)
+            bias=False,
+        )
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +47,9 @@ class _ASPP(nn.Module):
         self.global_avg_pool = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, mid_channels, 1, bias=False),
-            nn.BatchNorm2d(mid_channels), nn.ReLU())
+            nn.BatchNorm2d(mid_channels),
+            nn.ReLU(),
+        )
         self.conv1 = nn.Conv2d(mid_channels * 5, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.dropout = nn.Dropout(0.5)
@@ -56,12 +59,7 @@ class _ASPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.global_avg_pool(x).expand(-1, -1, *x.shape[-2:])
-        branches = [
-            self.aspp1(x),
-            self.aspp2(x),
-            self.aspp3(x),
-            self.aspp4(x), pooled
-        ]
+        branches = [self.aspp1(x), self.aspp2(x), self.aspp3(x), self.aspp4(x), pooled]
         out = self.bn1(self.conv1(torch.cat(branches, dim=1)))
         return self.dropout(F.relu(out))
 
@@ -105,19 +103,23 @@ class DepthNet(nn.Module):
             backward pass, which saves their activations.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 mid_channels: int,
-                 context_channels: int,
-                 depth_channels: int,
-                 aspp_mid_channels: int = 96,
-                 stereo: bool = False,
-                 with_cp: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        context_channels: int,
+        depth_channels: int,
+        aspp_mid_channels: int = 96,
+        stereo: bool = False,
+        with_cp: bool = False,
+    ) -> None:
         super().__init__()
         self.with_cp = with_cp
         self.reduce_conv = nn.Sequential(
             nn.Conv2d(in_channels, mid_channels, 3, padding=1),
-            nn.BatchNorm2d(mid_channels), nn.ReLU(inplace=True))
+            nn.BatchNorm2d(mid_channels),
+            nn.ReLU(inplace=True),
+        )
         self.context_conv = nn.Conv2d(mid_channels, context_channels, 1)
         self.bn = nn.BatchNorm1d(CAMERA_CHANNELS)
         self.depth_mlp = _CameraMLP(mid_channels)
@@ -127,11 +129,16 @@ class DepthNet(nn.Module):
         channels, shortcut = mid_channels, None
         if stereo:
             # published spelling; the checkpoints have it
-            self.cost_volumn_net = nn.Sequential(*(
-                layer for _ in range(2)
-                for layer in (nn.Conv2d(
-                    depth_channels, depth_channels, 3, stride=2, padding=1),
-                              nn.BatchNorm2d(depth_channels))))
+            self.cost_volumn_net = nn.Sequential(
+                *(
+                    layer
+                    for _ in range(2)
+                    for layer in (
+                        nn.Conv2d(depth_channels, depth_channels, 3, stride=2, padding=1),
+                        nn.BatchNorm2d(depth_channels),
+                    )
+                )
+            )
             channels = mid_channels + depth_channels
             shortcut = nn.Conv2d(channels, mid_channels, 1)
         self.stereo = stereo
@@ -140,12 +147,10 @@ class DepthNet(nn.Module):
             BasicBlock(mid_channels, mid_channels),
             BasicBlock(mid_channels, mid_channels),
             _ASPP(mid_channels, aspp_mid_channels),
-            nn.Conv2d(mid_channels, depth_channels, 1))
+            nn.Conv2d(mid_channels, depth_channels, 1),
+        )
 
-    def forward(self,
-                x: Tensor,
-                camera: Tensor,
-                cost_volume: Optional[Tensor] = None) -> Tensor:
+    def forward(self, x: Tensor, camera: Tensor, cost_volume: Optional[Tensor] = None) -> Tensor:
         """Logits and context, shape (B * N, D + C, H, W).
 
         Args:
@@ -162,7 +167,8 @@ class DepthNet(nn.Module):
             raise ValueError(
                 'DepthNet normalises camera parameters over all images of a '
                 'batch and process and takes at least 2 in training, got 1; '
-                'raise the batch size')
+                'raise the batch size'
+            )
         x = self.reduce_conv(x)
         camera = self.bn(camera.flatten(0, 1))
         context = self.context_se(x, self.context_mlp(camera)[..., None, None])
@@ -170,8 +176,8 @@ class DepthNet(nn.Module):
         if self.stereo:
             if cost_volume is None:
                 cost_volume = x.new_zeros(
-                    len(x), self.cost_volumn_net[0].in_channels,
-                    4 * x.shape[-2], 4 * x.shape[-1])
+                    len(x), self.cost_volumn_net[0].in_channels, 4 * x.shape[-2], 4 * x.shape[-1]
+                )
             depth = torch.cat([depth, self.cost_volumn_net(cost_volume)], 1)
         depth = run(self.depth_conv, depth, with_cp=self.with_cp)
         return torch.cat([depth, self.context_conv(context)], dim=1)

@@ -2,6 +2,7 @@
 
 B batch, N cameras, D depth bins, H W feature map, X Y Z grid, K kept points.
 """
+
 from functools import lru_cache
 from typing import NamedTuple, Tuple
 
@@ -21,6 +22,7 @@ class LiftPlan(NamedTuple):
             voxel, shape (K,).
         offsets: First kept point of each voxel (B, Z, Y, X), flat.
     """
+
     point_of: Tensor
     offsets: Tensor
 
@@ -29,9 +31,15 @@ class LiftPlan(NamedTuple):
 # wherever cameras fire in the same pose; a training step draws new ones.
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)  # a plan made in testing serves in training too
-def plan_lift(geometry: ViewGeometry, depth_bins: DepthBins,
-              feature_size: Tuple[int, int], downsample: int, grid: VoxelGrid,
-              truncate: bool, device: torch.device) -> LiftPlan:
+def plan_lift(
+    geometry: ViewGeometry,
+    depth_bins: DepthBins,
+    feature_size: Tuple[int, int],
+    downsample: int,
+    grid: VoxelGrid,
+    truncate: bool,
+    device: torch.device,
+) -> LiftPlan:
     """The voxels of all frustum points, computed once per rig.
 
     Depends on calibration and augmentation only; the last few plans are kept,
@@ -53,8 +61,7 @@ def plan_lift(geometry: ViewGeometry, depth_bins: DepthBins,
     return LiftPlan(point_of, torch.searchsorted(voxel_of, voxels))
 
 
-def make_frustum(depth_bins: DepthBins, feature_size: Tuple[int, int],
-                 downsample: int) -> Tensor:
+def make_frustum(depth_bins: DepthBins, feature_size: Tuple[int, int], downsample: int) -> Tensor:
     """Pixel and depth of every frustum point.
 
     Pixels run from the first to the last of the image end to end, as
@@ -75,9 +82,7 @@ def make_frustum(depth_bins: DepthBins, feature_size: Tuple[int, int],
     return torch.stack([u, v, d], dim=-1)
 
 
-def assign_voxels(points: Tensor,
-                  grid: VoxelGrid,
-                  truncate: bool = True) -> Tuple[Tensor, Tensor]:
+def assign_voxels(points: Tensor, grid: VoxelGrid, truncate: bool = True) -> Tuple[Tensor, Tensor]:
     """The voxel of each point that falls into the grid.
 
     Args:
@@ -91,8 +96,7 @@ def assign_voxels(points: Tensor,
         Flat indices of the kept points and their flat voxel indices in the
         order (B, Z, Y, X), sorted by voxel; shape (K,) each.
     """
-    cells = (points - points.new_tensor(grid.minimum)) / points.new_tensor(
-        grid.voxel_size)
+    cells = (points - points.new_tensor(grid.minimum)) / points.new_tensor(grid.voxel_size)
     cells = (cells if truncate else cells.floor()).long()
     upper = torch.as_tensor(grid.shape, device=points.device)
     inside = ((cells >= 0) & (cells < upper)).all(-1)

@@ -2,6 +2,7 @@
 
 B batch, N cameras, T frames, D depth bins, H W feature map.
 """
+
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Optional, Sequence
@@ -12,8 +13,7 @@ from torch import Tensor
 
 from radocc_plugin.geometry import to_homogeneous, transform_points
 
-SHAPES = dict(
-    cam2img=(3, 3), cam2ego=(4, 4), img_aug_mat=(4, 4), bda_mat=(4, 4))
+SHAPES = dict(cam2img=(3, 3), cam2ego=(4, 4), img_aug_mat=(4, 4), bda_mat=(4, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class ViewGeometry:
         key_cam2ego: ``cam2ego`` of the key frame where this is an earlier
             one; the camera-aware depth net is told this one, as published.
     """
+
     cam2img: Tensor
     cam2ego: Tensor
     img_aug_mat: Tensor
@@ -57,10 +58,7 @@ class ViewGeometry:
                 N, 4, 4): it contains the ego motion, so that what is lifted
                 from it lies in the same augmented-ego frame.
         """
-        return replace(
-            self,
-            cam2ego=cam2ego,
-            key_cam2ego=self._told_cam2ego)
+        return replace(self, cam2ego=cam2ego, key_cam2ego=self._told_cam2ego)
 
     @property
     def _told_cam2ego(self) -> Tensor:
@@ -69,12 +67,10 @@ class ViewGeometry:
     @cached_property
     def content(self) -> tuple:
         """The matrices that place lifted points, as bytes."""
-        return tuple(
-            getattr(self, name).numpy().tobytes() for name in SHAPES)
+        return tuple(getattr(self, name).numpy().tobytes() for name in SHAPES)
 
     def __eq__(self, other) -> bool:
-        return isinstance(other, ViewGeometry) and \
-            self.content == other.content
+        return isinstance(other, ViewGeometry) and self.content == other.content
 
     def __hash__(self) -> int:
         return hash(self.content)
@@ -98,14 +94,12 @@ class ViewGeometry:
             Points in metres, shape (B, N, D, H, W, 3), dtype of ``frustum``.
         """
         cam2ego = self.cam2augmented_ego()
-        pixel2ego = cam2ego[..., :3, :3] @ torch.linalg.inv(
-            self.augmented_cam2img())
+        pixel2ego = cam2ego[..., :3, :3] @ torch.linalg.inv(self.augmented_cam2img())
         affine = to_homogeneous(pixel2ego)
         affine[..., :3, 3] = cam2ego[..., :3, 3]
         depth = frustum[..., 2:]
         scaled = torch.cat([frustum[..., :2] * depth, depth], dim=-1)
-        points = transform_points(
-            affine.to(frustum), scaled.reshape(1, 1, -1, 3))
+        points = transform_points(affine.to(frustum), scaled.reshape(1, 1, -1, 3))
         return points.unflatten(-2, frustum.shape[:3])
 
     def depth_net_input(self) -> Tensor:
@@ -118,17 +112,25 @@ class ViewGeometry:
         image = self.img_aug_mat
         bda = self.bda_mat[:, None].expand_as(image)
         entries = [
-            self.cam2img[..., 0, 0], self.cam2img[..., 1, 1],
-            self.cam2img[..., 0, 2], self.cam2img[..., 1, 2],
-            image[..., 0, 0], image[..., 0, 1], image[..., 0, 3],
-            image[..., 1, 0], image[..., 1, 1], image[..., 1, 3],
-            bda[..., 0, 0], bda[..., 0, 1], bda[..., 1, 0], bda[..., 1, 1],
-            bda[..., 2, 2]
+            self.cam2img[..., 0, 0],
+            self.cam2img[..., 1, 1],
+            self.cam2img[..., 0, 2],
+            self.cam2img[..., 1, 2],
+            image[..., 0, 0],
+            image[..., 0, 1],
+            image[..., 0, 3],
+            image[..., 1, 0],
+            image[..., 1, 1],
+            image[..., 1, 3],
+            bda[..., 0, 0],
+            bda[..., 0, 1],
+            bda[..., 1, 0],
+            bda[..., 1, 1],
+            bda[..., 2, 2],
         ]
-        return torch.cat([
-            torch.stack(entries, dim=-1),
-            self._told_cam2ego[..., :3, :].flatten(-2)
-        ], dim=-1).float()
+        return torch.cat(
+            [torch.stack(entries, dim=-1), self._told_cam2ego[..., :3, :].flatten(-2)], dim=-1
+        ).float()
 
 
 def _stack(data_samples: Sequence, name: str) -> Tensor:
@@ -136,8 +138,9 @@ def _stack(data_samples: Sequence, name: str) -> Tensor:
     takes = SHAPES[name] if name == 'bda_mat' else ('N', *SHAPES[name])
     got = values.shape[1:]
     if len(got) != len(takes) or got[-2:] != SHAPES[name]:
-        raise ValueError(f'{name} of a data sample takes shape '
-                         f'({", ".join(map(str, takes))}), got {got}')
+        raise ValueError(
+            f'{name} of a data sample takes shape ({", ".join(map(str, takes))}), got {got}'
+        )
     return torch.from_numpy(values)
 
 
@@ -152,8 +155,6 @@ def stack_metainfo(data_samples: Sequence, name: str) -> np.ndarray:
             raise ValueError(
                 f'data_samples lack the metainfo {name!r}; add it to '
                 'meta_keys of the packing transform (have '
-                f'{sorted(sample.metainfo)})')
-    return np.stack([
-        np.asarray(sample.metainfo[name], np.float64)
-        for sample in data_samples
-    ])
+                f'{sorted(sample.metainfo)})'
+            )
+    return np.stack([np.asarray(sample.metainfo[name], np.float64) for sample in data_samples])

@@ -4,6 +4,10 @@ from radocc_plugin.models.occ_teacher.sparse_encoder import OccSparseEncoder
 from radocc_plugin.models.occ_teacher.teacher import OccTeacher
 
 __all__ = [
-    'ConvFuser3D', 'DepthFuser', 'OccSparseEncoder', 'OccTeacher',
-    'SparseVoxelMean', 'VoxelMean'
+    'ConvFuser3D',
+    'DepthFuser',
+    'OccSparseEncoder',
+    'OccTeacher',
+    'SparseVoxelMean',
+    'VoxelMean',
 ]

@@ -1,4 +1,5 @@
 """Fusion of camera and LiDAR volumes, and of image features and depth."""
+
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -19,12 +20,14 @@ class ConvFuser3D(BaseModule):
             (squeeze and excitation).
     """
 
-    def __init__(self,
-                 camera_channels: int,
-                 lidar_channels: int,
-                 out_channels: int,
-                 use_se: bool = False,
-                 init_cfg=None) -> None:
+    def __init__(
+        self,
+        camera_channels: int,
+        lidar_channels: int,
+        out_channels: int,
+        use_se: bool = False,
+        init_cfg=None,
+    ) -> None:
         super().__init__(init_cfg)
         self.conv = ConvModule(
             camera_channels + lidar_channels,
@@ -33,10 +36,15 @@ class ConvFuser3D(BaseModule):
             padding=1,
             bias=False,
             conv_cfg=dict(type='radocc_plugin.Conv3d'),
-            norm_cfg=dict(type='BN3d'))
-        self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool3d(1), nn.Conv3d(out_channels, out_channels, 1),
-            nn.Sigmoid()) if use_se else None
+            norm_cfg=dict(type='BN3d'),
+        )
+        self.gate = (
+            nn.Sequential(
+                nn.AdaptiveAvgPool3d(1), nn.Conv3d(out_channels, out_channels, 1), nn.Sigmoid()
+            )
+            if use_se
+            else None
+        )
 
     def forward(self, camera: Tensor, lidar: Tensor) -> Tensor:
         """Fuses volumes (B, C, Z, Y, X) of one grid."""
@@ -44,7 +52,8 @@ class ConvFuser3D(BaseModule):
             raise ValueError(
                 'camera and LiDAR volumes take one grid (Z, Y, X), got '
                 f'{tuple(camera.shape[2:])} and {tuple(lidar.shape[2:])}; '
-                'mind the strides of pts_middle_encoder')
+                'mind the strides of pts_middle_encoder'
+            )
         fused = self.conv(torch.cat([camera, lidar], dim=1))
         return fused if self.gate is None else fused * self.gate(fused)
 
@@ -65,20 +74,22 @@ class DepthFuser(BaseModule):
             drops half of the depth.
     """
 
-    def __init__(self,
-                 num_bins: int,
-                 channels: int,
-                 hidden_channels: int = 64,
-                 dropout: float = 0.0,
-                 init_cfg=None) -> None:
+    def __init__(
+        self,
+        num_bins: int,
+        channels: int,
+        hidden_channels: int = 64,
+        dropout: float = 0.0,
+        init_cfg=None,
+    ) -> None:
         super().__init__(init_cfg)
         if not 0 <= dropout < 1:
-            raise ValueError('DepthFuser.dropout takes a probability below '
-                             f'1, got {dropout}')
+            raise ValueError(f'DepthFuser.dropout takes a probability below 1, got {dropout}')
         self.convs = nn.Sequential(
             nn.Conv2d(num_bins, hidden_channels, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden_channels, channels, 3, padding=1, bias=False))
+            nn.Conv2d(hidden_channels, channels, 3, padding=1, bias=False),
+        )
         nn.init.zeros_(self.convs[-1].weight)
         self.dropout = dropout
 

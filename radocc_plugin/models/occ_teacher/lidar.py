@@ -1,4 +1,5 @@
 """LiDAR points as voxel features."""
+
 from typing import Sequence, Tuple
 
 import torch
@@ -7,10 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from radocc_plugin.geometry import VoxelGrid
-from radocc_plugin.models.occ_teacher.sparse_conv import (
-    ActiveCells,
-    SparseVolume,
-)
+from radocc_plugin.models.occ_teacher.sparse_conv import ActiveCells, SparseVolume
 from radocc_plugin.registry import MODELS
 
 # offset from the voxel's centre in voxels (3), intensity in [0, 1],
@@ -33,8 +31,7 @@ class _VoxelEncoder(BaseModule):
 
     out_channels = VOXEL_FEATURES
 
-    def __init__(self, point_cloud_range: Sequence[float],
-                 voxel_size: float) -> None:
+    def __init__(self, point_cloud_range: Sequence[float], voxel_size: float) -> None:
         super().__init__()
         self.grid = VoxelGrid.from_voxel_size(point_cloud_range, voxel_size)
 
@@ -93,20 +90,24 @@ def voxelise(points: Sequence[Tensor], grid: VoxelGrid) -> SparseVolume:
         features.append(mean)
         keys.append(voxel + sample * grid.num_voxels)
     return SparseVolume(
-        torch.cat(features),
-        ActiveCells(torch.cat(keys), (nz, ny, nx), len(points)))
+        torch.cat(features), ActiveCells(torch.cat(keys), (nz, ny, nx), len(points))
+    )
 
 
 def _voxel_means(points: Tensor, grid: VoxelGrid) -> Tuple[Tensor, Tensor]:
     """Features (V, 6) and flat (z, y, x) index, ascending, of one cloud."""
     if points.dim() != 2 or points.shape[1] != 5:
-        raise ValueError('points take shape (P, 5): x, y, z, intensity, '
-                         f'lag; got {tuple(points.shape)}')
+        raise ValueError(
+            f'points take shape (P, 5): x, y, z, intensity, lag; got {tuple(points.shape)}'
+        )
     points = points.float()
     cells, inside = grid.index(points[:, :3])
     points, cells = points[inside], cells[inside]
-    offset = (points[:, :3] - points.new_tensor(
-        grid.minimum)) / points.new_tensor(grid.voxel_size) - cells - 0.5
+    offset = (
+        (points[:, :3] - points.new_tensor(grid.minimum)) / points.new_tensor(grid.voxel_size)
+        - cells
+        - 0.5
+    )
     features = torch.cat([offset, points[:, 3:4] / 255, points[:, 4:]], dim=1)
 
     nx, ny, _ = grid.shape
@@ -114,6 +115,5 @@ def _voxel_means(points: Tensor, grid: VoxelGrid) -> Tuple[Tensor, Tensor]:
     voxel_of, order = ((z * ny + y) * nx + x).sort(stable=True)
     occupied, count = voxel_of.unique_consecutive(return_counts=True)
     # A mean over bags of points: unlike index_add, deterministic on CUDA.
-    mean = F.embedding_bag(
-        order, features, count.cumsum(0) - count, mode='mean')
+    mean = F.embedding_bag(order, features, count.cumsum(0) - count, mode='mean')
     return torch.cat([mean, count[:, None].log1p()], dim=1), occupied

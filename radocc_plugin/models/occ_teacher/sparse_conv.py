@@ -2,6 +2,7 @@
 
 B batch, V active cells, K cells of a kernel, Z Y X grid.
 """
+
 import itertools
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -25,8 +26,7 @@ class ActiveCells:
         batch_size: B.
     """
 
-    def __init__(self, keys: Tensor, shape: Sequence[int],
-                 batch_size: int) -> None:
+    def __init__(self, keys: Tensor, shape: Sequence[int], batch_size: int) -> None:
         self.keys = keys
         self.shape = tuple(shape)
         self.batch_size = batch_size
@@ -38,9 +38,7 @@ class ActiveCells:
         depth, height, width = self.shape
         row = self.keys // width
         layer = row // height
-        return torch.stack([
-            layer // depth, layer % depth, row % height, self.keys % width
-        ], 1)
+        return torch.stack([layer // depth, layer % depth, row % height, self.keys % width], 1)
 
     def submanifold(self, kernel_size: Tuple[int, int, int]) -> Pairs:
         """Pairs of a convolution whose output has the same active cells.
@@ -61,10 +59,12 @@ class ActiveCells:
             self._submanifold[kernel_size] = pairs
         return self._submanifold[kernel_size]
 
-    def strided(self, kernel_size: Tuple[int, int, int],
-                stride: Tuple[int, int, int],
-                padding: Tuple[int, int,
-                               int]) -> Tuple['ActiveCells', Pairs]:
+    def strided(
+        self,
+        kernel_size: Tuple[int, int, int],
+        stride: Tuple[int, int, int],
+        padding: Tuple[int, int, int],
+    ) -> Tuple['ActiveCells', Pairs]:
         """Active output cells and pairs of an ordinary convolution.
 
         Output cell ``o`` and kernel cell ``k`` read cell ``o * stride -
@@ -72,47 +72,47 @@ class ActiveCells:
         """
         kind = (kernel_size, stride, padding)
         if kind not in self._strided:
-            shape = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(
-                self.shape, kernel_size, stride, padding))
+            shape = tuple(
+                (n + 2 * p - k) // s + 1
+                for n, k, s, p in zip(self.shape, kernel_size, stride, padding)
+            )
             cells = self.cells()
             steps = cells.new_tensor(stride)
             inputs, keys = [], []
             for offset in _kernel_cells(kernel_size):
-                shifted = cells[:, 1:] + cells.new_tensor(
-                    [p - k for k, p in zip(offset, padding)])
+                shifted = cells[:, 1:] + cells.new_tensor([p - k for k, p in zip(offset, padding)])
                 meets = (shifted % steps == 0).all(1)
-                outputs = torch.cat([
-                    cells[:, :1],
-                    torch.div(shifted, steps, rounding_mode='floor')
-                ], 1)
+                outputs = torch.cat(
+                    [cells[:, :1], torch.div(shifted, steps, rounding_mode='floor')], 1
+                )
                 key, inside = _moved(outputs, (0, 0, 0), shape)
                 row = (meets & inside).nonzero()[:, 0]
                 inputs.append(row)
                 keys.append(key[row])
             active, outputs = torch.cat(keys).unique(return_inverse=True)
             outputs = outputs.split([len(row) for row in inputs])
-            self._strided[kind] = (ActiveCells(active, shape,
-                                               self.batch_size),
-                                   list(zip(inputs, outputs)))
+            self._strided[kind] = (
+                ActiveCells(active, shape, self.batch_size),
+                list(zip(inputs, outputs)),
+            )
         return self._strided[kind]
 
 
 class SparseVolume(NamedTuple):
     """Features (V, C) of the active cells of B volumes."""
+
     features: Tensor
     active: ActiveCells
 
     def dense(self) -> Tensor:
         """The volume (B, C, Z, Y, X), zero in inactive cells."""
         shape = (self.active.batch_size, *self.active.shape)
-        rows = self.features.new_zeros(
-            torch.Size(shape).numel(), self.features.shape[1])
+        rows = self.features.new_zeros(torch.Size(shape).numel(), self.features.shape[1])
         rows = rows.index_copy(0, self.active.keys, self.features)
         return rows.view(*shape, -1).permute(0, 4, 1, 2, 3).contiguous()
 
 
-def convolve(features: Tensor, weight: Tensor, pairs: Pairs,
-             num_outputs: int) -> Tensor:
+def convolve(features: Tensor, weight: Tensor, pairs: Pairs, num_outputs: int) -> Tensor:
     """Sum over the kernel of connected input features times its matrix.
 
     Args:
@@ -144,8 +144,7 @@ class _Convolve(torch.autograd.Function):
         ctx.pairs = pairs
         output = features.new_zeros(num_outputs, weight.shape[-1])
         for matrix, (source, target) in zip(weight, pairs):
-            _add_product(output, target, features.index_select(0, source),
-                         matrix)
+            _add_product(output, target, features.index_select(0, source), matrix)
         return output
 
     @staticmethod
@@ -154,30 +153,25 @@ class _Convolve(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         for_features = torch.zeros_like(features)
         for_weight = torch.zeros_like(weight)
-        for matrix, out, (source, target) in zip(weight, for_weight,
-                                                 ctx.pairs):
+        for matrix, out, (source, target) in zip(weight, for_weight, ctx.pairs):
             rows = gradient.index_select(0, target)
             _add_product(for_features, source, rows, matrix.T)
             torch.mm(features.index_select(0, source).T, rows, out=out)
         return for_features, for_weight, None, None
 
 
-def _add_product(output: Tensor, rows: Tensor, left: Tensor,
-                 right: Tensor) -> None:
+def _add_product(output: Tensor, rows: Tensor, left: Tensor, right: Tensor) -> None:
     """Adds ``left @ right`` to distinct rows of ``output`` in place."""
-    output.index_copy_(
-        0, rows, torch.addmm(output.index_select(0, rows), left, right))
+    output.index_copy_(0, rows, torch.addmm(output.index_select(0, rows), left, right))
 
 
 def _kernel_cells(kernel_size: Sequence[int]):
     return itertools.product(*map(range, kernel_size))
 
 
-def _moved(cells: Tensor, shift: Sequence[int],
-           shape: Sequence[int]) -> Tuple[Tensor, Tensor]:
+def _moved(cells: Tensor, shift: Sequence[int], shape: Sequence[int]) -> Tuple[Tensor, Tensor]:
     """Keys of cells (V, 4) moved by a shift, and which stay in the grid."""
     batch, z, y, x = cells.unbind(1)
     z, y, x = z + shift[0], y + shift[1], x + shift[2]
-    inside = ((z >= 0) & (z < shape[0]) & (y >= 0) & (y < shape[1]) &
-              (x >= 0) & (x < shape[2]))
+    inside = (z >= 0) & (z < shape[0]) & (y >= 0) & (y < shape[1]) & (x >= 0) & (x < shape[2])
     return ((batch * shape[0] + z) * shape[1] + y) * shape[2] + x, inside

@@ -1,4 +1,5 @@
 """Sparse LiDAR encoder: mmdet3d's layers, run by spconv or plain torch."""
+
 import logging
 from typing import Sequence, Tuple
 
@@ -12,9 +13,11 @@ from radocc_plugin.registry import MODELS
 
 BACKENDS = ('auto', 'spconv', 'torch')
 NORM_CFG = dict(eps=1e-3, momentum=0.01)
-INSTALL = ('install the spconv wheel of your CUDA version (e.g. pip install '
-           "spconv-cu118; spconv for a CPU), or set backend='torch', which "
-           'gives the same numbers more slowly')
+INSTALL = (
+    'install the spconv wheel of your CUDA version (e.g. pip install '
+    "spconv-cu118; spconv for a CPU), or set backend='torch', which "
+    'gives the same numbers more slowly'
+)
 
 
 class SparseStages(BaseModule):
@@ -42,24 +45,25 @@ class SparseStages(BaseModule):
             ``encoder_channels`` do not follow each other.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 encoder_channels: Sequence[Sequence[int]],
-                 encoder_paddings: Sequence[Sequence],
-                 base_channels: int = 16,
-                 backend: str = 'auto',
-                 init_cfg=None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        encoder_channels: Sequence[Sequence[int]],
+        encoder_paddings: Sequence[Sequence],
+        base_channels: int = 16,
+        backend: str = 'auto',
+        init_cfg=None,
+    ) -> None:
         super().__init__(init_cfg)
         name = f'{type(self).__name__}.backend'
         if backend not in BACKENDS:
-            raise ValueError(f'{name} takes one of {BACKENDS}, got '
-                             f'{backend!r}')
+            raise ValueError(f'{name} takes one of {BACKENDS}, got {backend!r}')
         if backend == 'spconv' and not has_spconv():
             raise ValueError(f"{name}='spconv' needs spconv 2; {INSTALL}")
-        if backend == 'auto' and torch.cuda.is_available() and \
-                not has_spconv():
-            print_log(f'sparse convolutions run in plain torch; {INSTALL}',
-                      'current', logging.WARNING)
+        if backend == 'auto' and torch.cuda.is_available() and not has_spconv():
+            print_log(
+                f'sparse convolutions run in plain torch; {INSTALL}', 'current', logging.WARNING
+            )
         self.backend = backend
         channels = tuple(tuple(stage) for stage in encoder_channels)
         _check_channels(channels, base_channels)
@@ -71,13 +75,13 @@ class SparseStages(BaseModule):
                 norm_cfg=dict(type='BN1d', **NORM_CFG),
                 base_channels=base_channels,
                 encoder_channels=channels,
-                encoder_paddings=tuple(
-                    tuple(stage) for stage in encoder_paddings),
-                block_type='basicblock'))
+                encoder_paddings=tuple(tuple(stage) for stage in encoder_paddings),
+                block_type='basicblock',
+            )
+        )
         self.conv_input = encoder.conv_input
         self.encoder_layers = encoder.encoder_layers
-        self._register_load_state_dict_pre_hook(
-            _to_mmcv_layout, with_module=True)
+        self._register_load_state_dict_pre_hook(_to_mmcv_layout, with_module=True)
 
     def encode(self, voxels: SparseVolume, *closing) -> SparseVolume:
         """Runs input layer, stages and ``closing`` sparse layers in float32.
@@ -86,9 +90,11 @@ class SparseStages(BaseModule):
             ValueError: If batch norm is to train on fewer than two voxels.
         """
         if self.training and len(voxels.features) < 2:
-            raise ValueError(f'{len(voxels.features)} occupied voxels in the '
-                             'batch, training takes two or more; check the '
-                             'points and point_cloud_range')
+            raise ValueError(
+                f'{len(voxels.features)} occupied voxels in the '
+                'batch, training takes two or more; check the '
+                'points and point_cloud_range'
+            )
         layers = (self.conv_input, self.encoder_layers, *closing)
         with torch.autocast(voxels.features.device.type, enabled=False):
             voxels = SparseVolume(voxels.features.float(), voxels.active)
@@ -101,12 +107,16 @@ class SparseStages(BaseModule):
     def _use_spconv(self, features: Tensor) -> bool:
         if self.backend == 'auto':
             return features.is_cuda and has_spconv()
-        if self.backend == 'spconv' and not features.is_cuda and (
-                torch.is_grad_enabled() and any(
-                    p.requires_grad for p in self.parameters())):
-            raise ValueError('spconv has no gradients on a CPU; set '
-                             f"{type(self).__name__}.backend='torch' to "
-                             'train there')
+        if (
+            self.backend == 'spconv'
+            and not features.is_cuda
+            and (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+        ):
+            raise ValueError(
+                'spconv has no gradients on a CPU; set '
+                f"{type(self).__name__}.backend='torch' to "
+                'train there'
+            )
         return self.backend == 'spconv'
 
 
@@ -125,19 +135,25 @@ class OccSparseEncoder(SparseStages):
     RadOcc's LiDAR teacher (OCC_Distill 5b4538f7, ``SparseEncoderLidarOCC``).
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 encoder_channels: Sequence[Sequence[int]] = ((16, 16, 32),
-                                                              (32, 32, 64),
-                                                              (64, 64, 128),
-                                                              (128, 128)),
-                 **kwargs) -> None:
-        paddings = [(1, ) * len(stage) for stage in encoder_channels]
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        encoder_channels: Sequence[Sequence[int]] = (
+            (16, 16, 32),
+            (32, 32, 64),
+            (64, 64, 128),
+            (128, 128),
+        ),
+        **kwargs,
+    ) -> None:
+        paddings = [(1,) * len(stage) for stage in encoder_channels]
         super().__init__(in_channels, encoder_channels, paddings, **kwargs)
         self.conv_out = nn.Sequential(
             nn.Linear(encoder_channels[-1][-1], out_channels, bias=False),
-            nn.BatchNorm1d(out_channels, **NORM_CFG), nn.ReLU(inplace=True))
+            nn.BatchNorm1d(out_channels, **NORM_CFG),
+            nn.ReLU(inplace=True),
+        )
 
     def forward(self, voxels: SparseVolume) -> Tuple[Tensor]:
         """Encodes occupied voxels.
@@ -152,7 +168,7 @@ class OccSparseEncoder(SparseStages):
         encoded = self.encode(voxels)
         with torch.autocast(encoded.features.device.type, enabled=False):
             features = self.conv_out(encoded.features)
-            return SparseVolume(features, encoded.active).dense(),
+            return (SparseVolume(features, encoded.active).dense(),)
 
 
 def _check_channels(stages: Sequence[Sequence[int]], channels: int) -> None:
@@ -161,23 +177,25 @@ def _check_channels(stages: Sequence[Sequence[int]], channels: int) -> None:
         if not stage or any(block != channels for block in blocks):
             raise ValueError(
                 f'encoder_channels[{number}] takes residual blocks of the '
-                f'{channels} channels that come in, got {tuple(stage)}')
+                f'{channels} channels that come in, got {tuple(stage)}'
+            )
         channels = stage[-1]
 
 
 def has_spconv() -> bool:
     """Whether mmdet3d has found spconv 2."""
     from mmdet3d.models.layers.spconv import IS_SPCONV2_AVAILABLE
+
     return IS_SPCONV2_AVAILABLE
 
 
-def _run_in_spconv(layers: Sequence[nn.Module],
-                   voxels: SparseVolume) -> SparseVolume:
+def _run_in_spconv(layers: Sequence[nn.Module], voxels: SparseVolume) -> SparseVolume:
     from spconv.pytorch import SparseConvTensor
+
     active = voxels.active
-    volume = SparseConvTensor(voxels.features,
-                              active.cells().int(), list(active.shape),
-                              active.batch_size)
+    volume = SparseConvTensor(
+        voxels.features, active.cells().int(), list(active.shape), active.batch_size
+    )
     for layer in layers:
         volume = layer(volume)
     batch, i, j, k = volume.indices.long().unbind(1)
@@ -185,8 +203,8 @@ def _run_in_spconv(layers: Sequence[nn.Module],
     keys = ((batch * volume.spatial_shape[0] + i) * height + j) * width + k
     keys, order = keys.sort()
     return SparseVolume(
-        volume.features[order],
-        type(active)(keys, volume.spatial_shape, active.batch_size))
+        volume.features[order], type(active)(keys, volume.spatial_shape, active.batch_size)
+    )
 
 
 def run_in_torch(module: nn.Module, volume: SparseVolume) -> SparseVolume:
@@ -212,13 +230,11 @@ def _run_convolution(conv: nn.Module, volume: SparseVolume) -> SparseVolume:
         active = volume.active
         pairs = active.submanifold(kernel_size)
     else:
-        active, pairs = volume.active.strided(kernel_size, tuple(conv.stride),
-                                              tuple(conv.padding))
+        active, pairs = volume.active.strided(kernel_size, tuple(conv.stride), tuple(conv.padding))
     weight = conv.weight
     if has_spconv():  # (out, z, y, x, in); mmcv has (z, y, x, in, out)
         weight = weight.permute(1, 2, 3, 4, 0)
-    features = convolve(volume.features, weight.flatten(0, 2), pairs,
-                        len(active.keys))
+    features = convolve(volume.features, weight.flatten(0, 2), pairs, len(active.keys))
     if conv.bias is not None:
         features = features + conv.bias
     return SparseVolume(features, active)

@@ -5,6 +5,7 @@ Each one is a module with functions on raw tensors: ``render``, ``ray_kl``,
 ``chunked_density`` of logits and ``add_density_gradient_``.
 ``reference`` is plain autograd in float64 instead, the oracle of the others.
 """
+
 from types import ModuleType
 
 import torch
@@ -15,10 +16,9 @@ from radocc_plugin.rendering.backends import packed
 BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
 
 
-def get_backend(name: str,
-                device: torch.device,
-                dtype: torch.dtype = torch.float32,
-                gradients: bool = True) -> ModuleType:
+def get_backend(
+    name: str, device: torch.device, dtype: torch.dtype = torch.float32, gradients: bool = True
+) -> ModuleType:
     """Module that implements a backend on a device.
 
     - ``auto``: on CUDA ``triton`` in float32 where it and the C compiler that
@@ -50,19 +50,22 @@ def get_backend(name: str,
         raise ValueError(f'backend takes one of {BACKENDS}, got {name!r}')
     if name == 'auto' and device.type == 'cuda' and dtype == torch.float32:
         from radocc_plugin.rendering.backends import triton
+
         problem = triton.why_not_usable()
         if gradients and torch.are_deterministic_algorithms_enabled():
-            problem = ('triton sums gradients in any order, which '
-                       'deterministic algorithms forbid')
+            problem = 'triton sums gradients in any order, which deterministic algorithms forbid'
         if problem is None:
             return triton
         _say_once(f'Rendering by the slower torch backend: {problem}')
         return packed
     if name == 'cpp' or (name == 'auto' and device.type == 'cpu'):
         from radocc_plugin.rendering.backends import cpp
+
         if device.type != 'cpu':
-            raise ValueError("backend 'cpp' runs on the CPU, the volumes are "
-                             f"on {device}; take 'auto', 'torch' or 'triton'")
+            raise ValueError(
+                "backend 'cpp' runs on the CPU, the volumes are "
+                f"on {device}; take 'auto', 'torch' or 'triton'"
+            )
         problem = cpp.why_not_compiled()
         if problem is None:
             return cpp
@@ -70,6 +73,7 @@ def get_backend(name: str,
         return packed
     if name == 'triton':
         from radocc_plugin.rendering.backends import triton
+
         triton.check_usable(device)
         return triton
     return packed

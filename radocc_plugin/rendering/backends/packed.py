@@ -8,17 +8,18 @@ run in a fixed order on a CPU.
 
 R rays, M crossings (packed ray by ray), V voxels, C channels.
 """
-from typing import (Iterable, Iterator, List, NamedTuple, Optional, Sequence,
-                    Tuple)
+
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from radocc_plugin.geometry import RayCrossings
-from radocc_plugin.rendering.backends.sparse_products import (
-    ByVoxel, bag, by_voxel, sampled_product)
+from radocc_plugin.rendering.backends.sparse_products import ByVoxel, bag, by_voxel, sampled_product
 from radocc_plugin.rendering.density import (  # noqa: F401 - of every backend
-    add_density_gradient_, chunked_density)
+    add_density_gradient_,
+    chunked_density,
+)
 from radocc_plugin.rendering.functional import MAX_OPTICAL_DEPTH, MIN_HIT
 from radocc_plugin.rendering.render_geometry import RenderGeometry
 
@@ -44,17 +45,16 @@ class _Chunk(NamedTuple):
 
     def sums(self, values: Tensor) -> Tensor:
         """Sum of the crossings of each ray: (M,) -> (R,)."""
-        total = torch.segment_reduce(
-            values.double(), 'sum', offsets=self.offsets)
+        total = torch.segment_reduce(values.double(), 'sum', offsets=self.offsets)
         return total.to(values.dtype)
 
 
 def _crossings(geometry: RenderGeometry, dtype: torch.dtype) -> RayCrossings:
-    crossings = (
-        geometry.crossings if dtype == torch.float32 else geometry.walk(dtype))
+    crossings = geometry.crossings if dtype == torch.float32 else geometry.walk(dtype)
     if 'ray' not in geometry.kept:
         geometry.kept['ray'] = torch.repeat_interleave(
-            crossings.offsets.diff().int(), output_size=len(crossings.voxel))
+            crossings.offsets.diff().int(), output_size=len(crossings.voxel)
+        )
     return crossings
 
 
@@ -62,7 +62,8 @@ def _by_voxel(geometry: RenderGeometry, dtype: torch.dtype) -> ByVoxel:
     if 'by_voxel' not in geometry.kept:
         crossings = _crossings(geometry, dtype)
         geometry.kept['by_voxel'] = by_voxel(
-            crossings.voxel, geometry.kept['ray'], geometry.num_voxels)
+            crossings.voxel, geometry.kept['ray'], geometry.num_voxels
+        )
     return geometry.kept['by_voxel']
 
 
@@ -71,8 +72,7 @@ def _chunks(geometry: RenderGeometry, dtype: torch.dtype) -> Iterator[_Chunk]:
     crossings = _crossings(geometry, dtype)
     offsets = crossings.offsets
     size = CPU_CHUNK if offsets.device.type == 'cpu' else GPU_CHUNK
-    marks = torch.arange(
-        0, len(crossings.voxel) + size, size, device=offsets.device)
+    marks = torch.arange(0, len(crossings.voxel) + size, size, device=offsets.device)
     bounds = torch.searchsorted(offsets, marks).clamp_max(len(offsets) - 1)
     bounds[0], bounds[-1] = 0, len(offsets) - 1
     bounds = bounds.unique_consecutive()
@@ -81,14 +81,20 @@ def _chunks(geometry: RenderGeometry, dtype: torch.dtype) -> Iterator[_Chunk]:
     for i in range(len(bounds) - 1):
         own = slice(begins[i], begins[i + 1])
         yield _Chunk(
-            slice(bounds[i], bounds[i + 1]), own, crossings.voxel[own],
-            crossings.near[own], crossings.far[own], crossings.length[own],
-            offsets[bounds[i]:bounds[i + 1] + 1] - begins[i],
-            geometry.kept['ray'][own] - bounds[i])
+            slice(bounds[i], bounds[i + 1]),
+            own,
+            crossings.voxel[own],
+            crossings.near[own],
+            crossings.far[own],
+            crossings.length[own],
+            offsets[bounds[i] : bounds[i + 1] + 1] - begins[i],
+            geometry.kept['ray'][own] - bounds[i],
+        )
 
 
 class _Light(NamedTuple):
     """The light along the rays of a chunk, (M,) but ``no_hit`` (R,)."""
+
     tau: Tensor
     hit: Tensor
     entry: Tensor
@@ -104,8 +110,7 @@ def _light(density: Tensor, chunk: _Chunk) -> _Light:
     total = _running_sum(tau)
     base = _before(total, chunk.offsets)
     entry = chunk.spread(base[:-1]).sub_(total).add_(tau)
-    return _Light(tau, hit, entry.to(tau.dtype).exp_(),
-                  (base[:-1] - base[1:]).exp_().to(tau.dtype))
+    return _Light(tau, hit, entry.to(tau.dtype).exp_(), (base[:-1] - base[1:]).exp_().to(tau.dtype))
 
 
 def _running_sum(values: Tensor) -> Tensor:
@@ -137,8 +142,9 @@ def _depth(light: _Light, chunk: _Chunk) -> Tensor:
     return torch.addcmul(light.hit * chunk.far, mean, chunk.far - chunk.near)
 
 
-def render(density: Tensor, values: Tensor, geometry: RenderGeometry,
-           min_transmittance: float) -> Tuple[Tensor, Tensor, Tensor]:
+def render(
+    density: Tensor, values: Tensor, geometry: RenderGeometry, min_transmittance: float
+) -> Tuple[Tensor, Tensor, Tensor]:
     """See ``ops.render``; walks every ray to its end."""
     outputs = _outputs(values, geometry)
     for chunk in _chunks(geometry, density.dtype):
@@ -146,10 +152,12 @@ def render(density: Tensor, values: Tensor, geometry: RenderGeometry,
     return outputs
 
 
-def render_pair(teacher: Tuple[Tensor, Tensor], student: Tuple[Tensor, Tensor],
-                geometry: RenderGeometry, min_transmittance: float
-                ) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor,
-                           List[Tensor]]:
+def render_pair(
+    teacher: Tuple[Tensor, Tensor],
+    student: Tuple[Tensor, Tensor],
+    geometry: RenderGeometry,
+    min_transmittance: float,
+) -> Tuple[Tuple[Tensor, ...], Tuple[Tensor, ...], Tensor, List[Tensor]]:
     """Outputs of ``render`` of the student and the teacher, each (density,
     values); ``ray_kl``; its pull on the crossings of each chunk and the
     student's light there, which the backward pass would have to find again.
@@ -163,77 +171,86 @@ def render_pair(teacher: Tuple[Tensor, Tensor], student: Tuple[Tensor, Tensor],
         for own, light, (_, values) in zip(outputs, lights, models):
             _fill(own, light, values, chunk)
         ratio = _hit_ratio(lights[1], lights[0])
-        divergence[chunk.rays] = _divergence(lights[1], lights[0], ratio,
-                                             chunk)
+        divergence[chunk.rays] = _divergence(lights[1], lights[0], ratio, chunk)
         kept += [_pull(lights[1], lights[0], ratio), *lights[0]]
     return (*outputs, divergence, kept)
 
 
-def _outputs(values: Tensor,
-             geometry: RenderGeometry) -> Tuple[Tensor, Tensor, Tensor]:
+def _outputs(values: Tensor, geometry: RenderGeometry) -> Tuple[Tensor, Tensor, Tensor]:
     number = len(geometry.rays)
-    return (values.new_zeros(number),
-            values.new_zeros(number, values.shape[1]), values.new_ones(number))
+    return (
+        values.new_zeros(number),
+        values.new_zeros(number, values.shape[1]),
+        values.new_ones(number),
+    )
 
 
-def _fill(outputs: Tuple[Tensor, ...], light: _Light, values: Tensor,
-          chunk: _Chunk) -> None:
+def _fill(outputs: Tuple[Tensor, ...], light: _Light, values: Tensor, chunk: _Chunk) -> None:
     depth, rendered, no_hit = outputs
     depth[chunk.rays] = chunk.sums(_depth(light, chunk).mul_(light.entry))
-    rendered[chunk.rays] = bag(light.entry * light.hit, values, chunk.voxel,
-                               chunk.offsets)
+    rendered[chunk.rays] = bag(light.entry * light.hit, values, chunk.voxel, chunk.offsets)
     no_hit[chunk.rays] = light.no_hit
 
 
-def render_backward(grads: Sequence[Tensor], outputs: Sequence[Tensor],
-                    density: Tensor, values: Tensor, geometry: RenderGeometry,
-                    min_transmittance: float) -> Tuple[Tensor, Tensor]:
+def render_backward(
+    grads: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    density: Tensor,
+    values: Tensor,
+    geometry: RenderGeometry,
+    min_transmittance: float,
+) -> Tuple[Tensor, Tensor]:
     """Gradients of the density, (V,), and of the values, (V, C)."""
-    lit = ((chunk, _light(density, chunk))
-           for chunk in _chunks(geometry, density.dtype))
+    lit = ((chunk, _light(density, chunk)) for chunk in _chunks(geometry, density.dtype))
     return _backward(grads, lit, density, values, geometry)
 
 
-def render_pair_backward(grads: Sequence[Tensor], grad_kl: Tensor,
-                         outputs: Sequence[Tensor], kept: Sequence[Tensor],
-                         density: Tensor, values: Tensor,
-                         geometry: RenderGeometry, min_transmittance: float
-                         ) -> Tuple[Tensor, Tensor]:
+def render_pair_backward(
+    grads: Sequence[Tensor],
+    grad_kl: Tensor,
+    outputs: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    density: Tensor,
+    values: Tensor,
+    geometry: RenderGeometry,
+    min_transmittance: float,
+) -> Tuple[Tensor, Tensor]:
     """Gradients of the student's density, (V,), and values, (V, C)."""
     size = 1 + len(_Light._fields)
-    lights = (_Light(*kept[i + 1:i + size]) for i in range(0, len(kept), size))
+    lights = (_Light(*kept[i + 1 : i + size]) for i in range(0, len(kept), size))
     lit = zip(_chunks(geometry, density.dtype), lights)
-    return _backward(grads, lit, density, values, geometry, grad_kl,
-                     kept[::size])
+    return _backward(grads, lit, density, values, geometry, grad_kl, kept[::size])
 
 
-def _backward(grads: Sequence[Tensor], lit: Iterable[Tuple[_Chunk, _Light]],
-              density: Tensor, values: Tensor, geometry: RenderGeometry,
-              grad_kl: Optional[Tensor] = None, pulls: Sequence[Tensor] = ()
-              ) -> Tuple[Tensor, Tensor]:
+def _backward(
+    grads: Sequence[Tensor],
+    lit: Iterable[Tuple[_Chunk, _Light]],
+    density: Tensor,
+    values: Tensor,
+    geometry: RenderGeometry,
+    grad_kl: Optional[Tensor] = None,
+    pulls: Sequence[Tensor] = (),
+) -> Tuple[Tensor, Tensor]:
     pattern = _by_voxel(geometry, density.dtype)
     grad_rendered = grads[1]
     # Voxel by voxel the volume is read and written once, in its order.
-    products = sampled_product(values, grad_rendered, pattern.ray,
-                               pattern.offsets)
+    products = sampled_product(values, grad_rendered, pattern.ray, pattern.offsets)
     grad_density = torch.zeros_like(density)
     for number, (chunk, light) in enumerate(lit):
         weights = light.entry * light.hit
         place = pattern.place[chunk.crossings].long()
-        grad_tau = _grad_tau(light, weights, products.index_select(0, place),
-                             grads, chunk)
+        grad_tau = _grad_tau(light, weights, products.index_select(0, place), grads, chunk)
         if grad_kl is not None:
-            grad_tau.addcmul_(pulls[number],
-                              chunk.spread(grad_kl[chunk.rays]))
+            grad_tau.addcmul_(pulls[number], chunk.spread(grad_kl[chunk.rays]))
         grad_density.index_add_(0, chunk.voxel, grad_tau.mul_(chunk.length))
         products.index_copy_(0, place, weights)
     weights = products  # all were replaced
-    return grad_density, bag(weights, grad_rendered, pattern.ray,
-                             pattern.offsets)
+    return grad_density, bag(weights, grad_rendered, pattern.ray, pattern.offsets)
 
 
-def _grad_tau(light: _Light, weights: Tensor, products: Tensor,
-              grads: Sequence[Tensor], chunk: _Chunk) -> Tensor:
+def _grad_tau(
+    light: _Light, weights: Tensor, products: Tensor, grads: Sequence[Tensor], chunk: _Chunk
+) -> Tensor:
     """Gradient of the optical depths, (M,).
 
     ``dL/dtau_k = T_{k+1} p_k + g T_k d_k m'_k - sum_{j>k} (w_j p_j +
@@ -261,8 +278,7 @@ def _mean_slope(light: _Light, mean: Tensor) -> Tensor:
     tau = light.tau
     limit = 0.02 if tau.dtype == torch.float32 else 0.002
     series = tau * (1 / 3 - tau / 8) - 0.5
-    return torch.where(tau > limit,
-                       (1 - light.hit).sub_(mean).div_(tau), series)
+    return torch.where(tau > limit, (1 - light.hit).sub_(mean).div_(tau), series)
 
 
 def _before(values: Tensor, offsets: Tensor) -> Tensor:
@@ -273,36 +289,44 @@ def _before(values: Tensor, offsets: Tensor) -> Tensor:
     return last.masked_fill_(offsets == 0, 0)
 
 
-def ray_kl(teacher_density: Tensor, student_density: Tensor,
-           geometry: RenderGeometry, min_transmittance: float) -> Tensor:
+def ray_kl(
+    teacher_density: Tensor,
+    student_density: Tensor,
+    geometry: RenderGeometry,
+    min_transmittance: float,
+) -> Tensor:
     """See ``ops.ray_kl``."""
     divergence = student_density.new_zeros(len(geometry.rays))
     for chunk in _chunks(geometry, student_density.dtype):
         teacher, student = (
-            _light(density, chunk)
-            for density in (teacher_density, student_density))
-        divergence[chunk.rays] = _divergence(
-            teacher, student, _hit_ratio(teacher, student), chunk)
+            _light(density, chunk) for density in (teacher_density, student_density)
+        )
+        divergence[chunk.rays] = _divergence(teacher, student, _hit_ratio(teacher, student), chunk)
     return divergence
 
 
-def ray_kl_backward(grad: Tensor, teacher_density: Tensor,
-                    student_density: Tensor, geometry: RenderGeometry,
-                    min_transmittance: float) -> Tensor:
+def ray_kl_backward(
+    grad: Tensor,
+    teacher_density: Tensor,
+    student_density: Tensor,
+    geometry: RenderGeometry,
+    min_transmittance: float,
+) -> Tensor:
     """Gradient of the student's density, (V,)."""
     grad_density = torch.zeros_like(student_density)
     for chunk in _chunks(geometry, student_density.dtype):
         teacher, student = (
-            _light(density, chunk)
-            for density in (teacher_density, student_density))
+            _light(density, chunk) for density in (teacher_density, student_density)
+        )
         pull = _pull(teacher, student, _hit_ratio(teacher, student))
         pull.mul_(chunk.spread(grad[chunk.rays])).mul_(chunk.length)
         grad_density.index_add_(0, chunk.voxel, pull)
     return grad_density
 
 
-def voxel_light(density: Tensor, geometry: RenderGeometry,
-                min_transmittance: float) -> Tuple[Tensor, Tensor]:
+def voxel_light(
+    density: Tensor, geometry: RenderGeometry, min_transmittance: float
+) -> Tuple[Tensor, Tensor]:
     """See ``ops.voxel_light``; walks every ray to its end."""
     entered, ended = torch.zeros_like(density), torch.zeros_like(density)
     for chunk in _chunks(geometry, density.dtype):
@@ -316,8 +340,7 @@ def _hit_ratio(teacher: _Light, student: _Light) -> Tensor:
     return teacher.hit.clamp_min(MIN_HIT).div_(student.hit.clamp_min(MIN_HIT))
 
 
-def _divergence(teacher: _Light, student: _Light, ratio: Tensor,
-                chunk: _Chunk) -> Tensor:
+def _divergence(teacher: _Light, student: _Light, ratio: Tensor, chunk: _Chunk) -> Tensor:
     """``functional.packed_ray_kl`` of a chunk, (R,)."""
     terms = ratio.log().mul_(teacher.hit.clamp_min(MIN_HIT))
     terms.addcmul_(1 - teacher.hit, student.tau - teacher.tau)

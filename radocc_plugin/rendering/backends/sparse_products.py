@@ -2,6 +2,7 @@
 
 R rays, M crossings (packed ray by ray), V voxels, C channels.
 """
+
 import warnings
 from typing import NamedTuple
 
@@ -10,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def bag(weights: Tensor, values: Tensor, index: Tensor,
-        offsets: Tensor) -> Tensor:
+def bag(weights: Tensor, values: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
     """Weighted sum of rows of ``values`` (K, C) for each of N bags of
     indices: weights and indices (M,), offsets (N + 1,) -> (N, C)."""
     if not len(index) or values.shape[1] == 0:
@@ -23,11 +23,11 @@ def bag(weights: Tensor, values: Tensor, index: Tensor,
         offsets,
         mode='sum',
         per_sample_weights=weights,
-        include_last_offset=True)
+        include_last_offset=True,
+    )
 
 
-def sampled_product(rows: Tensor, values: Tensor, index: Tensor,
-                    offsets: Tensor) -> Tensor:
+def sampled_product(rows: Tensor, values: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
     """``row . values[index]`` of each index of each row's bag: rows (N, C),
     values (K, C), indices (M,), offsets (N + 1,) -> (M,)."""
     if not len(index) or not rows.shape[1]:
@@ -39,15 +39,17 @@ def sampled_product(rows: Tensor, values: Tensor, index: Tensor,
             index,
             rows.new_zeros(len(index)),
             size=(len(rows), len(values)),
-            check_invariants=False)
+            check_invariants=False,
+        )
     return torch.sparse.sampled_addmm(
-        pattern, rows.contiguous(), values.t(), beta=0.0,
-        out=pattern).values()
+        pattern, rows.contiguous(), values.t(), beta=0.0, out=pattern
+    ).values()
 
 
 class ByVoxel(NamedTuple):
     """Crossings voxel by voxel: where each one is in that order and, in it,
     the ray of each, (M,); the first one of each voxel, (V + 1,); int32."""
+
     place: Tensor
     ray: Tensor
     offsets: Tensor
@@ -58,8 +60,8 @@ def by_voxel(voxel: Tensor, ray: Tensor, num_voxels: int) -> ByVoxel:
     order = _stable_order(voxel)
     ray = ray.index_select(0, order)
     place = torch.empty_like(ray).index_copy_(
-        0, order,
-        torch.arange(len(voxel), dtype=torch.int32, device=voxel.device))
+        0, order, torch.arange(len(voxel), dtype=torch.int32, device=voxel.device)
+    )
     count = torch.bincount(voxel, minlength=num_voxels)
     return ByVoxel(place, ray, F.pad(count.cumsum(0), (1, 0)).int())
 

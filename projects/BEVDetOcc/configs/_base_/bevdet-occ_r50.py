@@ -2,8 +2,7 @@
 custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.BEVDetOcc',
-    data_preprocessor=dict(
-        type='radocc_plugin.OccDataPreprocessor', channel_order='bgr'),
+    data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor', channel_order='bgr'),
     img_backbone=dict(
         type='mmdet.ResNet',
         depth=50,
@@ -13,28 +12,26 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             # torchvision://resnet50, without the need of torchvision
-            checkpoint='https://download.pytorch.org/models/'
-            'resnet50-0676ba61.pth')),
-    img_neck=dict(
-        type='radocc_plugin.CustomFPN',
-        in_channels=[1024, 2048],
-        out_channels=256),
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+        ),
+    ),
+    img_neck=dict(type='radocc_plugin.CustomFPN', in_channels=[1024, 2048], out_channels=256),
     img_view_transformer=dict(
         type='radocc_plugin.LSSViewTransformer',
         grid_config=dict(
-            x=(-40, 40, 0.4),
-            y=(-40, 40, 0.4),
-            z=(-1, 5.4, 0.4),
-            depth=(1.0, 45.0, 0.5)),
+            x=(-40, 40, 0.4), y=(-40, 40, 0.4), z=(-1, 5.4, 0.4), depth=(1.0, 45.0, 0.5)
+        ),
         in_channels=256,
         out_channels=32,
-        downsample=16),
+        downsample=16,
+    ),
     img_bev_encoder_backbone=dict(
         type='radocc_plugin.CustomResNet3D',
         numC_input=32,
         num_layer=(1, 2, 4),
         num_channels=(32, 64, 128),
-        stride=(1, 2, 2)),
-    img_bev_encoder_neck=dict(
-        type='radocc_plugin.LSSFPN3D', in_channels=224, out_channels=32),
-    occ_head=dict(type='radocc_plugin.BEVOCCHead3D', in_dim=32, out_dim=32))
+        stride=(1, 2, 2),
+    ),
+    img_bev_encoder_neck=dict(type='radocc_plugin.LSSFPN3D', in_channels=224, out_channels=32),
+    occ_head=dict(type='radocc_plugin.BEVOCCHead3D', in_dim=32, out_dim=32),
+)

@@ -2,5 +2,6 @@
 _base_ = './bevdet-occ_tiny.py'
 model = dict(
     img_view_transformer=dict(
-        grid_config=dict(
-            x=(-20, 20, 0.8), y=(-20, 20, 0.8), depth=(1.0, 25.0, 1.0))))
+        grid_config=dict(x=(-20, 20, 0.8), y=(-20, 20, 0.8), depth=(1.0, 25.0, 1.0))
+    )
+)

@@ -7,9 +7,10 @@ model = dict(
     data_preprocessor=dict(
         type='radocc_plugin.OccDataPreprocessor',
         mean=(103.53, 116.28, 123.675),
-        std=(1., 1., 1.),
+        std=(1.0, 1.0, 1.0),
         channel_order='bgr',
-        pad_size_divisor=32),
+        pad_size_divisor=32,
+    ),
     use_grid_mask=True,
     img_backbone=dict(
         type='mmdet.ResNet',
@@ -20,14 +21,16 @@ model = dict(
         norm_eval=True,
         style='caffe',
         dcn=dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
-        stage_with_dcn=(False, False, True, True)),
+        stage_with_dcn=(False, False, True, True),
+    ),
     img_neck=dict(
         type='mmdet.FPN',
         in_channels=[512, 1024, 2048],
         out_channels=256,
         add_extra_convs='on_output',
         num_outs=4,
-        relu_before_extra_convs=True),
+        relu_before_extra_convs=True,
+    ),
     pts_bbox_head=dict(
         type='radocc_plugin.BEVFormerOccHead',
         bev_h=200,
@@ -46,12 +49,17 @@ model = dict(
                 num_levels=4,
                 num_points=8,
                 num_points_in_pillar=8,
-                feedforward_channels=512)),
+                feedforward_channels=512,
+            ),
+        ),
         positional_encoding=dict(
             type='mmdet.LearnedPositionalEncoding',
             num_feats=128,
             row_num_embed=200,
             col_num_embed=200,
             # N(0, 1), as published, where mmdet has U(0, 1)
-            init_cfg=None),
-        use_mask=True))
+            init_cfg=None,
+        ),
+        use_mask=True,
+    ),
+)

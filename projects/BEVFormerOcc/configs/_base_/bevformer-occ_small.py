@@ -4,5 +4,5 @@ _base_ = './bevformer-occ_base.py'
 model = dict(
     img_backbone=dict(out_indices=(2, 3), with_cp=True),
     img_neck=dict(in_channels=[1024, 2048], num_outs=2),
-    pts_bbox_head=dict(
-        transformer=dict(encoder=dict(num_layers=3, num_levels=2))))
+    pts_bbox_head=dict(transformer=dict(encoder=dict(num_layers=3, num_levels=2))),
+)

@@ -4,6 +4,6 @@ _base_ = '../../../../configs/_base_/datasets/synthetic.py'
 can_bus = 'poses'
 train_dataloader = dict(dataset=dict(queue_length=3, can_bus=can_bus))
 val_dataloader = dict(
-    sampler=dict(_delete_=True, type='radocc_plugin.SceneSampler'),
-    dataset=dict(can_bus=can_bus))
+    sampler=dict(_delete_=True, type='radocc_plugin.SceneSampler'), dataset=dict(can_bus=can_bus)
+)
 test_dataloader = val_dataloader

@@ -12,39 +12,48 @@ model = dict(
                 type='mmdet.ResNet',
                 depth=50,
                 out_indices=(1, 2, 3),
-                init_cfg=dict(
-                    type='Pretrained', checkpoint='torchvision://resnet50')),
+                init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+            ),
             neck=dict(
                 type='radocc_plugin.GeneralizedLSSFPN',
                 in_channels=(512, 1024, 2048),
-                out_channels=256),
+                out_channels=256,
+            ),
             vtransform=dict(
                 type='radocc_plugin.BEVTransform',
                 point_cloud_range=lidar_range,
                 grid_shape=(180, 180, 10),
                 in_channels=256,
                 out_channels=128,
-                version=2)),
+                version=2,
+            ),
+        ),
         lidar=dict(
             voxelize=dict(
                 type='radocc_plugin.HardVoxelMean',
                 point_cloud_range=lidar_range,
                 voxel_size=(0.075, 0.075, 0.2),
-                round_to_half=True),
-            backbone=dict(type='radocc_plugin.SparseBEVEncoder'))),
+                round_to_half=True,
+            ),
+            backbone=dict(type='radocc_plugin.SparseBEVEncoder'),
+        ),
+    ),
     fuser=dict(in_channels=(1280, 256), out_channels=512),
     decoder=dict(
         backbone=dict(
             type='radocc_plugin.CustomResNet',
             numC_input=512,
             num_channels=(128, 256, 512),
-            stride=(1, 1, 2)),
+            stride=(1, 1, 2),
+        ),
         neck=dict(
             type='radocc_plugin.FPN_LSS',
             in_channels=640,
             out_channels=512,
             scale_factor=2,
-            extra_upsample=None)),
+            extra_upsample=None,
+        ),
+    ),
     heads=dict(
         occ=dict(
             type='radocc_plugin.DAOccHead',
@@ -54,4 +63,8 @@ model = dict(
                 point_cloud_range=occ_range,
                 grid_shape=(200, 200),
                 lidar_range=(-54.0, -54.0, 54.0, 54.0),
-                in_channels=512))))
+                in_channels=512,
+            ),
+        )
+    ),
+)

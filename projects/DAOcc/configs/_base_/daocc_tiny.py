@@ -13,27 +13,33 @@ model = dict(
                 depth=18,
                 base_channels=16,
                 out_indices=(1, 2, 3),
-                norm_eval=False),
+                norm_eval=False,
+            ),
             neck=dict(
-                type='radocc_plugin.GeneralizedLSSFPN',
-                in_channels=(32, 64, 128),
-                out_channels=32),
+                type='radocc_plugin.GeneralizedLSSFPN', in_channels=(32, 64, 128), out_channels=32
+            ),
             vtransform=dict(
                 type='radocc_plugin.BEVTransform',
                 point_cloud_range=lidar_range,
                 grid_shape=(60, 60, 10),
                 in_channels=32,
-                out_channels=16)),
+                out_channels=16,
+            ),
+        ),
         lidar=dict(
             voxelize=dict(
                 type='radocc_plugin.HardVoxelMean',
                 point_cloud_range=lidar_range,
-                voxel_size=(0.2, 0.2, 0.2)),
+                voxel_size=(0.2, 0.2, 0.2),
+            ),
             backbone=dict(
                 type='radocc_plugin.SparseBEVEncoder',
                 output_channels=16,
-                encoder_channels=((32, ), (32, 32), (32, )),
-                encoder_paddings=((1, ), (0, 1), (0, ))))),
+                encoder_channels=((32,), (32, 32), (32,)),
+                encoder_paddings=((1,), (0, 1), (0,)),
+            ),
+        ),
+    ),
     fuser=dict(in_channels=(160, 80), out_channels=64),
     decoder=dict(
         backbone=dict(
@@ -41,13 +47,16 @@ model = dict(
             numC_input=64,
             num_layer=(1, 1, 1),
             num_channels=(32, 64, 64),
-            stride=(1, 1, 2)),
+            stride=(1, 1, 2),
+        ),
         neck=dict(
             type='radocc_plugin.FPN_LSS',
             in_channels=96,
             out_channels=64,
             scale_factor=2,
-            extra_upsample=None)),
+            extra_upsample=None,
+        ),
+    ),
     heads=dict(
         occ=dict(
             type='radocc_plugin.DAOccHead',
@@ -57,4 +66,8 @@ model = dict(
                 point_cloud_range=near_range,
                 grid_shape=(100, 100),
                 lidar_range=(-24.0, -24.0, 24.0, 24.0),
-                in_channels=64))))
+                in_channels=64,
+            ),
+        )
+    ),
+)

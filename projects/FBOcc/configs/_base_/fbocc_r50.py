@@ -3,8 +3,7 @@
 custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.FBOcc',
-    data_preprocessor=dict(
-        type='radocc_plugin.OccDataPreprocessor', channel_order='bgr'),
+    data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor', channel_order='bgr'),
     img_backbone=dict(
         type='mmdet.ResNet',
         depth=50,
@@ -14,37 +13,22 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             # torchvision://resnet50, without the need of torchvision
-            checkpoint='https://download.pytorch.org/models/'
-            'resnet50-0676ba61.pth')),
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+        ),
+    ),
     img_neck=dict(
-        type='radocc_plugin.CustomFPN',
-        in_channels=[1024, 2048],
-        out_channels=256,
-        with_cp=True),
-    grid_config=dict(
-        x=(-40, 40, 0.8),
-        y=(-40, 40, 0.8),
-        z=(-1, 5.4, 0.8),
-        depth=(2.0, 42.0, 0.5)),
-    depth_net=dict(
-        in_channels=256,
-        mid_channels=512,
-        aspp_mid_channels=512,
-        with_cp=True),
+        type='radocc_plugin.CustomFPN', in_channels=[1024, 2048], out_channels=256, with_cp=True
+    ),
+    grid_config=dict(x=(-40, 40, 0.8), y=(-40, 40, 0.8), z=(-1, 5.4, 0.8), depth=(2.0, 42.0, 0.5)),
+    depth_net=dict(in_channels=256, mid_channels=512, aspp_mid_channels=512, with_cp=True),
     backward_projection=dict(anchors_z=(-1, 5.4, 1.6)),
     channels=80,
     num_history=16,
     img_bev_encoder_backbone=dict(
-        type='radocc_plugin.ResNet3D',
-        in_channels=80,
-        channels=(64, 128, 256),
-        with_cp=True),
+        type='radocc_plugin.ResNet3D', in_channels=80, channels=(64, 128, 256), with_cp=True
+    ),
     img_bev_encoder_neck=dict(
-        type='radocc_plugin.FPN3D',
-        in_channels=(64, 128, 256),
-        out_channels=256,
-        with_cp=True),
-    occupancy_head=dict(
-        type='radocc_plugin.FBOccHead',
-        in_channels=256,
-        with_cp=True))
+        type='radocc_plugin.FPN3D', in_channels=(64, 128, 256), out_channels=256, with_cp=True
+    ),
+    occupancy_head=dict(type='radocc_plugin.FBOccHead', in_channels=256, with_cp=True),
+)

@@ -17,7 +17,9 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://github.com/SwinTransformer/storage/releases/'
-            'download/v1.0.0/swin_base_patch4_window12_384_22k.pth')),
+            'download/v1.0.0/swin_base_patch4_window12_384_22k.pth',
+        ),
+    ),
     img_neck=dict(
         _delete_=True,
         type='radocc_plugin.FPN_LSS',
@@ -25,6 +27,8 @@ model = dict(
         out_channels=512,
         scale_factor=2,
         input_feature_index=(0, 1),
-        extra_upsample=None),
+        extra_upsample=None,
+    ),
     img_view_transformer=dict(in_channels=512, sid=False),
-    img_bev_encoder_backbone=dict(with_cp=True))
+    img_bev_encoder_backbone=dict(with_cp=True),
+)
