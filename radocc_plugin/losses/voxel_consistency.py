@@ -3,13 +3,14 @@
 B batch, X Y Z grid, C classes, V voxels.
 """
 
+from dataclasses import replace
 from typing import Dict, Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss, ModelOutputs
-from radocc_plugin.losses.common import check_choice, check_shape, full_precision, visible_rows
+from radocc_plugin.losses.common import check_choice, check_shape, full_precision
 from radocc_plugin.registry import MODELS
 
 LIGHTS = ('entered', 'ended')
@@ -172,16 +173,26 @@ class RenderedVoxelConsistency(DistillLoss):
         """Loss dict with one loss; logits (B, X, Y, Z, C)."""
         logits = student.occ_logits
         check_shape('teacher', teacher.occ_logits, logits.shape, 'student')
-        target = with_class_weights(teacher, student.class_weight)
-        weight = self._weight(target, student.class_weight, batch)
-        factor = torch.where(labelled(batch.mask_camera), self.labelled_factor, 1.0).expand(
-            weight.shape
+        light = self._light(batch)
+        factor = torch.where(labelled(batch.mask_camera), self.labelled_factor, 1.0)
+        # Few voxels see light: all that follows is done for them alone.
+        kept = (light > 0).flatten().nonzero().squeeze(1)
+        light, factor, visible, gt_occ = (
+            x.expand(light.shape).flatten()[kept]
+            for x in (light, factor, batch.mask_camera.bool(), batch.gt_occ)
         )
-        kept = weight > 0
-        rows, target, weight, factor = (
-            visible_rows(x, kept) for x in (logits, target, weight[..., None], factor[..., None])
+        rows = logits.flatten(0, -2).index_select(0, kept)
+        target = with_class_weights(
+            replace(teacher, occ_logits=teacher.occ_logits.flatten(0, -2).index_select(0, kept)),
+            student.class_weight,
         )
-        weight, factor = weight.squeeze(1), factor.squeeze(1)
+        weight = light
+        if self.gate:
+            weight = weight * ((target.argmax(-1) == gt_occ) | ~visible)
+        if self.class_balance and student.class_weight is not None:
+            # Expected class weight: frequency times weight, summed.
+            inverse = 1 / target.new_tensor(student.class_weight)
+            weight = weight / (target.softmax(-1) @ inverse)
         free = self.free_index % logits.shape[-1]
         region = None
         if self.objects is not None:
@@ -195,26 +206,17 @@ class RenderedVoxelConsistency(DistillLoss):
         loss = weighted_mean(factor * voxel_kl(rows, target), weight, region)
         return {self.loss_name: self.loss_weight * loss}
 
-    def _weight(
-        self, target: Tensor, class_weight: Optional[Sequence[float]], batch: DistillBatch
-    ) -> Tensor:
-        """Weight of each voxel, 0 for those that do not count,
+    def _light(self, batch: DistillBatch) -> Tensor:
+        """Light by which each voxel weighs, 0 for those that do not count,
         (B, X, Y, Z)."""
         light = getattr(batch.light, self.light)
-        weight = light * (light > self.min_light)
+        light = light * (light > self.min_light)
         if self.cap is not None:
-            weight = weight.clamp_max(self.cap)
-        visible = batch.mask_camera.bool()
+            light = light.clamp_max(self.cap)
         if self.observed == 'mask_camera':
-            weight = weight * (visible | ~labelled(visible))
-        if self.gate:
-            agrees = target.argmax(-1) == batch.gt_occ
-            weight = weight * (agrees | ~visible)
-        if self.class_balance and class_weight is not None:
-            # Expected class weight: frequency times weight, summed.
-            inverse = 1 / target.new_tensor(class_weight)
-            weight = weight / (target.softmax(-1) * inverse).sum(-1)
-        return weight
+            visible = batch.mask_camera.bool()
+            light = light * (visible | ~labelled(visible))
+        return light
 
 
 def labelled(mask_camera: Tensor) -> Tensor:
@@ -231,7 +233,7 @@ def with_class_weights(teacher: ModelOutputs, class_weight: Optional[Sequence[fl
         class_weight: Weights of the C classes; None for equal ones.
 
     Returns:
-        Logits, at least float32, detached, (B, X, Y, Z, C).
+        Logits, at least float32, detached, of the teacher's shape.
 
     Raises:
         ValueError: If there is not one weight a class.
@@ -241,6 +243,8 @@ def with_class_weights(teacher: ModelOutputs, class_weight: Optional[Sequence[fl
     logits = teacher.occ_logits.detach()
     if logits.dtype != torch.float64:
         logits = logits.float()
+    if teacher.class_weight == class_weight:
+        return logits
     for weight, sign in ((teacher.class_weight, -1), (class_weight, 1)):
         if weight is None:
             continue
