@@ -26,10 +26,10 @@ doctor: setup
 	@$(PY) -m radocc_plugin.doctor
 
 quickstart: setup
-	@$(PY) tools/quickstart.py --work-dir $(OUT) --shared $(RADOCC_SHARED)
+	@$(PY) tools/reproduce_table.py quickstart --work-dir $(OUT) --shared $(RADOCC_SHARED)
 
 keyframe: setup
-	@$(PY) tools/quickstart.py --work-dir $(OUT) --shared $(RADOCC_SHARED) --only keyframe
+	@$(PY) tools/reproduce_table.py quickstart --work-dir $(OUT) --shared $(RADOCC_SHARED) --only keyframe
 
 test: setup-full
 	@$(PY) -m pytest -n 2 --dist loadgroup -q

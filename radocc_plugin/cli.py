@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from radocc_plugin import doctor
+from radocc_plugin.config_file import shipped_root
 from radocc_plugin.version import __version__
 
 
@@ -25,13 +26,10 @@ def find_tools() -> Dict[str, Path]:
     Raises:
         FileNotFoundError: If the package was installed without them.
     """
-    package = Path(__file__).resolve().parent
-    for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob('*.py'))}
-    raise FileNotFoundError(
-        f'no tools in {package / ".mim"} or beside {package}; install radocc_plugin again'
-    )
+    folder = shipped_root() / 'tools'
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder} is missing; install radocc_plugin again')
+    return {path.stem: path for path in sorted(folder.glob('*.py'))}
 
 
 def describe(tools: Dict[str, Path]) -> str:

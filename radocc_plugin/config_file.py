@@ -38,6 +38,14 @@ MOVED = {
 }
 
 
+def shipped_root() -> Path:
+    """The folder with ``configs``, ``projects`` and ``tools``: in a wheel
+    ``.mim``, in a clone the one that holds the package."""
+    package = Path(__file__).resolve().parent
+    packed = package / '.mim'
+    return packed if packed.is_dir() else package.parent
+
+
 def find_config(path: str, field: str = 'teacher.model') -> Path:
     """A config file from here, or one of those that come with the package.
 

@@ -56,6 +56,11 @@ def test_what_reads_real_data_imports_no_synthetic_world():
     assert 'synthetic' not in rooms_imported('evaluation')
 
 
+def test_nothing_imports_the_commands():
+    others = {path.relative_to(PACKAGE).parts[0].split('.')[0] for path in SOURCES} - {'commands'}
+    assert not [room for room in others if 'commands' in rooms_imported(room)]
+
+
 def test_nothing_imports_projects():
     """That name belongs to every OpenMMLab plugin."""
     files = SOURCES + [

@@ -23,15 +23,15 @@ is not ahead has nothing to tell.
 """
 
 import argparse
-import os
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-# The folder above holds `projects`, in a clone and in an installed package.
+# The folder above holds the package, in a clone.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 
 import torch
 from mmengine.config import Config, DictAction
@@ -394,4 +394,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

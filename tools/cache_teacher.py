@@ -15,15 +15,14 @@ that fill one folder.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Tuple
 
-# The folder above holds `projects`, in a clone and in an installed package.
+# The folder above holds the package, in a clone.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-# Before torch is loaded, see tools/train.py.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 
 import numpy as np
 import torch
@@ -155,4 +154,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

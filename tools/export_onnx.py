@@ -11,6 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from radocc_plugin.commands import run  # first: sets the environment of torch
+
 import numpy as np
 import torch
 from mmengine.config import Config, DictAction
@@ -63,4 +65,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -16,18 +16,19 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-# The folder above holds `projects`, in a clone and in an installed package.
-sys.path.insert(0, str(ROOT))
-# Before torch is loaded, see tools/train.py.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# The folder above holds the package, in a clone.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-CONFIGS = ROOT / 'configs' / 'segments'
+from radocc_plugin.config_file import shipped_root
+
+CONFIGS = shipped_root() / 'configs' / 'segments'
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -127,4 +128,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -52,7 +52,7 @@ for part in "${parts[@]}"; do
     rendering)
       rays=(6x56x100 random-80000 batch-of-4-80000) options=(--reps 9)
       [ -z "$dry" ] || { rays=(6x8x14); options=(--reps 1 --scenes foggy); }
-      run rendering 150 "$python" tools/benchmark_rendering.py \
+      run rendering 150 "$python" tools/benchmark.py rendering \
         --device "$device" --rays "${rays[@]}" "${options[@]}" \
         --json "$out/rendering.json" ;;
     students)
@@ -65,12 +65,12 @@ for part in "${parts[@]}"; do
       [ -z "$dry" ] || { configs=(radocc_bevdet-occ_tiny_1xb1-3e_synthetic)
                          options=(--repeat 1 --warm-up 0); }
       for config in "${configs[@]}"; do
-        run "$config" 120 "$python" tools/benchmark_model.py \
+        run "$config" 120 "$python" tools/benchmark.py model \
           "configs/radocc/$config.py" --device "$device" "${options[@]}" \
           --json "$out/$config.json"
       done ;;
     suite)
-      [ -n "$dry" ] || run suite 900 "$python" tools/quickstart.py \
+      [ -n "$dry" ] || run suite 900 "$python" tools/reproduce_table.py quickstart \
         --work-dir "$out/suite" ;;
   esac
 done

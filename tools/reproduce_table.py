@@ -1,13 +1,16 @@
 """Makes comparison tables from result records, or runs the suites of them.
 
-    python tools/reproduce_table.py --suite occ3d-val --out work_dirs/table
-    python tools/reproduce_table.py ablation --seeds 3 --gpus 8
+    python tools/reproduce_table.py occ3d-val --out work_dirs/table
+    python tools/reproduce_table.py ablation --seeds 0 1 2 --gpus 8
+    python tools/reproduce_table.py students --seeds 0 1 --jobs 2
     python tools/reproduce_table.py 'work_dirs/*/record.json' --quoted \\
         --update README.md
+    python tools/reproduce_table.py quickstart
 
-A suite (configs/suites/*.yml) names its rows. With ``--seeds N`` every row
+A suite (configs/suites/*.yml) names its rows. With ``--seeds`` every row
 without a record is trained and tested; an interrupted suite goes on where it
-stopped. Without it, the table shows what is there.
+stopped. Without it, the table shows what is there. ``quickstart`` is the suite
+of the synthetic world, drawing included: see its --help.
 """
 
 import argparse
@@ -15,13 +18,20 @@ import glob
 import os
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+# The folder above holds the package, in a clone.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 
 from rich.console import Console
 
+from radocc_plugin.commands import quickstart
+from radocc_plugin.commands.jobs import Job, run_jobs
+from radocc_plugin.config_file import shipped_root
 from radocc_plugin.evaluation.published import read_quoted
 from radocc_plugin.evaluation.records import read_records
 from radocc_plugin.evaluation.suites import (
@@ -39,6 +49,7 @@ from radocc_plugin.evaluation.table_formats import to_csv, to_html, to_markdown,
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.occ3d import CLASSES
 
+ROOT = shipped_root()
 QUOTED = ROOT / 'configs' / 'published_results.yaml'
 SUITES = ROOT / 'configs' / 'suites'
 START, END = '<!-- results:start -->', '<!-- results:end -->'
@@ -55,12 +66,18 @@ def parse_args(argv=None):
         help=f'one suite ({suites}, or a .yml file); or record files, globs, '
         'folders to search for *record*.json',
     )
-    parser.add_argument('--suite', help='the same as naming it as the source')
     parser.add_argument(
         '--seeds',
         type=int,
+        nargs='+',
         metavar='N',
-        help='trains and tests what has no record yet, with seeds 0 ... N-1',
+        help='trains and tests what has no record yet, with each of these seeds',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='trainings and tests side by side; on a CPU with one thread each',
     )
     parser.add_argument('--work-dir', type=Path, help='runs of the suite; default what it says')
     parser.add_argument(
@@ -88,11 +105,10 @@ def parse_args(argv=None):
         f'behind start if the file has several, and {END} of this file',
     )
     args = parser.parse_args(argv)
-    args.sources += [args.suite] if args.suite else []
     if not args.sources:
         parser.error('names no suite and no records')
-    if args.seeds is not None and args.seeds < 1:
-        parser.error(f'--seeds takes a number of seeds, got {args.seeds}')
+    if args.jobs < 1:
+        parser.error(f'--jobs takes a positive number, got {args.jobs}')
     return args
 
 
@@ -159,32 +175,53 @@ def run_suite(suite: Suite, args, console: Console) -> None:
         SystemExit: If a training or test fails.
     """
     runs = plan_runs(suite, args.seeds)
-    for number, run in enumerate(runs, 1):
-        check_settings(run, args.cfg_options)
-        head = f'[{number}/{len(runs)}] {run.row.name}, seed {run.seed}'
-        if run.record.is_file():
-            console.print(f'{head}: has {run.record}', markup=False)
-            continue
-        console.rule(head.replace('[', r'\['), align='left')
-        if run.row.checkpoint is None:
-            _call('tools/train.py', train_arguments(run, args.cfg_options), run, args.gpus)
-        _call('tools/test.py', test_arguments(run, suite.metrics, args.cfg_options), run, 1)
+
+    def name(item: Run) -> str:
+        return f'{item.row.id}-{item.seed}'
+
+    def job(item: Run) -> Job:
+        def work():
+            if item.record.is_file():
+                console.print(f'has {item.record}', markup=False)
+                return None
+            start = time.monotonic()
+            if item.row.checkpoint is None:
+                _call('train', train_arguments(item, args.cfg_options), item, args.gpus, args.jobs)
+            test = test_arguments(item, suite.metrics, args.cfg_options)
+            _call('test', test, item, 1, args.jobs)
+            return time.monotonic() - start
+
+        needs = [name(item.teacher)] if item.teacher else []
+        return Job(name(item), f'{item.row.name}, seed {item.seed}', work, needs)
+
+    for item in runs:  # all of them before the first begins
+        check_settings(item, args.cfg_options)
+    run_jobs([job(item) for item in runs], args.jobs, console)
 
 
-def _call(tool: str, arguments, run: Run, gpus: int) -> None:
-    command = [sys.executable, str(ROOT / tool), *arguments]
+def _call(tool: str, arguments, item: Run, gpus: int, jobs: int) -> None:
+    """Runs a tool; beside others, its screen is a file of the run's folder."""
+    path = ROOT / 'tools' / f'{tool}.py'
+    command = [sys.executable, str(path), *arguments]
     if gpus > 1:
         command[1:1] = ['-m', 'torch.distributed.run', f'--nproc_per_node={gpus}']
         # --cfg-options takes all that follows it, so this goes first
-        tool_at = command.index(str(ROOT / tool))
+        tool_at = command.index(str(path))
         command[tool_at + 1 : tool_at + 1] = ['--launcher', 'pytorch']
-    environment = dict(os.environ)
-    environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    if subprocess.run(command, env=environment).returncode:
+    with ExitStack() as stack:
+        screen = None
+        environment = dict(os.environ)
+        if jobs > 1:
+            environment.setdefault('OMP_NUM_THREADS', '1')
+            screen = stack.enter_context((item.folder / f'{tool}_screen.txt').open('w'))
+        failed = subprocess.run(
+            command, env=environment, stdout=screen, stderr=screen and subprocess.STDOUT
+        ).returncode
+    if failed:
+        where = f', see {screen.name}' if screen else ''
         raise SystemExit(
-            f'{tool} of {run.row.name!r}, seed {run.seed}, '
-            'failed. The same command goes on from here once '
-            'the cause is mended.'
+            f'tools/{tool}.py of {item.row.name!r}, seed {item.seed}, failed{where}. The same '
+            'command goes on from here once the cause is mended.'
         )
 
 
@@ -197,7 +234,7 @@ def suite_tables(suite: Suite, args):
     paths = finished_records(suite)
     if not paths:
         raise ValueError(
-            f'suite {suite.name} has no records in {suite.work_dir}; --seeds N makes them'
+            f'suite {suite.name} has no records in {suite.work_dir}; --seeds 0 makes them'
         )
     tables = build_tables(read_records(paths), suite.names)
     for table in tables:
@@ -211,6 +248,9 @@ def suite_tables(suite: Suite, args):
 
 
 def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ['quickstart']:
+        return quickstart.main(argv[1:])
     args = parse_args(argv)
     console = Console()
     suite = find_suite(args.sources)
@@ -245,4 +285,4 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -7,8 +7,10 @@
         --dump work_dirs/test_split --cfg-options \\
         test_dataloader.dataset.ann_file=radocc_infos_test.pkl
     python tools/test.py CONFIG CHECKPOINT --show-dir work_dirs/pictures
+    python tools/test.py predictions DUMP --data-root data/nuscenes
 
 A config of RadOcc evaluates its student: teacher and renderer are not built.
+``predictions`` counts a dump anew, without a model: see its --help.
 """
 
 import argparse
@@ -17,11 +19,10 @@ import os
 import sys
 from pathlib import Path
 
-# The folder above holds `projects`, in a clone and in an installed package.
+# The folder above holds the package, in a clone.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-# Before torch is loaded: OpenMP threads that spin while they wait make a CPU
-# training four times slower as soon as anything else shares the cores.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
@@ -29,6 +30,7 @@ from mmengine.hooks import PrepareTTAHook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from radocc_plugin.commands import score_predictions
 from radocc_plugin.config_file import load_config
 from radocc_plugin.engine import start_processes
 from radocc_plugin.engine.streaming import check_order
@@ -38,7 +40,9 @@ from radocc_plugin.fileio import expand_path
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Test a checkpoint')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file, from here or of the package')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='where logs go')
@@ -97,6 +101,9 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def main(argv=None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ['predictions']:
+        return score_predictions.main(argv[1:])
     args = parse_args(argv)
     config = load_config(args.config, options=args.cfg_options)
     start_processes(config, args.launcher)
@@ -168,4 +175,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -8,14 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-# The folder above holds `projects`, in a clone and in an installed package.
+# The folder above holds the package, in a clone.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-# Before torch is loaded: OpenMP threads that spin while they wait make a CPU
-# training four times slower as soon as anything else shares the cores.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-# Linux gives large tensors large pages where torch asks for them: a gradient
-# of the volume is filled in half the time.
-os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 
 from mmengine.config import DictAction
 from mmengine.runner import Runner
@@ -32,6 +28,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
+    parser.add_argument(
+        '--sync-bn',
+        choices=['none', 'torch', 'mmcv'],
+        help='batch norms over all processes, in the form of torch or mmcv; '
+        'default what the config says',
     )
     parser.add_argument(
         '--resume',
@@ -79,6 +81,8 @@ def main(argv=None) -> None:
                 f'{args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs'
             )
         config.auto_scale_lr.enable = True
+    if args.sync_bn is not None:
+        config.sync_bn = None if args.sync_bn == 'none' else args.sync_bn
     set_start(config, args.resume)
     runner = Runner.from_cfg(config)
     runner.register_hook(InitialWeightsHook())
@@ -86,4 +90,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

@@ -44,7 +44,7 @@ def convert_keyframe(root_path: str, out_dir: str) -> str:
     pickles = glob.glob(osp.join(root_path, '*.pkl'))
     if len(pickles) != 1:
         raise ValueError(
-            f'--root-path {root_path} takes a folder with one info pickle, got {len(pickles)}'
+            f'--data-root {root_path} takes a folder with one info pickle, got {len(pickles)}'
         )
     infos = load_infos(pickles[0])
     scene_name = osp.splitext(osp.basename(pickles[0]))[0]

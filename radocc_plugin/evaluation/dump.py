@@ -61,7 +61,7 @@ def _check(semantics: np.ndarray, space: LabelSpace, path) -> None:
 class DumpPredictions(LabelSpaceMetric):
     """Writes each prediction to ``<out_dir>/<scene>/<token>/labels.npz``.
 
-    ``tools/evaluate_predictions.py`` evaluates such a folder without a model.
+    ``tools/test.py predictions`` evaluates such a folder without a model.
 
     Args:
         out_dir: Folder of the dump.

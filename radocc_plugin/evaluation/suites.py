@@ -169,11 +169,11 @@ def _row(entry: dict, where: str) -> SuiteRow:
     return SuiteRow(**entry)
 
 
-def plan_runs(suite: Suite, seeds: int) -> List[Run]:
+def plan_runs(suite: Suite, seeds: Sequence[int]) -> List[Run]:
     """Runs of a suite, teachers before their students.
 
-    Seeds are 0 ... seeds - 1; those of one seed stand together, so that an
-    interrupted suite has complete pairs.
+    Those of one seed stand together, so that an interrupted suite has
+    complete pairs. What runs once does so with the first seed.
     """
 
     def once(row: SuiteRow) -> bool:
@@ -183,7 +183,7 @@ def plan_runs(suite: Suite, seeds: int) -> List[Run]:
     rows = {row.id: row for row in suite.rows}
 
     def add(row: SuiteRow, seed: int) -> Run:
-        seed = 0 if once(row) else seed
+        seed = seeds[0] if once(row) else seed
         key = row.id, seed
         if key not in runs:
             teacher = row.teacher and add(rows[row.teacher], seed)
@@ -193,7 +193,7 @@ def plan_runs(suite: Suite, seeds: int) -> List[Run]:
             )
         return runs[key]
 
-    for seed in range(seeds):
+    for seed in seeds:
         for row in suite.rows:
             add(row, seed)
     return list(runs.values())

@@ -123,7 +123,7 @@ class SyntheticInstances:
             raise ValueError(
                 f'{Path(self.data_root) / img_path} is not what this version '
                 'of the synthetic world renders; write the data set again '
-                'with tools/create_synthetic_nuscenes.py'
+                'with tools/create_synthetic.py'
             )
         hits = view.hits
         # Materials are below 256; objects come after them.
@@ -140,7 +140,7 @@ def _world_settings(data_root: str) -> dict:
     if not path.is_file():
         raise ValueError(
             f'data_root takes a synthetic data set, {path} is '
-            'not there; tools/create_synthetic_nuscenes.py '
+            'not there; tools/create_synthetic.py '
             'writes one'
         )
     return json.loads(path.read_text())

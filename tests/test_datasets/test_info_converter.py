@@ -388,8 +388,8 @@ def test_the_command_converts_and_checks(linked, capsys):
     spec = importlib.util.spec_from_file_location('create_data', path)
     create_data = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(create_data)
-    arguments = ['occ3d-nuscenes', '--root-path', str(linked), '--version', VERSION]
-    with pytest.raises(SystemExit, match='radocc_infos_train.pkl'):
+    arguments = ['occ3d-nuscenes', '--data-root', str(linked), '--version', VERSION]
+    with pytest.raises(ValueError, match='radocc_infos_train.pkl'):
         create_data.main([*arguments, '--check-only'])
     create_data.main(arguments)
     create_data.main([*arguments, '--check-only'])

@@ -91,5 +91,5 @@ def test_points_in_a_box_have_its_class_and_beams_clear_their_way():
 
 
 def test_a_folder_without_an_info_pickle_is_named(tmp_path):
-    with pytest.raises(ValueError, match='root-path.*got 0'):
+    with pytest.raises(ValueError, match='data-root.*got 0'):
         convert_keyframe(str(tmp_path), str(tmp_path / 'out'))

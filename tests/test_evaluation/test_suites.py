@@ -42,7 +42,7 @@ ROWS = [
 
 
 def test_teachers_run_once_and_before_their_students(write):
-    runs = plan_runs(write(ROWS), seeds=2)
+    runs = plan_runs(write(ROWS), seeds=[0, 1])
     assert [(r.row.id, r.seed) for r in runs] == [
         ('teacher', 0),
         ('student', 0),
@@ -55,12 +55,12 @@ def test_teachers_run_once_and_before_their_students(write):
 
 def test_checkpoints_are_tested_once(write):
     suite = write([row('official', 'baseline', checkpoint='x.pth')])
-    (run,) = plan_runs(suite, seeds=3)
+    (run,) = plan_runs(suite, seeds=[0, 1, 2])
     assert arguments_of(run, ['miou'])[:2] == [CONFIG, 'x.pth']
 
 
 def test_student_gets_its_teacher_s_last_checkpoint_and_options(write):
-    teacher, student, _ = plan_runs(write(ROWS), seeds=1)
+    teacher, student, _ = plan_runs(write(ROWS), seeds=[0])
     with pytest.raises(ValueError, match="training of 'TEACHER' has not"):
         train_arguments(student)
     teacher.folder.mkdir(parents=True)
@@ -78,13 +78,13 @@ def test_student_gets_its_teacher_s_last_checkpoint_and_options(write):
 def test_the_rate_is_scaled_where_a_config_says_for_which_batch(write):
     full = 'projects/FlashOcc/configs/flashocc_r50-m1-256x704_4xb4-24e_occ3d.py'
     for config, scales in ((full, True), (CONFIG, False)):
-        (run,) = plan_runs(write([dict(row('a', 'baseline'), config=config)]), 1)
+        (run,) = plan_runs(write([dict(row('a', 'baseline'), config=config)]), [0])
         assert ('--auto-scale-lr' in train_arguments(run)) is scales
 
 
 def test_runs_of_other_settings_are_kept_apart(write, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    run = plan_runs(write([row('plain', 'baseline')]), seeds=1)[0]
+    run = plan_runs(write([row('plain', 'baseline')]), seeds=[0])[0]
     check_settings(run, ['a=1'])
     check_settings(run, ['a=1'])
     with pytest.raises(ValueError, match='begun with other settings'):
@@ -92,7 +92,7 @@ def test_runs_of_other_settings_are_kept_apart(write, monkeypatch, tmp_path):
 
 
 def test_missing_configs_name_the_row(write):
-    (run,) = plan_runs(write([dict(row('a', 'baseline'), config='no.py')]), 1)
+    (run,) = plan_runs(write([dict(row('a', 'baseline'), config='no.py')]), [0])
     with pytest.raises(ValueError, match="config of row 'a' .* no.py"):
         check_settings(run)
 
@@ -146,7 +146,7 @@ def test_shipped_suites_name_configs_that_exist(path):
         assert (ROOT / one.config).is_file(), one.config
     assert {r.role for r in suite.rows} == {'teacher', 'baseline', 'radocc'}
     teachers = sum(row.role == 'teacher' for row in suite.rows)
-    assert len(plan_runs(suite, 2)) == 2 * len(suite.rows) - teachers
+    assert len(plan_runs(suite, [0, 1])) == 2 * len(suite.rows) - teachers
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])

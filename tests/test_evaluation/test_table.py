@@ -310,12 +310,6 @@ def test_tool_refuses_a_readme_without_markers(tmp_path, tool):
         tool.update_between_markers(readme, 'table')
 
 
-def test_a_suite_may_be_named_by_an_option(tool):
-    assert tool.parse_args(['--suite', 'occ3d-val']).sources == ['occ3d-val']
-    with pytest.raises(SystemExit):
-        tool.parse_args([])
-
-
 def test_several_tables_of_a_file_have_their_suites_names(tmp_path, tool):
     readme = tmp_path / 'results.md'
     marker = '<!-- results:start {} -->\n<!-- results:end -->\n'
@@ -378,14 +372,14 @@ def test_suite_is_run_where_records_lack_and_goes_on(tmp_path, tool, new_record,
     with pytest.raises(ValueError, match='suite mine has no records'):
         tool.main(arguments)
     with pytest.raises(SystemExit, match="train.py of 'ours', seed 1, failed"):
-        tool.main([*arguments, '--seeds', '2'])
+        tool.main([*arguments, '--seeds', '0', '1'])
     begun, failing[:] = len(calls), []
-    tool.main([*arguments, '--seeds', '2'])
+    tool.main([*arguments, '--seeds', '0', '1'])
     assert calls[begun:] == ['train.py ours 1', 'test.py ours 1']
     line = (tmp_path / 'out' / 'table.csv').read_text().splitlines()[2]
     assert line.startswith('radocc,ours,') and ',0 1,' in line
     calls.clear()
-    tool.main([*arguments, '--seeds', '2'])
+    tool.main([*arguments, '--seeds', '0', '1'])
     assert calls == []
 
 
@@ -398,7 +392,7 @@ def test_several_gpus_train_under_torchrun(tool, monkeypatch):
             run=lambda command, **kwargs: commands.append(command) or SimpleNamespace(returncode=0)
         ),
     )
-    tool._call('tools/train.py', ['c.py', '--cfg-options', 'a=1'], None, 8)
+    tool._call('train', ['c.py', '--cfg-options', 'a=1'], None, 8, 1)
     (command,) = commands
     assert command[1:4] == ['-m', 'torch.distributed.run', '--nproc_per_node=8']
     assert command[5:] == ['--launcher', 'pytorch', 'c.py', '--cfg-options', 'a=1']

@@ -54,12 +54,6 @@ def keyframe():
     ]
 
 
-@pytest.fixture
-def load_tool():
-    """Loads a module of tools/, which is no package."""
-    return _load_tool
-
-
 def _load_tool(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / f'tools/{name}.py')
     module = importlib.util.module_from_spec(spec)

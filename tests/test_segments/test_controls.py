@@ -107,7 +107,7 @@ def test_images_of_another_world_are_refused(world, tmp_path):
         segmenter(read_image(second), relative)
     with pytest.raises(ValueError, match='no image of the synthetic world'):
         segmenter(read_image(first), 'samples/CAM_FRONT/n015.jpg')
-    with pytest.raises(ValueError, match='create_synthetic_nuscenes'):
+    with pytest.raises(ValueError, match='create_synthetic'):
         SyntheticInstances(str(tmp_path)).settings
     shutil.copy(world / 'synthetic_settings.json', tmp_path)
     assert SyntheticInstances(str(tmp_path)).settings == segmenter.settings

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from radocc_plugin.commands import visualize_segments
 from radocc_plugin.registry import MODELS
 from radocc_plugin.segments import Felzenszwalb, read_label_map, read_manifest, segment_path
 
@@ -129,14 +130,14 @@ def test_two_processes_share_the_images(dataset, generate):
     assert len(shared) == 4
 
 
-def test_inspection_tells_what_is_there(dataset, generate, load_tool, capsys):
+def test_inspection_tells_what_is_there(dataset, generate, capsys):
     generate(*QUICK)
     path = segment_path(dataset / 'segments', 'samples/CAM_BACK/0.jpg')
     labels = read_label_map(path)
     path.with_name('1.png').unlink()
     capsys.readouterr()
     out = dataset / 'look'
-    load_tool('inspect_segments').main(
+    visualize_segments.main(
         [
             '--segments',
             str(dataset / 'segments'),
@@ -144,7 +145,7 @@ def test_inspection_tells_what_is_there(dataset, generate, load_tool, capsys):
             str(dataset),
             '--ann-file',
             str(dataset / 'infos.pkl'),
-            '--out-dir',
+            '--out',
             str(out),
         ]
     )
@@ -164,9 +165,9 @@ def test_inspection_tells_what_is_there(dataset, generate, load_tool, capsys):
     ]
 
 
-def test_inspection_draws_as_many_as_asked(dataset, generate, load_tool):
+def test_inspection_draws_as_many_as_asked(dataset, generate):
     generate(*QUICK)
-    main = load_tool('inspect_segments').main
+    main = visualize_segments.main
     for count, drawn in ((0, 0), (2, 2), (-1, 4)):
         out = dataset / f'look{count}'
         main(
@@ -177,7 +178,7 @@ def test_inspection_draws_as_many_as_asked(dataset, generate, load_tool):
                 str(dataset),
                 '--ann-file',
                 str(dataset / 'infos.pkl'),
-                '--out-dir',
+                '--out',
                 str(out),
                 '--pictures',
                 str(count),

@@ -32,8 +32,8 @@ def folder(tmp_path_factory):
     """The smallest world, a student's checkpoint, and its plain test."""
     folder = tmp_path_factory.mktemp('augmented')
     run(
-        'tools/create_synthetic_nuscenes.py',
-        '--root-path',
+        'tools/create_synthetic.py',
+        '--data-root',
         folder / 'data',
         '--scenes-train',
         1,
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
     run(
         'tools/create_data.py',
         'occ3d-nuscenes',
-        '--root-path',
+        '--data-root',
         folder / 'data',
         '--version',
         'v1.0-synthetic',
@@ -81,7 +81,8 @@ def metrics(folder, name):
 
 def test_dump_scores_as_the_test_did(folder):
     run(
-        'tools/evaluate_predictions.py',
+        'tools/test.py',
+        'predictions',
         folder / 'dump',
         '--data-root',
         folder / 'data',

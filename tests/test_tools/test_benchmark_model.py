@@ -1,6 +1,5 @@
 """Stages of our models, and the tool on the real keyframe."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
+from radocc_plugin.commands import benchmark_model
 from radocc_plugin.engine import Stage, find_stages
 from tests.support.models import build_model, make_batch
 
@@ -34,12 +34,7 @@ STEP = {'rest', 'backward', 'optimizer'}
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'benchmark_model', ROOT / 'tools' / 'benchmark_model.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_model
 
 
 def prefixed(prefix, names):
@@ -141,7 +136,8 @@ def test_the_tool_measures_a_radocc_step_on_the_keyframe(shared, tmp_path):
     result = subprocess.run(
         [
             sys.executable,
-            'tools/benchmark_model.py',
+            'tools/benchmark.py',
+            'model',
             RADOCC,
             '--keyframe',
             keyframe.resolve(),

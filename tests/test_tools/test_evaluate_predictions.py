@@ -1,8 +1,6 @@
 """A dump is evaluated as the model's own predictions would be."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from mmengine.evaluator import Evaluator
 
 from radocc_plugin import occ3d
+from radocc_plugin.commands import score_predictions
 from radocc_plugin.datasets.info_file import save_infos
 from radocc_plugin.evaluation import (
     DumpPredictions,
@@ -29,15 +28,7 @@ TOKENS = ('t0', 't1', 't2')
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        'evaluate_predictions', ROOT / 'tools' / 'evaluate_predictions.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    # the worker processes look its functions up by name
-    sys.modules['evaluate_predictions'] = module
-    yield module
-    del sys.modules['evaluate_predictions']
+    return score_predictions
 
 
 def labels(seed):

@@ -17,7 +17,8 @@ def test_real_keyframe_goes_through_every_stage(shared, tmp_path):
     result = subprocess.run(
         [
             sys.executable,
-            'tools/quickstart.py',
+            'tools/reproduce_table.py',
+            'quickstart',
             '--only',
             'keyframe',
             '--shared',

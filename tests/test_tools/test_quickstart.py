@@ -21,7 +21,8 @@ def quickstart(folder, *arguments):
     return subprocess.run(
         [
             sys.executable,
-            'tools/quickstart.py',
+            'tools/reproduce_table.py',
+            'quickstart',
             '--work-dir',
             folder / 'work',
             '--data-root',

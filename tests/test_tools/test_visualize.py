@@ -1,4 +1,4 @@
-"""tools/visualize.py, browse_dataset.py and test.py --show-dir."""
+"""tools/visualize.py, its samples, and test.py --show-dir."""
 
 import importlib.util
 import sys
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from radocc_plugin import occ3d
+from radocc_plugin.commands import visualize_predictions, visualize_samples
 from radocc_plugin.datasets.info_file import save_infos
 from radocc_plugin.evaluation import prediction_path, write_prediction
 from radocc_plugin.visualization.pipeline_page import (
@@ -31,10 +32,7 @@ def load(name):
 
 @pytest.fixture(scope='module')
 def visualize():
-    module = load('visualize')
-    sys.modules['visualize'] = module  # its processes look it up by name
-    yield module
-    del sys.modules['visualize']
+    return visualize_predictions
 
 
 @pytest.fixture(scope='module')
@@ -102,9 +100,7 @@ def arguments(data_root):
 
 
 def test_a_dump_gives_a_sheet_a_frame(visualize, arguments, tmp_path):
-    visualize.main(
-        [*arguments, '--frames', '0', '2', '--out-dir', str(tmp_path), '--format', 'jpg']
-    )
+    visualize.main([*arguments, '--frames', '0', '2', '--out', str(tmp_path), '--format', 'jpg'])
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*.*')}
     assert files == {'scene-a/t0.jpg', 'scene-b/t2.jpg'}
     assert cv2.imread(str(tmp_path / 'scene-a/t0.jpg')).shape[1] == 1920
@@ -136,7 +132,7 @@ def test_movie_file_of_a_scene(visualize, arguments, tmp_path):
 
 
 def test_unknown_scenes_and_frames_are_named(visualize, arguments, tmp_path):
-    out = ['--out-dir', str(tmp_path)]
+    out = ['--out', str(tmp_path)]
     with pytest.raises(ValueError, match="scene-a, scene-b; got 'c'"):
         visualize.main([*arguments, *out, '--scene', 'c'])
     with pytest.raises(ValueError, match='--frames takes indices below 3'):
@@ -146,9 +142,9 @@ def test_unknown_scenes_and_frames_are_named(visualize, arguments, tmp_path):
 @pytest.mark.parametrize(
     'wrong,message',
     [
-        ([], 'one of --out and --out-dir'),
-        (['--out', 'x.avi'], r'--out takes .gif, .mp4, .rrd'),
-        (['--out-dir', 'x', '--frames', '0', '--scene', 'a'], '--frames and'),
+        ([], 'required: --out'),
+        (['--out', 'x.avi'], r'a file of .gif, .mp4, .rrd'),
+        (['--out', 'x', '--frames', '0', '--scene', 'a'], '--frames and'),
     ],
 )
 def test_command_lines_that_make_no_sense(visualize, arguments, wrong, message, capsys):
@@ -208,11 +204,10 @@ train_dataloader = dict(dataset=dict(
 """
 
 
-def test_browse_dataset_draws_pages(data_root, tmp_path):
+def test_samples_are_drawn_as_pages(data_root, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(CONFIG.format(root=str(data_root)))
-    browse = load('misc/browse_dataset')
-    browse.main([str(config), '--out', str(tmp_path / 'out'), '--number', '2'])
+    visualize_samples.main([str(config), '--out', str(tmp_path / 'out'), '--number', '2'])
     names = sorted(p.name for p in (tmp_path / 'out').iterdir())
     assert names == ['00000_t0.png', '00002_t2.png']
 

@@ -1,5 +1,5 @@
 # Occ3D-nuScenes: six 900x1600 cameras, LiDAR, segments.
-#   python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \
+#   python tools/create_data.py occ3d-nuscenes --data-root data/nuscenes \
 #       --version v1.0-trainval
 dataset_type = 'radocc_plugin.Occ3DNuScenesDataset'
 data_root = 'data/nuscenes'

@@ -1,6 +1,6 @@
 # Occ3D-Waymo: three cameras of 1280 x 1920 and two of 886 x 1920 pixels, which
 # are padded to one size; points in the frame of the vehicle.
-#   python tools/create_data.py occ3d-waymo --root-path data/waymo --interval 5
+#   python tools/create_data.py occ3d-waymo --data-root data/waymo --interval 5
 _base_ = './occ3d_nuscenes.py'
 dataset_type = 'radocc_plugin.Occ3DWaymoDataset'
 data_root = 'data/waymo'

@@ -1,6 +1,6 @@
 # SurroundOcc-nuScenes: 0.5 m voxels within 50 m, in the frame of the LiDAR;
 # no visibility masks. Labels in data/nuscenes/nuscenes_occ.
-#   python tools/create_data.py occ3d-nuscenes --root-path data/nuscenes \
+#   python tools/create_data.py occ3d-nuscenes --data-root data/nuscenes \
 #       --version v1.0-trainval --labels surroundocc
 _base_ = './occ3d_nuscenes.py'
 dataset_type = 'radocc_plugin.SurroundOccDataset'

@@ -1,7 +1,7 @@
 # The synthetic nuScenes world: six 225x400 cameras, small network input.
-#   python tools/create_synthetic_nuscenes.py --root-path data/synthetic \
+#   python tools/create_synthetic.py --data-root data/synthetic \
 #       --image-size 400 225
-#   python tools/create_data.py occ3d-nuscenes --root-path data/synthetic \
+#   python tools/create_data.py occ3d-nuscenes --data-root data/synthetic \
 #       --version v1.0-synthetic
 _base_ = './occ3d_nuscenes.py'
 data_root = 'data/synthetic'

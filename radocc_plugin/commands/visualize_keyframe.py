@@ -1,9 +1,9 @@
 """The real nuScenes keyframe through every stage, with figures and pictures.
 
-    python tools/create_data.py keyframe --root-path KEYFRAME --out-dir DATA
+    python tools/create_data.py keyframe --data-root KEYFRAME --out DATA
     python tools/generate_segments.py --data-root DATA \\
         --ann-file DATA/radocc_infos_val.pkl --out DATA/segments
-    python tools/run_keyframe.py CONFIG --data-root DATA --out-dir OUT
+    python tools/visualize.py keyframe CONFIG --data-root DATA --out OUT
 
 CONFIG distils a student. The keyframe goes through the dataset, the student's
 and the teacher's forward, the renderer and one RadOcc training step. Without
@@ -15,13 +15,10 @@ its points projected by the published LiDAR-to-camera matrices.
 
 import argparse
 import json
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-# The folder above holds `projects`, in a clone and in an installed package.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -49,16 +46,16 @@ from radocc_plugin.visualization import (
 )
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config of a distilled student')
     parser.add_argument('--data-root', required=True)
-    parser.add_argument('--out-dir', type=Path, required=True)
+    parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--student', help='checkpoint of the student')
     parser.add_argument('--teacher', help='checkpoint of the teacher')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 class Stages:
@@ -114,8 +111,8 @@ def train_step(model, batch: dict) -> dict:
     return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv=None) -> None:
+    args = parse_args(argv)
     console = Console()
     # MMEngine reports every initialised parameter otherwise.
     MMLogger.get_instance('keyframe', log_level='WARNING')
@@ -192,7 +189,7 @@ def main() -> None:
     origin = f'{trained} trained on the synthetic world' if trained else ('random weights')
     title = f'Real nuScenes keyframe; {origin}'
     save_picture(
-        args.out_dir / 'occupancy.png',
+        args.out / 'occupancy.png',
         frame_page(
             images,
             {t: v.numpy() for t, v in volumes.items()},
@@ -202,7 +199,7 @@ def main() -> None:
         ),
     )
     save_picture(
-        args.out_dir / 'rendering.png',
+        args.out / 'rendering.png',
         rendering_page(
             images,
             {t: depth for t, (depth, _) in maps.items()},
@@ -219,7 +216,7 @@ def main() -> None:
         losses=losses,
         seconds=stages.seconds,
     )
-    write_atomically(args.out_dir / 'report.json', json.dumps(report, indent=2))
+    write_atomically(args.out / 'report.json', json.dumps(report, indent=2))
 
     table = Table(title='The real keyframe')
     table.add_column('stage')
@@ -235,8 +232,4 @@ def main() -> None:
         f'{report["median_depth_difference"]:.3f} m',
     )
     console.print(table)
-    console.print(f'Pictures and report.json: {args.out_dir}', highlight=False)
-
-
-if __name__ == '__main__':
-    main()
+    console.print(f'Pictures and report.json: {args.out}', highlight=False)

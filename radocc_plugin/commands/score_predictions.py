@@ -1,6 +1,6 @@
 """Evaluates a prediction dump without a model.
 
-    python tools/evaluate_predictions.py work_dirs/predictions \\
+    python tools/test.py predictions work_dirs/predictions \\
         --data-root data/nuscenes --metrics miou rayiou --out scores.json
 
 A dump holds ``SCENE/TOKEN/labels.npz`` with ``semantics`` (X, Y, Z), as
@@ -10,14 +10,10 @@ A dump holds ``SCENE/TOKEN/labels.npz`` with ``semantics`` (X, Y, Z), as
 import argparse
 import json
 import os
-import sys
 from contextlib import ExitStack
 from multiprocessing import Pool
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-# OpenMP threads that spin while they wait slow the other processes down
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import torch
 from rich.progress import Progress
@@ -179,7 +175,3 @@ def main(argv=None) -> dict:
         )
         write_atomically(args.out, json.dumps(dict(conditions, scores=scores), indent=2))
     return scores
-
-
-if __name__ == '__main__':
-    main()

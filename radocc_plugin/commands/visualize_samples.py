@@ -1,6 +1,6 @@
 """Draws what a pipeline feeds to a model.
 
-    python tools/misc/browse_dataset.py CONFIG --out work_dirs/browse \\
+    python tools/visualize.py samples CONFIG --out work_dirs/browse \\
         --number 10
 
 One page a sample: augmented images, the LiDAR depth of the depth supervision
@@ -9,11 +9,8 @@ augmented ego frame.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-# The folder above holds `projects`, in a clone and in an installed package.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from mmengine.config import DictAction
@@ -64,7 +61,3 @@ def main(argv=None) -> None:
         )
         save_picture(args.out / f'{index:05d}_{sample.token}.png', page)
     print(f'{number} pages: {args.out}')
-
-
-if __name__ == '__main__':
-    main()

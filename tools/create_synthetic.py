@@ -1,15 +1,21 @@
 """Writes a synthetic data set in the formats of nuScenes and Occ3D."""
 
 import argparse
+import sys
+from pathlib import Path
 
+# The folder above holds the package, in a clone.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from radocc_plugin.commands import run  # first: sets the environment of torch
 from radocc_plugin.synthetic import generate
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('--root-path', default='data/synthetic')
+    parser.add_argument('--data-root', '--root-path', default='data/synthetic')
     parser.add_argument('--scenes-train', type=int, default=4)
     parser.add_argument('--scenes-val', type=int, default=2, help='scenes to develop on')
     parser.add_argument('--scenes-test', type=int, default=0, help='scenes for final numbers')
@@ -21,9 +27,13 @@ def parse_args() -> argparse.Namespace:
         '--image-sweeps', type=int, default=0, help='how many of these sweeps come with images'
     )
     parser.add_argument('--workers', type=int, help='scenes at a time; default one per CPU')
-    return parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> None:
+    args = vars(parse_args(argv))
+    generate(args.pop('data_root'), **args)
 
 
 if __name__ == '__main__':
-    args = vars(parse_args())
-    generate(args.pop('root_path'), **args)
+    run(main)

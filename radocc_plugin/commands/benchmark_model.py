@@ -1,6 +1,6 @@
 """Seconds and peak memory of every stage of a model.
 
-    python tools/benchmark_model.py CONFIG [--test] [--batch N] [--repeat N] \\
+    python tools/benchmark.py model CONFIG [--test] [--batch N] [--repeat N] \\
         [--keyframe ../shared/data/nuscenes_frame] [--profile] \\
         [--operators] [--out FILE] \\
         [--json FILE]
@@ -21,17 +21,12 @@ process, with everything that is kept for the backward pass.
 
 import argparse
 import json
-import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
-# The folder above holds `projects`, in a clone and in an installed package.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 import torch
 from mmengine.config import Config, DictAction
@@ -420,7 +415,3 @@ def main(argv=None) -> None:
     if args.out:
         write_atomically(args.out, text)
         console.print(f'Markdown: {args.out}', highlight=False)
-
-
-if __name__ == '__main__':
-    main()

@@ -1,9 +1,9 @@
 """Looks at a folder of segment maps: statistics, and a picture an image.
 
-    python tools/inspect_segments.py --segments data/nuscenes/segments \\
+    python tools/visualize.py segments --segments data/nuscenes/segments \\
         --data-root data/nuscenes \\
         --ann-file data/nuscenes/radocc_infos_train.pkl \\
-        --out-dir work_dirs/segments
+        --out work_dirs/segments
 
 Prints how the maps were made and a table of each camera; writes
 statistics.csv with a line for each map and, for --pictures of the images,
@@ -13,11 +13,8 @@ the image beside its segments.
 import argparse
 import csv
 import io
-import sys
 from pathlib import Path
 
-# The folder above holds `projects`, in a clone and in an installed package.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
@@ -45,7 +42,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--segments', required=True, help='folder of the maps')
     parser.add_argument('--data-root', required=True, help='folder the image paths start in')
     parser.add_argument('--ann-file', nargs='+', required=True, help='info pickles')
-    parser.add_argument('--out-dir', required=True)
+    parser.add_argument('--out', required=True)
     parser.add_argument(
         '--pictures',
         type=int,
@@ -137,7 +134,7 @@ def main(argv=None) -> None:
     rows = statistics(paths, args.segments)
     console.print(summary(rows))
 
-    out = Path(args.out_dir)
+    out = Path(args.out)
     fields = max(rows, key=len).keys()
     text = io.StringIO()
     writer = csv.DictWriter(text, fields)
@@ -156,7 +153,3 @@ def main(argv=None) -> None:
         )
         write_atomically((out / path).with_suffix('.png'), picture)
     console.print(f'{len(made)} pictures and statistics.csv in {out}', highlight=False)
-
-
-if __name__ == '__main__':
-    main()

@@ -1,8 +1,8 @@
 """Times the renderer's backends against an author-style renderer.
 
-    python tools/benchmark_rendering.py                 # everything
-    python tools/benchmark_rendering.py --rays 6x28x50 --scenes foggy
-    python tools/benchmark_rendering.py --device cuda --json rendering.json
+    python tools/benchmark.py rendering                 # everything
+    python tools/benchmark.py rendering --rays 6x28x50 --scenes foggy
+    python tools/benchmark.py rendering --device cuda --json rendering.json
 
 Every number of a table comes from one process in which the variants take
 turns; only their ratios mean something. All start from the same leaf, the
@@ -16,7 +16,6 @@ import argparse
 import ctypes
 import gc
 import json
-import os
 import statistics
 import sys
 import time
@@ -25,16 +24,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
-# Large pages for large tensors, of every variant: see docs/rendering.md.
-os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
-
 import numpy as np
 import torch
 from mmengine.utils import track_iter_progress
 from torch import Tensor
 
-# The folder above holds the package, in a clone.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from radocc_plugin import occ3d
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
@@ -73,8 +67,8 @@ SCENES = {'foggy': 0.01, 'sharp': 0.0002}
 KINDS = {'train': 'forward + backward', 'test': 'no grad', 'step': 'whole step', 'light': 'light'}
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv=None) -> None:
+    args = parse_args(argv)
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     results, tables = [], []
@@ -90,7 +84,7 @@ def main() -> None:
         args.out.write_text('\n\n'.join(tables) + '\n')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -102,7 +96,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--only', nargs='+', help='variants whose name has one of these words')
     parser.add_argument('--out', type=Path, help='Markdown file')
     parser.add_argument('--json', type=Path, help='JSON file')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 class Author:
@@ -452,7 +446,3 @@ def resident(field: str) -> float:
     status = Path('/proc/self/status').read_text()
     line = next(x for x in status.splitlines() if x.startswith(field))
     return int(line.split()[1]) / 1024
-
-
-if __name__ == '__main__':
-    main()

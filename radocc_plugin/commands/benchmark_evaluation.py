@@ -1,6 +1,6 @@
 """Times our metrics against the published per-frame loops.
 
-    python tools/benchmark_evaluation.py [--data-root data/synthetic]
+    python tools/benchmark.py evaluation [--data-root data/synthetic]
 
 Both run in this process on one thread, in turns, on the same volumes; what is
 compared is the median ratio of a turn in processor time. The loops are
@@ -14,12 +14,10 @@ already read, so mIoU is compared with that pass and with its counting alone.
 import argparse
 import math
 import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -235,7 +233,3 @@ def main(argv=None) -> None:
         f'{np.__version__}, {platform.machine()}',
         highlight=False,
     )
-
-
-if __name__ == '__main__':
-    main()

@@ -1,11 +1,12 @@
 """Teacher, baseline and RadOcc student on the synthetic world, in one table.
 
+    python tools/reproduce_table.py quickstart --work-dir work_dirs/quickstart
+
 Runs the tools a user runs, one process a step, and goes on where an earlier
 run stopped. ``make quickstart`` calls it after the set-up.
 """
 
 import argparse
-import itertools
 import json
 import os
 import re
@@ -14,18 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence, Set
 
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
+from radocc_plugin.commands.jobs import Job, run_jobs
+from radocc_plugin.config_file import shipped_root
 from radocc_plugin.evaluation import config_hash
 from radocc_plugin.evaluation.training_log import seconds_per_step
 from radocc_plugin.fileio import write_atomically
@@ -36,6 +35,8 @@ BASELINE = f'projects/BEVDetOcc/configs/{NAME}'
 RADOCC = f'configs/radocc/radocc_{NAME}'
 KEYFRAME = 'configs/ablation/ablation-paper_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
 VERSION = 'v1.0-synthetic'
+ROOT = shipped_root()
+SIDE_BY_SIDE = 2
 
 # Lines of MMEngine's log that are worth the screen.
 PROGRESS = re.compile(
@@ -56,8 +57,8 @@ class Step:
         folder: What to delete when the command has changed; None for tools
             that look after their own folder.
         training: Whether its output is an MMEngine log, shown in part.
-        lane: Steps one after another with a lane run beside those of the
-            other lanes, one thread each.
+        needs: Names of the steps that it waits for; None for all before it.
+            Steps that say so run side by side, one thread each.
     """
 
     name: str
@@ -66,10 +67,10 @@ class Step:
     minutes: float
     folder: Optional[Path] = None
     training: bool = False
-    lane: Optional[str] = None
+    needs: Optional[Sequence[str]] = None
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,7 +109,7 @@ def parse_args() -> argparse.Namespace:
         help='baseline and RadOcc are trained once with each',
     )
     add('--only', choices=['keyframe'], help='run this part alone')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def synthetic_steps(args: argparse.Namespace) -> List[Step]:
@@ -119,8 +120,8 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             'world',
             'draw the synthetic nuScenes world',
             [
-                'tools/create_synthetic_nuscenes.py',
-                '--root-path',
+                'tools/create_synthetic.py',
+                '--data-root',
                 data,
                 '--scenes-train',
                 args.scenes[0],
@@ -137,12 +138,20 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         Step(
             'infos',
             'convert it to info files',
-            ['tools/create_data.py', 'occ3d-nuscenes', '--root-path', data, '--version', VERSION],
+            ['tools/create_data.py', 'occ3d-nuscenes', '--data-root', data, '--version', VERSION],
             0.4,
         ),
     ]
     steps += _train_and_test(
-        args, 'teacher', 'LiDAR-camera teacher', TEACHER, 'teacher', args.seeds[0], [], 4.5, 'a'
+        args,
+        'teacher',
+        'LiDAR-camera teacher',
+        TEACHER,
+        'teacher',
+        args.seeds[0],
+        [],
+        4.5,
+        ['infos'],
     )
     teacher = checkpoint_of(args, 'teacher')
     labels = [f'train_dataloader.dataset.label_every={args.label_every}']
@@ -157,7 +166,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             seed,
             labels + [f'model.teacher.checkpoint={teacher}'],
             7,
-            'a',
+            ['train_teacher'],
         )
         steps += _train_and_test(
             args,
@@ -168,10 +177,10 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             seed,
             labels,
             6,
-            'b',
+            ['infos'],
         )
     last = args.scenes[1] * args.keyframes - 1
-    pictures = ['tools/visualize.py', '--out-dir', work / 'pictures']
+    pictures = ['tools/visualize.py', 'predictions', '--out', work / 'pictures']
     for title, config, folder in [
         ('Teacher', TEACHER, 'teacher'),
         ('Baseline', BASELINE, 'baseline'),
@@ -217,7 +226,7 @@ def _train_and_test(
     seed: int,
     options: List[str],
     minutes: float,
-    lane: str,
+    needs: Sequence[str],
 ) -> List[Step]:
     folder = args.work_dir / name
     steps = iterations(args, name)
@@ -247,7 +256,7 @@ def _train_and_test(
             minutes,
             folder,
             training=True,
-            lane=lane,
+            needs=needs,
         ),
         Step(
             f'test_{name}',
@@ -274,7 +283,7 @@ def _train_and_test(
             ],
             0.7,
             training=True,
-            lane=lane,
+            needs=[f'train_{name}'],
         ),
     ]
 
@@ -283,11 +292,12 @@ def keyframe_steps(args: argparse.Namespace) -> List[Step]:
     """The real nuScenes keyframe through every stage."""
     data = args.work_dir / 'keyframe' / 'data'
     command = [
-        'tools/run_keyframe.py',
+        'tools/visualize.py',
+        'keyframe',
         KEYFRAME,
         '--data-root',
         data,
-        '--out-dir',
+        '--out',
         args.work_dir / 'keyframe',
     ]
     for option, folder in [('--teacher', 'teacher'), ('--student', 'radocc')]:
@@ -302,9 +312,9 @@ def keyframe_steps(args: argparse.Namespace) -> List[Step]:
             [
                 'tools/create_data.py',
                 'keyframe',
-                '--root-path',
+                '--data-root',
                 args.shared / 'data' / 'nuscenes_frame',
-                '--out-dir',
+                '--out',
                 data,
             ],
             0.2,
@@ -341,10 +351,8 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     log = work_dir / 'logs' / f'{number:02d}_{step.name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.time()
-    # Passive: see tools/train.py.
     environment = dict(os.environ, PYTHONUNBUFFERED='1')
-    environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    if step.lane:
+    if step.needs is not None:
         environment['OMP_NUM_THREADS'] = '1'
     process = subprocess.Popen(
         [sys.executable, *map(str, step.command)],
@@ -356,7 +364,7 @@ def run(step: Step, number: int, work_dir: Path, console: Console) -> float:
     )
     tail: List[str] = []
     if step.training:
-        who = f'{step.name}: ' if step.lane else ''
+        who = f'{step.name}: ' if step.needs is not None else ''
         with log.open('w') as file:
             for line in process.stdout:
                 file.write(line)
@@ -396,55 +404,39 @@ class StateFile:
 
 
 def run_all(steps: List[Step], work_dir: Path, console: Console) -> dict:
-    """Runs what is not done yet and returns the seconds of every step."""
+    """Runs what is not done yet and returns the seconds of every step.
+
+    A step is done when it and all that it needs ran with these commands;
+    what an interrupted step left is of use only then.
+    """
     state = StateFile(work_dir / 'steps.json')
-    numbered = list(enumerate(steps, 1))
-    fresh = False
-    for in_lanes, group in itertools.groupby(numbered, lambda item: item[1].lane is not None):
-        group = list(group)
-        lanes = sorted({step.lane for _, step in group if in_lanes}) or [None]
-        with ThreadPoolExecutor(len(lanes)) as pool:
-            # A step is done when it and all before it ran with these
-            # commands; what an interrupted step left is of use only then.
-            running = [
-                pool.submit(
-                    _run_lane,
-                    [item for item in group if item[1].lane == lane],
-                    len(steps),
-                    state,
-                    fresh,
-                    work_dir,
-                    console,
+    fresh: Set[str] = set()
+    names = [step.name for step in steps]
+
+    def job(number: int, step: Step) -> Job:
+        needs = names[:number] if step.needs is None else step.needs
+
+        def work() -> Optional[float]:
+            command = ' '.join([*map(str, step.command), *config_hashes(step)])
+            before = state.steps.get(step.name, {})
+            changed = before.get('command') != command or not fresh.isdisjoint(needs)
+            if not changed and 'seconds' in before:
+                console.print(
+                    f'{step.title}: done ({before["seconds"]:.0f} s)', highlight=False, markup=False
                 )
-                for lane in lanes
-            ]
-        # All lanes end before the first failure stops the whole.
-        fresh = any([lane.result() for lane in running])
+                return None
+            fresh.add(step.name)
+            if changed and step.folder is not None:
+                shutil.rmtree(ROOT / step.folder, ignore_errors=True)
+            state.put(step.name, command=command)
+            seconds = run(step, number + 1, work_dir, console)
+            state.put(step.name, command=command, seconds=seconds)
+            return seconds
+
+        return Job(step.name, step.title, work, needs, step.minutes)
+
+    run_jobs([job(*item) for item in enumerate(steps)], SIDE_BY_SIDE, console)
     return {step.name: state.steps[step.name]['seconds'] for step in steps}
-
-
-def _run_lane(
-    steps: list, total: int, state: StateFile, fresh: bool, work_dir: Path, console: Console
-) -> bool:
-    """Runs steps one after another; whether any of them was not done."""
-    for number, step in steps:
-        command = ' '.join([*map(str, step.command), *config_hashes(step)])
-        before = state.steps.get(step.name, {})
-        fresh = fresh or before.get('command') != command
-        head = f'[{number}/{total}] {step.title}'
-        if not fresh and 'seconds' in before:
-            console.print(
-                f'{head}: done ({before["seconds"]:.0f} s)', highlight=False, markup=False
-            )
-            continue
-        console.rule(head.replace('[', r'\['), align='left')
-        if fresh and step.folder is not None:
-            shutil.rmtree(ROOT / step.folder, ignore_errors=True)
-        fresh = True
-        state.put(step.name, command=command)
-        seconds = run(step, number, work_dir, console)
-        state.put(step.name, command=command, seconds=seconds)
-    return fresh
 
 
 def config_hashes(step: Step) -> List[str]:
@@ -463,14 +455,10 @@ def announce(steps: List[Step], console: Console) -> None:
     table.add_column('min', justify='right')
     for number, step in enumerate(steps, 1):
         table.add_row(str(number), step.title, f'{step.minutes:.1f}')
-    lanes = {step.lane: 0.0 for step in steps}
-    for step in steps:
-        lanes[step.lane] += step.minutes
-    alone = lanes.pop(None)
+    alone = sum(step.minutes for step in steps if step.needs is None)
+    beside = sum(step.minutes for step in steps if step.needs is not None)
     table.add_section()
-    table.add_row(
-        '', 'together, training side by side', f'{alone + max(lanes.values(), default=0):.0f}'
-    )
+    table.add_row('', 'together, training side by side', f'{alone + beside / SIDE_BY_SIDE:.0f}')
     console.print(table)
 
 
@@ -487,8 +475,8 @@ def summarise(steps: List[Step], seconds: dict, work_dir: Path, console: Console
     console.print(f'Everything is under {work_dir}', highlight=False)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv=None) -> None:
+    args = parse_args(argv)
     os.chdir(ROOT)
     console = Console()
     steps = [] if args.only else synthetic_steps(args)
@@ -504,7 +492,3 @@ def main() -> None:
     for step in steps:
         if step.name == 'table':
             run(step, 0, args.work_dir, console)
-
-
-if __name__ == '__main__':
-    main()

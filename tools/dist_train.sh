@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Trains on the GPUs of one machine, or of NNODES machines: tools/dist_train.sh CONFIG GPUS [arguments of train.py]
+# NNODES, NODE_RANK, PORT and MASTER_ADDR say which machines (default: this one alone).
+set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: tools/dist_train.sh CONFIG GPUS [arguments of train.py]" >&2; exit 2; }
+CONFIG=$1 GPUS=$2
+exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+    --nproc_per_node="$GPUS" --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "${@:3}"
