@@ -1,7 +1,6 @@
 """Workarounds for dependencies; each says when it can go."""
 
 import importlib
-import os
 import sys
 import types
 
@@ -9,22 +8,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
-
-def load_from_local(filename: str, map_location=None, logger=None):
-    """Loads a local checkpoint as MMEngine writes it.
-
-    torch >= 2.6 unpickles weights only by default, and MMEngine <= 0.10.7
-    cannot read its own checkpoints so (open-mmlab/mmengine#1655); goes when
-    the lowest supported MMEngine passes ``weights_only=False`` itself. Full
-    unpickling can run code: load files that you trust only.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-    """
-    filename = os.path.expanduser(filename)
-    if not os.path.isfile(filename):
-        raise FileNotFoundError(f'{filename} can not be found.')
-    return torch.load(filename, map_location=map_location, weights_only=False)
+from radocc_plugin.untrusted import load_checkpoint_file
 
 
 def import_segment_anything(package: str = 'segment_anything'):
@@ -112,4 +96,6 @@ def _batched_nms(boxes, scores, idxs, iou_threshold):
 
 def apply() -> None:
     """Registers the workarounds; called once when our registry is imported."""
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+    CheckpointLoader.register_scheme(
+        prefixes=['', 's3://', 'petrel://'], loader=load_checkpoint_file, force=True
+    )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import posixpath
 from pathlib import Path
 from typing import Optional, Union
 
@@ -35,6 +36,23 @@ def expand_path(path: str) -> str:
     if '$' in expanded:
         raise ValueError(f'path {path!r} names an environment variable that is not set: {expanded}')
     return expanded
+
+
+def join_inside(root: Union[str, Path], path: str, source: str) -> str:
+    """A path that a file names, below a folder.
+
+    Args:
+        root: The folder; links in it may lead anywhere.
+        path: Relative; backslashes of Windows are taken for slashes.
+        source: For the message: which file names it.
+
+    Raises:
+        ValueError: If it leads out of the folder.
+    """
+    relative = posixpath.normpath(path.replace('\\', '/'))
+    if relative.startswith('/') or relative.split('/')[0] == '..':
+        raise ValueError(f'{source} names {path!r}, which is not below {root}')
+    return os.path.join(root, relative)
 
 
 def file_hash(path: Union[str, Path]) -> str:

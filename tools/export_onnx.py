@@ -18,8 +18,8 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 
+from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import find_config
 from radocc_plugin.export import export_onnx
 from radocc_plugin.registry import DATASETS, MODELS
@@ -43,7 +43,7 @@ def main(argv=None) -> None:
         config.merge_from_dict(args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = MODELS.build(config.model).eval()
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+    load_weights(model, args.checkpoint)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     batch = model.data_preprocessor(pseudo_collate([dataset[0]]))
     imgs, samples = batch['inputs']['imgs'], batch['data_samples']

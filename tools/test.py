@@ -31,6 +31,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from radocc_plugin.commands import score_predictions
+from radocc_plugin import untrusted
 from radocc_plugin.config_file import load_config
 from radocc_plugin.engine import start_processes
 from radocc_plugin.engine.streaming import check_order
@@ -89,6 +90,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         "model's; without, that is an error",
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument(
+        '--trust-checkpoints',
+        action='store_true',
+        help='lets checkpoint files run code when they are read; without, they are data',
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(argv)
@@ -97,6 +103,8 @@ def parse_args(argv=None) -> argparse.Namespace:
             parser.error('--metrics none takes no other metric, and --dump')
         args.metrics = []
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.trust_checkpoints:
+        os.environ[untrusted.TRUST] = '1'
     return args
 
 

@@ -16,6 +16,7 @@ from radocc_plugin.commands import run  # first: sets the environment of torch
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
+from radocc_plugin import untrusted
 from radocc_plugin.config_file import load_config
 from radocc_plugin.engine import InitialWeightsHook, set_start, start_processes
 from radocc_plugin.fileio import expand_path
@@ -50,6 +51,11 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='override settings, e.g. optim_wrapper.optimizer.lr=1e-4',
     )
     parser.add_argument(
+        '--trust-checkpoints',
+        action='store_true',
+        help='lets checkpoint files run code when they are read; without, they are data',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
@@ -59,6 +65,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.trust_checkpoints:
+        os.environ[untrusted.TRUST] = '1'
     return args
 
 

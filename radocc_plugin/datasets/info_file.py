@@ -10,33 +10,9 @@ from typing import Optional
 
 from radocc_plugin.datasets.old_infos import complete_v2_infos, from_old_infos
 from radocc_plugin.fileio import expand_path, read_bytes, write_atomically
+from radocc_plugin.untrusted import DataUnpickler
 
 INFO_VERSION = 'radocc-1.0'
-
-# What pickles of containers and numpy values refer to; old and new numpy.
-_ALLOWED = {
-    ('numpy', 'ndarray'),
-    ('numpy', 'dtype'),
-    ('_codecs', 'encode'),
-    ('collections', 'OrderedDict'),
-}
-for _core in ('numpy.core', 'numpy._core'):
-    _ALLOWED |= {
-        (f'{_core}.multiarray', '_reconstruct'),
-        (f'{_core}.multiarray', 'scalar'),
-        (f'{_core}.numeric', '_frombuffer'),
-    }
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """Unpickles containers and numpy values; runs no code of the file."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(
-                f'it holds {module}.{name}; info files take plain containers and numpy values only'
-            )
-        return super().find_class(module, name)
 
 
 def load_infos(
@@ -63,7 +39,7 @@ def load_infos(
     path = expand_path(str(path))
     roots = [osp.dirname(path)] + ([data_root] if data_root else [])
     try:
-        infos = PlainUnpickler(io.BytesIO(read_bytes(path, backend_args))).load()
+        infos = DataUnpickler(io.BytesIO(read_bytes(path, backend_args))).load()
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ValueError(
             f'cannot read info file {path}: {error}; tools/create_data.py writes it'

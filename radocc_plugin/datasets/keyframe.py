@@ -16,7 +16,7 @@ from radocc_plugin import occ3d
 from radocc_plugin.datasets.info_file import INFO_VERSION, load_infos, save_infos
 from radocc_plugin.datasets.poses import can_bus_vector
 from radocc_plugin.datasets.transforms.lidar import drop_ego_vehicle
-from radocc_plugin.fileio import read_lidar_file, write_atomically
+from radocc_plugin.fileio import join_inside, read_lidar_file, write_atomically
 from radocc_plugin.geometry import Cameras, VoxelGrid, transform_points, traverse
 
 GRID = VoxelGrid(occ3d.POINT_CLOUD_RANGE, occ3d.GRID_SHAPE)
@@ -89,7 +89,7 @@ def _can_bus(info: dict) -> np.ndarray:
 
 
 def _copy(root_path: str, name: str, out_dir: str, folder: str) -> str:
-    source = osp.join(root_path, name)
+    source = join_inside(root_path, name, f'the info file of {root_path}')
     if not osp.isfile(source):
         raise ValueError(f'{source} is named by the info pickle, but missing')
     relative = osp.join(folder, osp.basename(name))

@@ -21,7 +21,7 @@ from radocc_plugin.datasets.sequences import (
     starts_of,
 )
 from radocc_plugin.evaluation.lidar_origins import scene_lidar_origins
-from radocc_plugin.fileio import expand_path
+from radocc_plugin.fileio import expand_path, join_inside
 from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import DATASETS
 
@@ -100,6 +100,8 @@ class Occ3DNuScenesDataset(BaseDataset):
             it counts nowhere. All of it if None.
         backend_args: Where all files lie, the info file and what the
             pipeline reads, see ``fileio.read_bytes``.
+        outside_root: Whether files that the infos name may lie outside of
+            ``data_root``.
         **kwargs: ``ann_file``, ``data_root``, ``pipeline``, ``indices``,
             ``test_mode`` ... of MMEngine's ``BaseDataset``.
 
@@ -125,6 +127,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         label_every: int = 1,
         point_cloud_range: Optional[Sequence[float]] = None,
         backend_args: Optional[dict] = None,
+        outside_root: bool = False,
         **kwargs,
     ) -> None:
         if len(set(cams)) < len(cams):
@@ -162,6 +165,7 @@ class Occ3DNuScenesDataset(BaseDataset):
         self.sweeps_per_keyframe = sweeps_per_keyframe
         self.label_every = label_every
         self.backend_args = backend_args
+        self.outside_root = outside_root
         for name in ('data_root', 'ann_file'):
             if kwargs.get(name):
                 kwargs[name] = expand_path(kwargs[name])
@@ -500,5 +504,10 @@ class Occ3DNuScenesDataset(BaseDataset):
         )
 
     def _join(self, path: str) -> str:
-        # infos may have been written on Windows
-        return osp.join(self.data_root, path.replace('\\', '/'))
+        if self.outside_root:
+            # infos may have been written on Windows
+            return osp.join(self.data_root, path.replace('\\', '/'))
+        try:
+            return join_inside(self.data_root, path, f'info file {self.ann_file}')
+        except ValueError as error:
+            raise ValueError(f'{error}; outside_root=True of the dataset allows it') from error

@@ -10,7 +10,7 @@ from PIL import Image
 from pyquaternion import Quaternion
 
 from radocc_plugin.datasets.file_check import check_files
-from radocc_plugin.datasets.info_file import INFO_VERSION, PlainUnpickler, save_infos
+from radocc_plugin.datasets.info_file import INFO_VERSION, DataUnpickler, save_infos
 from radocc_plugin.datasets.poses import as_matrix, can_bus_vector
 from radocc_plugin.fileio import read_bytes
 
@@ -71,7 +71,7 @@ def convert_waymo(root_path: str, interval: int = 1, progress: bool = True) -> L
 
 def _read_poses(path: str) -> Dict[int, Dict[int, list]]:
     try:
-        poses = PlainUnpickler(io.BytesIO(read_bytes(path))).load()
+        poses = DataUnpickler(io.BytesIO(read_bytes(path))).load()
         return {
             int(scene): {int(f): frame for f, frame in _items(frames)}
             for scene, frames in _items(poses)

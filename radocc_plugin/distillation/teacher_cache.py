@@ -16,7 +16,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from radocc_plugin.config_file import find_config
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.fileio import join_inside, write_atomically
 from radocc_plugin.label_space import LabelSpace
 
 MANIFEST = 'manifest.json'
@@ -171,7 +171,7 @@ class TeacherCache:
 
     def file(self, token: str) -> Path:
         """Where the volume of a sample lies."""
-        return self.root / token[:2] / f'{token}.npz'
+        return Path(join_inside(self.root, f'{token[:2]}/{token}.npz', f'sample {token}'))
 
     def write(
         self, token: str, logits: Tensor, top_k: Optional[int] = None, free_index: int = -1

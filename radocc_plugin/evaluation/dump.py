@@ -10,14 +10,18 @@ from torch import Tensor
 
 from radocc_plugin.evaluation.base import LabelSpaceMetric
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
-from radocc_plugin.fileio import write_atomically
+from radocc_plugin.fileio import join_inside, write_atomically
 from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.registry import METRICS
 
 
 def prediction_path(folder: Union[str, Path], scene_name: str, token: str) -> Path:
-    """``<folder>/<scene>/<token>/labels.npz``, as Occ3D lays out ``gts``."""
-    return Path(folder) / scene_name / token / 'labels.npz'
+    """``<folder>/<scene>/<token>/labels.npz``, as Occ3D lays out ``gts``.
+
+    Raises:
+        ValueError: If the names lead out of the folder.
+    """
+    return Path(join_inside(folder, f'{scene_name}/{token}/labels.npz', f'sample {token}'))
 
 
 def write_prediction(path: Union[str, Path], semantics: Tensor) -> None:
