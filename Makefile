@@ -1,7 +1,7 @@
 # make quickstart   set up, train teacher, baseline and RadOcc student on the synthetic world, print the table
 # make keyframe     run the real nuScenes keyframe through every stage
 # make test         set up and run the tests
-# make lint, docs   check style and spelling; build the site in work_dirs/site
+# make lint, docs   check style, types and spelling; build the site in work_dirs/site
 # make test-versions   other versions of Python and packages, ROWS="numpy2 oldest ..." for some
 # make setup        the environment of the quickstart; SET=full: of the tests; MMCV=compiled: with mmcv's ops
 VENV ?= .venv
@@ -37,6 +37,7 @@ test: setup-full
 lint: setup-full
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check -q .
+	@$(PY) -m mypy
 	@$(VENV)/bin/codespell
 
 docs: setup-full

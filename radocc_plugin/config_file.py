@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Iterator, Mapping, Optional
+from typing import Dict, Iterator, Optional
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -121,7 +121,7 @@ def _override(config: Config, options: dict, path: str) -> None:
             config[name].persistent_workers = False
 
 
-def dataset_configs(config: Mapping) -> Iterator[Mapping]:
+def dataset_configs(config: Dict) -> Iterator[Dict]:
     """The dataset configs with a pipeline, inside of wrappers too."""
     if 'datasets' in config:
         for part in config['datasets']:

@@ -1,8 +1,9 @@
 """A teacher whose logits are read from disk."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, Union
+from typing import Dict, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def to_augmented_frame(
             'volumes do not follow exactly; set teacher.cache.resample to one '
             f'of {RESAMPLE}, or take AugmentBEV with flips only'
         )
-    grid = VoxelGrid(tuple(point_cloud_range), tuple(logits.shape[:3]))
+    grid = VoxelGrid(tuple(point_cloud_range), logits.shape[:3])
     augmented2ego = torch.as_tensor(
         np.linalg.inv(bda_mat), dtype=torch.float32, device=logits.device
     )
@@ -123,8 +124,7 @@ class CachedTeacher:
         self.tap_config = tap
         self.resample = resample
         self.free_index = free_index
-        self._manifest: Optional[dict] = None
-        # Of the cached volumes, where the manifest knows it.
+        # Of the cached volumes, once it is open and where its manifest knows.
         self.label_space: Optional[LabelSpace] = None
 
     def prepare(self, data_preprocessor=None) -> None:
@@ -136,7 +136,6 @@ class CachedTeacher:
         Raises:
             ValueError: If there is none, or it is another teacher's.
         """
-        self._manifest = self._checked_manifest()
         space = self._manifest.get('label_space')
         self.label_space = space and LabelSpace.from_metainfo(space, str(self.cache.root))
 
@@ -147,8 +146,7 @@ class CachedTeacher:
             ValueError: If the cache is another teacher's, misses a sample, or
                 lies in another ego frame than the samples.
         """
-        if self._manifest is None:
-            self.prepare()
+        self.prepare()
         volumes = []
         for sample in data_samples:
             if 'token' not in sample.metainfo:
@@ -178,11 +176,13 @@ class CachedTeacher:
                 'cache the teacher with the config of this student'
             )
 
-    def _checked_manifest(self) -> dict:
+    @cached_property
+    def _manifest(self) -> dict:
+        """That of the cache, checked once."""
         manifest = self.cache.manifest
         if self.config is None:
             return manifest
-        found = dict(teacher=teacher_hash(self.config, self.tap_config))
+        found: Dict[str, Optional[str]] = dict(teacher=teacher_hash(self.config, self.tap_config))
         if self.checkpoint is None or Path(self.checkpoint).is_file():
             found['checkpoint'] = self.checkpoint and file_hash(self.checkpoint)
         else:

@@ -17,9 +17,10 @@ def keep_plain_keys(distiller: nn.Module) -> None:
     Raises:
         ValueError: If the student has a module of one of these names.
     """
-    if any(key.startswith(OURS) for key in distiller.student.state_dict()):
+    student = distiller.get_submodule('student')
+    if any(key.startswith(OURS) for key in student.state_dict()):
         raise ValueError(
-            f'{type(distiller.student).__name__} has a module '
+            f'{type(student).__name__} has a module '
             f'{DISTILL[:-1]!r} or {DISTILL_RENDERER[:-1]!r}, the names under '
             'which checkpoints keep the weights of RadOccDistiller.losses '
             'and renderer'

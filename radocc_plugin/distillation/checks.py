@@ -33,10 +33,11 @@ def check_features(
             ('student_features', student_features),
             ('teacher_features', teacher_features),
         ):
-            if loss.feature not in taps:
+            feature = getattr(loss, 'feature', None)
+            if feature is None or feature not in taps:
                 raise ValueError(
                     f'losses.{name}.feature takes the name of a tapped '
-                    f'feature, got {loss.feature!r}; RadOccDistiller.{field} '
+                    f'feature, got {feature!r}; RadOccDistiller.{field} '
                     f'has {sorted(taps)}'
                 )
 
@@ -106,8 +107,8 @@ def check_label_space(
                 f'occ_logits of the student have voxels and classes '
                 f'{tuple(student.shape[1:])}, {name} has {expected}'
             )
-        different = teacher and teacher.difference(space)
-        if different:
+        different = None if teacher is None else teacher.difference(space)
+        if teacher is not None and different:
             raise ValueError(
                 f'the teacher was trained on {teacher.label_space}, the '
                 f'student learns {space.label_space}: {different}'

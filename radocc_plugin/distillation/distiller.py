@@ -1,7 +1,7 @@
 """The RadOcc wrapper: any occupancy student plus rendered consistency."""
 
 from dataclasses import replace
-from typing import Container, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Container, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import torch
 from mmengine.dist import get_rank
@@ -86,20 +86,19 @@ class RadOccDistiller(BaseModel):
         init_from_teacher: Optional[Sequence[str]] = None,
         seed: int = 0,
     ) -> None:
-        if isinstance(student, dict):
-            student = MODELS.build(student)
-        super().__init__(data_preprocessor=student.data_preprocessor)
+        built = MODELS.build(student) if isinstance(student, dict) else student
+        super().__init__(data_preprocessor=built.data_preprocessor)
         check_choice('RadOccDistiller.nonfinite', nonfinite, checks.NONFINITE)
         checks.check_choices('RadOccDistiller.schedules', schedules or (), losses)
-        self.student = student
-        self.student_tap = build_tap(student_tap, student, 'student_tap')
-        self.student_features = build_feature_taps(student_features, student)
+        self.student: nn.Module = built
+        self.student_tap = build_tap(student_tap, built, 'student_tap')
+        self.student_features = build_feature_taps(student_features, built)
         self.teacher = build_teacher(teacher, teacher_features)
         # Their random weights must not shift the student's draws.
         with torch.random.fork_rng(devices=[]):
             self.renderer = MODELS.build(renderer)
             self.losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in losses.items()})
-        checks.check_features(self.losses, self.student_features, teacher_features or {})
+        checks.check_features(dict(self.losses), self.student_features, teacher_features or {})
         self.schedules = {
             name: WeightSchedule(**schedule) for name, schedule in (schedules or {}).items()
         }
@@ -112,7 +111,7 @@ class RadOccDistiller(BaseModel):
         self.init_from_teacher = tuple(init_from_teacher or ())
         self.seed = seed
         # Names of the losses that it has returned beside the student's.
-        self.returned = set()
+        self.returned: Set[str] = set()
         keep_plain_keys(self)
 
     def init_weights(self) -> None:
@@ -161,7 +160,9 @@ class RadOccDistiller(BaseModel):
         """The student's forward; in mode ``loss`` with RadOcc's losses."""
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode, **kwargs)
-        factors = active_factors(self.losses, self.schedules)
+        if data_samples is None:
+            raise ValueError("RadOccDistiller takes data_samples in mode 'loss', got None")
+        factors = active_factors(dict(self.losses), self.schedules)
         if not factors:
             losses = self.student(inputs, data_samples, mode='loss', **kwargs)
             return self._join(losses, {}, ())
@@ -309,7 +310,7 @@ class RadOccDistiller(BaseModel):
         self.returned.update(ours)
         zeros = {key: torch.zeros(()) for key in sorted(self.returned - ours.keys())}
         if resting:
-            zeros['loss_distill_resting'] = sum(resting)
+            zeros['loss_distill_resting'] = torch.stack(resting).sum()
         for key in losses.keys() & (ours.keys() | zeros.keys()):
             raise ValueError(
                 f'the student and RadOccDistiller.losses both return {key!r}; set loss_name of ours'

@@ -57,7 +57,7 @@ class WeightSchedule:
         share = 1.0
         if self.ramp:
             share = min(share, (time - self.start) / self.ramp)
-        if self.decay:
+        if self.decay and self.stop is not None:
             share = min(share, (self.stop - time) / self.decay)
         if self.shape == 'cosine':
             share = 0.5 - 0.5 * math.cos(math.pi * share)

@@ -145,7 +145,7 @@ class FeatureTap:
         elif isinstance(items, (list, tuple)):
             choices = list(range(-len(items), len(items)))
         else:
-            choices = ()
+            choices = []
         if index not in choices:
             raise ValueError(
                 f'{field} of {where} takes one of {choices or "None only"} '
@@ -183,7 +183,7 @@ class OccTap(FeatureTap):
     ) -> None:
         super().__init__(module, layout, output_index, call_index, axes)
         self.class_order = None if class_order is None else list(class_order)
-        self.class_weight = class_weight and tuple(class_weight)
+        self.class_weight = tuple(class_weight) if class_weight else None
         if self.class_weight and min(self.class_weight) <= 0:
             raise ValueError(f'tap.class_weight takes positive numbers, got {class_weight}')
 
@@ -231,9 +231,9 @@ def build_tap(tap: Optional[dict], model: nn.Module, field: str) -> OccTap:
             f'{field} = dict(module=<path of the module that returns the '
             'occupancy logits>, layout=<e.g. "b c z y x">)'
         )
-    tap = OccTap(**tap)
-    tap.find(model)
-    return tap
+    built = OccTap(**tap)
+    built.find(model)
+    return built
 
 
 def build_feature_taps(

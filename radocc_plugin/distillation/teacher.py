@@ -3,6 +3,7 @@
 from typing import Mapping, Optional, Union
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -55,7 +56,7 @@ class FrozenTeacher:
         # An EMA copy of the student shares the teacher.
         return self
 
-    def model(self, device: torch.device) -> nn.Module:
+    def model(self, device: torch.device) -> BaseModel:
         """The model in eval mode without gradients, on a device."""
         if self._model is None:
             self._model = self._build()

@@ -14,7 +14,7 @@ class LabelSpaceMetric(BaseMetric):
     metric alone sets ``metric.dataset_meta``.
     """
 
-    _known: Tuple[Optional[dict], Optional[LabelSpace]] = (None, None)
+    _known: Optional[Tuple[dict, LabelSpace]] = None
 
     @property
     def label_space(self) -> LabelSpace:
@@ -23,7 +23,7 @@ class LabelSpaceMetric(BaseMetric):
         Raises:
             ValueError: If the dataset's metainfo describes none.
         """
-        if self._known[1] is None or self._known[0] is not self.dataset_meta:
+        if self._known is None or self._known[0] is not self.dataset_meta:
             space = LabelSpace.from_metainfo(
                 self.dataset_meta, f'the dataset of {type(self).__name__}'
             )

@@ -85,7 +85,7 @@ def ring_mask(
     Returns:
         Bool, shape (X, Y, Z).
     """
-    grid = VoxelGrid(point_cloud_range, shape)
+    grid = VoxelGrid(tuple(point_cloud_range), tuple(shape))
     points = grid.centres(dtype=torch.float64)[..., :2]
     if ring_at == 'corner':
         points = points - 0.5 * points.new_tensor(grid.voxel_size[:2])
@@ -180,8 +180,8 @@ class OccMetric(LabelSpaceMetric):
             mask = mask_of(sample, counted, name)
             mask = None if mask is None else mask.cpu()
             if self.ring is not None:
-                ring = self._ring(tuple(target.shape))
-                mask = ring if mask is None else mask & ring
+                inside = self._inside(self.ring, tuple(target.shape))
+                mask = inside if mask is None else mask & inside
             self.results.append(
                 confusion_matrix(target, prediction.cpu(), mask, num_classes=space.num_classes)
             )
@@ -192,10 +192,10 @@ class OccMetric(LabelSpaceMetric):
         print_log(self._table(result, len(results)), logger='current')
         return result
 
-    def _ring(self, shape: Tuple[int, ...]) -> Tensor:
+    def _inside(self, ring: Tuple[float, float], shape: Tuple[int, ...]) -> Tensor:
         if self._ring_mask is None or self._ring_mask.shape != shape:
             self._ring_mask = ring_mask(
-                shape, self.label_space.point_cloud_range, self.ring, self.ring_at
+                shape, self.label_space.point_cloud_range, ring, self.ring_at
             )
         return self._ring_mask
 

@@ -283,7 +283,7 @@ def _check(record: dict, where: str) -> None:
 
 
 def _versions() -> Dict[str, Optional[str]]:
-    versions = dict(python=platform.python_version())
+    versions: Dict[str, Optional[str]] = dict(python=platform.python_version())
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

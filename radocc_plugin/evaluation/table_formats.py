@@ -120,7 +120,7 @@ def to_csv(tables: List[ResultTable]) -> str:
     lines = []
     for table in tables:
         for row in table.rows:
-            gain = [None] * 4
+            gain: List[Optional[float]] = [None] * 4
             if row.delta:
                 gain = [row.delta.mean, row.delta.std, *(row.delta.interval or (None, None))]
             std = None if row.std is None else row.std[0]

@@ -9,9 +9,9 @@ from rich.table import Table
 
 def render_text(renderable: RenderableType, width: int = 120) -> str:
     """What rich would print on ``width`` columns, without colours."""
-    console = Console(file=io.StringIO(), width=width, no_color=True)
-    console.print(renderable)
-    return console.file.getvalue()
+    text = io.StringIO()
+    Console(file=text, width=width, no_color=True).print(renderable)
+    return text.getvalue()
 
 
 def show_table(console: Console, title: str, head: List[str], rows: List[List[str]]) -> str:

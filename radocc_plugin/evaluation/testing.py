@@ -213,9 +213,9 @@ def write_records(
     """
     path = Path(expand_path(str(path)))
     space = description['space']
-    masks = [m if m == 'points' else space.mask(m, 'OccMetric') for m in masks]
+    names = ['points' if m == 'points' else space.mask(m, 'OccMetric') for m in masks]
     if metrics is None:
-        for mask in masks:
+        for mask in names:
             make_record(metrics=None, mask=mask, **description)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def write_records(
             raise ValueError(f'--record {path}: {error}') from error
         return []
     written = []
-    for number, mask in reversed(list(enumerate(masks))):
+    for number, mask in reversed(list(enumerate(names))):
         target = path if number == 0 else path.with_name(f'{path.stem}_{mask}{path.suffix}')
         write_record(target, make_record(metrics=metrics, mask=mask, **description))
         written.append(target)

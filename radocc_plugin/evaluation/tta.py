@@ -47,7 +47,8 @@ class OccTTAModel(BaseTTAModel):
     def __init__(self, module, tap: Optional[dict] = None, data_preprocessor=None) -> None:
         super().__init__(module, data_preprocessor)
         # a distiller answers with its student
-        self._tapped: nn.Module = getattr(self.module, 'student', self.module)
+        whole: nn.Module = self.module
+        self._tapped: nn.Module = getattr(whole, 'student', whole)
         self.tap = build_tap(tap, self._tapped, 'tap')
 
     def test_step(self, data: dict) -> List:

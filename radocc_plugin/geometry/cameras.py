@@ -60,8 +60,8 @@ class Cameras:
                         'meta_keys of the packing transform (have '
                         f'{sorted(sample.metainfo)})'
                     )
-        sizes = [tuple(s.metainfo['ori_shape'][:2]) for s in data_samples]
-        image_size = sizes[0]
+        sizes = [(s.metainfo['ori_shape'][0], s.metainfo['ori_shape'][1]) for s in data_samples]
+        image_size: Union[Tuple[int, int], Tensor] = sizes[0]
         if len(set(sizes)) > 1:
             num_cameras = len(data_samples[0].metainfo['cam2img'])
             image_size = upload(torch.tensor(sizes), device)[:, None].expand(-1, num_cameras, -1)

@@ -131,4 +131,4 @@ def rays_of_pixels(cameras: Cameras, render_size: Tuple[int, int], index: Tensor
         ((pixel % width + 0.5) / width * columns, (row + 0.5) / height * rows), dim=-1
     )
     origins, directions = rays_through(cameras, sample, camera, centre)
-    return Rays(origins, directions, sample, camera, pixel, tuple(render_size))
+    return Rays(origins, directions, sample, camera, pixel, (height, width))

@@ -110,9 +110,8 @@ def traverse(
             whole[begin:end] = own
         count.append(voxels)
         begin = end
-    return RayCrossings(
-        *(x[:begin] for x in (voxel, near, far, length)), F.pad(torch.cat(count).cumsum(0), (1, 0))
-    )
+    offsets = F.pad(torch.cat(count).cumsum(0), (1, 0))
+    return RayCrossings(voxel[:begin], near[:begin], far[:begin], length[:begin], offsets)
 
 
 class _Lines(NamedTuple):
@@ -123,7 +122,7 @@ class _Lines(NamedTuple):
     entry: Tensor  # flat index of the first voxel
     voxels: Tensor  # number of voxels, with those of no length
     speed: Tensor  # metres in a unit of the parameter
-    count: Tensor  # number of crossings with planes
+    planes: Tensor  # number of planes that the ray crosses
     first: Tensor  # parameter of the first crossing
     period: Tensor  # parameter between two crossings
     stride: Tensor  # what a crossing adds to the flat index
@@ -134,16 +133,16 @@ def _lines(
 ) -> _Lines:
     start, end = _clip(origins, directions, grid, max_parameter)
     cell, *sequences = _plane_sequences(origins, directions, grid, start, end)
-    count, first, period, stride = (x.t().contiguous() for x in sequences)
-    voxels = torch.where(end > start, count.sum(0) + 1, 0)
+    planes, first, period, stride = (x.t().contiguous() for x in sequences)
+    voxels = torch.where(end > start, planes.sum(0) + 1, 0)
     return _Lines(
-        start, end, grid.ravel(cell), voxels, directions.norm(dim=-1), count, first, period, stride
+        start, end, grid.ravel(cell), voxels, directions.norm(dim=-1), planes, first, period, stride
     )
 
 
 def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
     """``RayCrossings`` of some rays, with counts instead of offsets."""
-    start, end, entry, voxels, speed, count, first, period, stride = lines
+    start, end, entry, voxels, speed, planes, first, period, stride = lines
     frequency = 1 / period
     hits = voxels > 0
     begin = voxels.cumsum(0) - voxels
@@ -153,13 +152,13 @@ def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
     near[begin[hits]] = start[hits]
     voxel[begin[hits]] = entry[hits]
     for axis in range(3):
-        ray = torch.repeat_interleave(count[axis])
+        ray = torch.repeat_interleave(planes[axis])
 
         def spread(per_ray: Tensor) -> Tensor:
             return per_ray.double().index_select(0, ray)
 
         number = torch.arange(1, len(ray) + 1, device=ray.device).double()
-        number -= spread(count[axis].cumsum(0) - count[axis])
+        number -= spread(planes[axis].cumsum(0) - planes[axis])
         bounds = spread(start), spread(end)
         t = _term(spread(first[axis]), spread(period[axis]), number - 1, bounds)
         place = spread(begin).add_(number)
@@ -169,7 +168,10 @@ def _walk(lines: _Lines) -> Tuple[Tensor, ...]:
                 continue
             before = _crossings_before(
                 t,
-                *(spread(x[other]) for x in (first, period, frequency, count)),
+                spread(first[other]),
+                spread(period[other]),
+                spread(frequency[other]),
+                spread(planes[other]),
                 bounds,
                 including_ties=other < axis,
             )

@@ -23,7 +23,7 @@ class VoxelGrid:
     """
 
     point_cloud_range: Tuple[float, ...]
-    shape: Tuple[int, int, int]
+    shape: Tuple[int, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(

@@ -4,7 +4,7 @@ B batch, N cameras, X Y Z grid, C classes or channels.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
@@ -55,7 +55,7 @@ class ModelOutputs:
             the class frequencies times these.
     """
 
-    occ_logits: Optional[Tensor] = None
+    occ_logits: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
     render: Optional[Render] = None
     class_weight: Optional[Tuple[float, ...]] = None
@@ -74,13 +74,14 @@ class ModelOutputs:
                     f'{type(loss).__name__} compares {name}, which the models did not provide'
                 )
             return self if part == 'outputs' else getattr(self, name)
-        if loss.feature not in self.features:
+        feature = getattr(loss, 'feature', None)
+        if feature is None or feature not in self.features:
             raise ValueError(
                 f'{type(loss).__name__}.feature takes the name of a tapped '
                 f'feature, one of {sorted(self.features)}, got '
-                f'{loss.feature!r}'
+                f'{feature!r}'
             )
-        return self.features[loss.feature]
+        return self.features[feature]
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,21 @@ class DistillBatch:
             stacked['mask_camera'] = torch.stack(
                 [sample.gt_occ.semantics != UNLABELLED for sample in data_samples]
             ).to(device)
-        return cls(generator=generator, **stacked)
+        return cls(
+            stacked.get('segments'), stacked.get('gt_occ'), stacked.get('mask_camera'), generator
+        )
 
     def check(self, loss: nn.Module) -> None:
         """Raises a ValueError if a field that ``loss.needs`` is missing."""
         for name in needs_of(loss):
             self.require(name, type(loss).__name__)
 
-    def require(self, name: str, who: str) -> None:
-        """Raises a ValueError if the field ``name`` is missing."""
-        if getattr(self, name) is None:
+    def require(self, name: str, who: str) -> Any:
+        """The field ``name``; a ValueError if it is missing."""
+        value = getattr(self, name)
+        if value is None:
             raise ValueError(f'{who} needs {name}: {REMEDY[name]}')
+        return value
 
 
 def _comes_without_mask(sample) -> bool:

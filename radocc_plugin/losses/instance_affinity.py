@@ -95,11 +95,11 @@ class AffinityAlignment(DistillLoss):
 
     def forward(self, student: Tensor, teacher: Tensor, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss; volumes (B, X, Y, Z, C)."""
+        gt_occ = batch.require('gt_occ', type(self).__name__)
+        mask_camera = batch.require('mask_camera', type(self).__name__)
         for name, volume in dict(student=student, teacher=teacher).items():
-            check_shape(
-                f'{name} without its channels', volume[..., 0], batch.gt_occ.shape, 'gt_occ'
-            )
-        occupied = (batch.gt_occ != self.free_index) & batch.mask_camera.bool()
+            check_shape(f'{name} without its channels', volume[..., 0], gt_occ.shape, 'gt_occ')
+        occupied = (gt_occ != self.free_index) & mask_camera.bool()
         loss = connected_zero(student)
         for index, own in enumerate(occupied):
             voxels = own.flatten().nonzero().squeeze(1)

@@ -64,5 +64,5 @@ def lovasz_softmax(
         ]
     else:
         losses = [_of_voxels(rows.softmax(1), target)]
-    losses = [loss for loss in losses if loss is not None]
-    return torch.stack(losses).mean() if losses else connected_zero(logits)
+    present = [loss for loss in losses if loss is not None]
+    return torch.stack(present).mean() if present else connected_zero(logits)

@@ -37,8 +37,9 @@ class _OccLoss(BaseModule):
 
     def __init__(self, loss_weight: float = 1.0, class_weight: ClassWeight = None) -> None:
         super().__init__()
+        weight: Optional[Tensor] = None
         if class_weight in ('balanced', 'balanced_with_void'):
-            class_weight = class_balanced_weights(void_first=class_weight == 'balanced_with_void')
+            weight = class_balanced_weights(void_first=class_weight == 'balanced_with_void')
         elif isinstance(class_weight, str):
             raise ValueError(
                 f'{type(self).__name__}.class_weight takes a list of numbers, '
@@ -46,10 +47,10 @@ class _OccLoss(BaseModule):
                 f'{class_weight!r}'
             )
         elif class_weight is not None:
-            class_weight = torch.tensor(class_weight, dtype=torch.float)
+            weight = torch.tensor(class_weight, dtype=torch.float)
         self.loss_weight = loss_weight
         # Follows the device, belongs to no checkpoint.
-        self.register_buffer('class_weight', class_weight, persistent=False)
+        self.register_buffer('class_weight', weight, persistent=False)
 
 
 @MODELS.register_module()
@@ -87,7 +88,7 @@ class OccFocal(_OccLoss):
         """Scalar loss of logits (B, X, Y, Z, C)."""
         weight = None
         if self.radial:
-            weight = radial_weights(logits.shape[1:3]).to(logits.device)
+            weight = radial_weights((logits.shape[1], logits.shape[2])).to(logits.device)
             weight = weight[..., None]
         return self.loss_weight * focal_loss(
             logits, labels, mask, self.class_weight, weight, self.gamma, self.alpha

@@ -151,12 +151,12 @@ class RenderedDepthMapAlignment(DistillLoss):
 
     def forward(self, student: Render, teacher: Render, batch: DistillBatch) -> Dict[str, Tensor]:
         """Loss dict with one loss."""
-        depths = [
+        own, target = (
             render.depth_given_hit if self.given_hit else render.depth
             for render in (student, teacher)
-        ]
+        )
         loss = depth_map_distance(
-            *depths, 1 - teacher.no_hit > self.min_opacity, self.distance, self.variance_focus
+            own, target, 1 - teacher.no_hit > self.min_opacity, self.distance, self.variance_focus
         )
         return {self.loss_name: self.loss_weight * loss}
 

@@ -122,7 +122,9 @@ class RenderedSemanticConsistency(DistillLoss):
         return losses
 
     def _affinity_distance(self, student: Render, teacher: Render, batch: DistillBatch) -> Tensor:
-        group, image = group_rays(student.geometry.rays, batch.segments)
+        group, image = group_rays(
+            student.geometry.rays, batch.require('segments', type(self).__name__)
+        )
         own, target = student.semantics, teacher.semantics
         if self.affinity_features == 'centred':
             own, target = (x - x.mean(1, keepdim=True) for x in (own, target))

@@ -196,7 +196,7 @@ class FeatureAlignment(_VolumeLoss):
         self.feature = feature
         self.distance = distance
         self.adapter = None
-        if student_channels is not None:
+        if student_channels is not None and teacher_channels is not None:
             # The draws of the adapter must not shift the student's.
             with torch.random.fork_rng(devices=[]):
                 self.adapter = nn.Linear(student_channels, teacher_channels)

@@ -173,13 +173,15 @@ class RenderedVoxelConsistency(DistillLoss):
         """Loss dict with one loss; logits (B, X, Y, Z, C)."""
         logits = student.occ_logits
         check_shape('teacher', teacher.occ_logits, logits.shape, 'student')
+        gt_occ = batch.require('gt_occ', type(self).__name__)
+        mask_camera = batch.require('mask_camera', type(self).__name__)
         light = self._light(batch)
-        factor = torch.where(labelled(batch.mask_camera), self.labelled_factor, 1.0)
+        factor = torch.where(labelled(mask_camera), self.labelled_factor, 1.0)
         # Few voxels see light: all that follows is done for them alone.
         kept = (light > 0).flatten().nonzero().squeeze(1)
         light, factor, visible, gt_occ = (
             x.expand(light.shape).flatten()[kept]
-            for x in (light, factor, batch.mask_camera.bool(), batch.gt_occ)
+            for x in (light, factor, mask_camera.bool(), gt_occ)
         )
         rows = logits.flatten(0, -2).index_select(0, kept)
         target = with_class_weights(
@@ -209,12 +211,12 @@ class RenderedVoxelConsistency(DistillLoss):
     def _light(self, batch: DistillBatch) -> Tensor:
         """Light by which each voxel weighs, 0 for those that do not count,
         (B, X, Y, Z)."""
-        light = getattr(batch.light, self.light)
+        light = getattr(batch.require('light', type(self).__name__), self.light)
         light = light * (light > self.min_light)
         if self.cap is not None:
             light = light.clamp_max(self.cap)
         if self.observed == 'mask_camera':
-            visible = batch.mask_camera.bool()
+            visible = batch.require('mask_camera', type(self).__name__).bool()
             light = light * (visible | ~labelled(visible))
         return light
 

@@ -90,14 +90,18 @@ def render_logits(
     geometry.check_volume('logits', logits, like=logits)
     geometry.check_volume('logits', logits[:, 0])
     free = class_index(free_index, logits.shape[1])
-    options = dict(voxel_size=geometry.cubic_voxel_size, free_index=free, mode=density)
+    size = geometry.cubic_voxel_size
     if backend == 'reference':
-        sigma = density_from_logits(logits, **options)
+        sigma = density_from_logits(logits, size, free, density)
         depth, rendered, no_hit = reference.render(sigma, logits, geometry)
     else:
         implementation = get_backend(backend, logits.device, logits.dtype)
         sigma, depth, rendered, no_hit = _RenderLogits.apply(
-            logits.contiguous(), geometry, implementation, min_transmittance, options
+            logits.contiguous(),
+            geometry,
+            implementation,
+            min_transmittance,
+            dict(voxel_size=size, free_index=free, mode=density),
         )
     return sigma, depth, _without(rendered, free), no_hit
 
@@ -146,9 +150,9 @@ def render_logits_pair(
     teacher_logits = teacher_logits.detach()
     free = class_index(free_index, student_logits.shape[1])
     if backend == 'reference':
-        options = dict(density=density, free_index=free, backend=backend)
         teacher, student = (
-            render_logits(x, geometry, **options) for x in (teacher_logits, student_logits)
+            render_logits(x, geometry, density=density, free_index=free, backend=backend)
+            for x in (teacher_logits, student_logits)
         )
         return teacher, student, ray_kl(teacher[0], student[0], geometry, backend=backend)
     implementation = get_backend(backend, student_logits.device, student_logits.dtype)

@@ -79,7 +79,7 @@ class Render:
                 'teacher and student must be rendered along the '
                 'same rays: pass one RenderGeometry to both'
             )
-        if teacher is self.teacher:
+        if teacher is self.teacher and self.divergence is not None:
             return self.divergence
         return ray_kl(
             teacher.density,

@@ -1,7 +1,7 @@
 """The registered renderer: occupancy volumes and cameras to what rays see."""
 
 from dataclasses import replace
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,11 @@ from radocc_plugin.rendering.ops import (
 )
 from radocc_plugin.rendering.render_geometry import RenderGeometry
 from radocc_plugin.rendering.outputs import Render, VoxelLight
+
+
+class _RenderOptions(TypedDict):
+    backend: str
+    min_transmittance: float
 
 
 @MODELS.register_module()
@@ -82,7 +87,8 @@ class VolumeRenderer(BaseModule):
                 f'VolumeRenderer.min_transmittance takes 0 to 1, got {min_transmittance}'
             )
         self.point_cloud_range = tuple(point_cloud_range)
-        self.render_size = tuple(render_size)
+        height, width = render_size
+        self.render_size = (height, width)
         self.ray_sampler = ray_sampler
         self.max_rays = max_rays
         self.density = density
@@ -244,7 +250,7 @@ class VolumeRenderer(BaseModule):
         return self._render(depth, self._without_free(semantics), no_hit, density, geometry)
 
     @property
-    def _options(self) -> Dict[str, Union[str, float]]:
+    def _options(self) -> _RenderOptions:
         return dict(backend=self.backend, min_transmittance=self.min_transmittance)
 
     def _render(self, *outputs) -> Render:

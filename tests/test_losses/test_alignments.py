@@ -76,7 +76,7 @@ def test_feature_distance_is_a_mean_over_visible_cells(kind, reference):
 
 def feature_loss(student, teacher, **kwargs):
     loss = MODELS.build(dict(type='FeatureAlignment', **kwargs))
-    outputs = [ModelOutputs(features=dict(voxel=volume)) for volume in (student, teacher)]
+    outputs = [ModelOutputs(volume, dict(voxel=volume)) for volume in (student, teacher)]
     return loss, lambda: distill_losses(dict(own=loss), *outputs, DistillBatch())['loss_feature']
 
 

@@ -156,11 +156,18 @@ def test_backends_that_do_not_run_are_named(name, device, error, message):
         get_backend(name, torch.device(device))
 
 
-def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    'compiler,said_of_it',
+    [('no-such-compiler', 'no-such-compiler'), (sys.executable, 'headers of Python are missing')],
+)
+def test_without_compiler_or_headers_torch_renders_and_says_why(
+    compiler, said_of_it, monkeypatch, tmp_path
+):
     from radocc_plugin.rendering import backends
 
     monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
-    monkeypatch.setenv('CXX', 'no-such-compiler')
+    monkeypatch.setenv('CXX', compiler)
+    monkeypatch.setattr(cpp.sysconfig, 'get_paths', lambda: dict(include=str(tmp_path)))
     cpp._extension.cache_clear()
     cpp.why_not_compiled.cache_clear()
     said = []
@@ -168,7 +175,7 @@ def test_without_a_compiler_torch_renders_and_says_why(monkeypatch, tmp_path):
     monkeypatch.setattr(backends, '_said', set())
     for name in ('cpp', 'auto', 'cpp'):
         assert get_backend(name, torch.device('cpu')) is backends.packed
-    assert len(said) == 1 and 'no-such-compiler' in said[0]
+    assert len(said) == 1 and said_of_it in said[0]
     cpp._extension.cache_clear()
     cpp.why_not_compiled.cache_clear()
 

@@ -7,6 +7,7 @@ Each one is a module with functions on raw tensors: ``render``, ``ray_kl``,
 """
 
 from types import ModuleType
+from typing import Set
 
 import torch
 from mmengine.logging import print_log
@@ -79,7 +80,7 @@ def get_backend(
     return packed
 
 
-_said = set()
+_said: Set[str] = set()
 
 
 def _say_once(message: str) -> None:

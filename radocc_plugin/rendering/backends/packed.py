@@ -168,12 +168,13 @@ def render_pair(
     kept = []
     for chunk in _chunks(geometry, student[0].dtype):
         lights = [_light(density, chunk) for density, _ in models]
-        for own, light, (_, values) in zip(outputs, lights, models):
-            _fill(own, light, values, chunk)
+        for output, light, (_, values) in zip(outputs, lights, models):
+            _fill(output, light, values, chunk)
         ratio = _hit_ratio(lights[1], lights[0])
         divergence[chunk.rays] = _divergence(lights[1], lights[0], ratio, chunk)
         kept += [_pull(lights[1], lights[0], ratio), *lights[0]]
-    return (*outputs, divergence, kept)
+    own, target = outputs
+    return own, target, divergence, kept
 
 
 def _outputs(values: Tensor, geometry: RenderGeometry) -> Tuple[Tensor, Tensor, Tensor]:

@@ -48,7 +48,8 @@ def voxel_light(density: Tensor, geometry: RenderGeometry) -> Tuple[Tensor, Tens
     optical_depth = density.double()[crossings.voxel] * crossings.length
     entry, _ = crossing_transmittance(optical_depth.clamp_max(MAX_OPTICAL_DEPTH), crossings.offsets)
     weights = entry * -torch.expm1(-optical_depth)
-    return tuple(
+    entered, ended = (
         torch.zeros_like(density.double()).index_add_(0, crossings.voxel, x)
         for x in (entry, weights)
     )
+    return entered, ended
