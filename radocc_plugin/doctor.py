@@ -89,16 +89,32 @@ def requirements() -> List[Requirement]:
     Raises:
         ValueError: If a line names no package.
     """
-    setup_cfg = Path(__file__).resolve().parents[1] / 'setup.cfg'
-    if not setup_cfg.is_file():
+    parser = _setup_cfg()
+    if parser is None:
         lines = metadata.requires('radocc_plugin') or []
     else:
-        parser = configparser.ConfigParser()
-        parser.read(setup_cfg, encoding='utf-8')
         lines = parser['options']['install_requires'].splitlines()
         for extra, text in parser['options.extras_require'].items():
             lines += [f'{line}; extra == "{extra}"' for line in text.splitlines() if line]
     return [_parse(line) for line in lines if line]
+
+
+def python_needed() -> str:
+    """Bounds of the Python version, from where ``requirements`` stand."""
+    parser = _setup_cfg()
+    if parser is None:
+        return metadata.metadata('radocc_plugin')['Requires-Python']
+    return parser['options']['python_requires']
+
+
+def _setup_cfg() -> Optional[configparser.ConfigParser]:
+    """That of a clone; an installation has none."""
+    path = Path(__file__).resolve().parents[1] / 'setup.cfg'
+    if not path.is_file():
+        return None
+    parser = configparser.ConfigParser()
+    parser.read(path, encoding='utf-8')
+    return parser
 
 
 def _parse(line: str) -> Requirement:
@@ -183,10 +199,11 @@ def check_package(requirement: Requirement) -> Finding:
 
 
 def check_python() -> Finding:
-    version = '.'.join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 8):
-        return Finding('python', version, '>=3.8', OK)
-    return Finding('python', version, '>=3.8', WRONG, 'use a newer Python')
+    """Compares the running Python with what is needed."""
+    version, needed = '.'.join(map(str, sys.version_info[:3])), python_needed()
+    if satisfies(version, needed):
+        return Finding('python', version, needed, OK)
+    return Finding('python', version, needed, WRONG, 'use a newer Python')
 
 
 def check_mmcv(requirement: Requirement) -> Iterator[Finding]:

@@ -48,6 +48,14 @@ def test_wrong_version_says_how_to_mend_it(versions):
     assert 'pip install "mmdet>=3.0,<3.4"' in finding.mend
 
 
+def test_python_is_compared_with_what_an_installation_asks_for(monkeypatch):
+    needed = doctor.python_needed()
+    assert doctor.check_python().needed == needed
+    assert doctor.check_python().verdict == doctor.OK
+    monkeypatch.setattr(sys, 'version_info', (3, 6, 1))
+    assert doctor.check_python().verdict == doctor.WRONG
+
+
 def test_package_of_an_extra_may_be_missing_but_not_too_old(versions):
     requirement = doctor.Requirement('mmdet3d', '>=1.1', 'teachers')
     finding = doctor.check_package(requirement)

@@ -181,7 +181,7 @@ def test_metadata_are_what_an_index_accepts(wheel, sdist):
 
 def test_the_doctor_reads_the_same_from_a_clone_and_an_installation(from_wheel, tmp_path):
     code = (
-        'from radocc_plugin.doctor import requirements; '
+        'from radocc_plugin.doctor import python_needed, requirements; print(python_needed()); '
         'print(sorted((r.package.lower(), sorted(r.needed.split(",")), '
         'r.extra) for r in requirements()))'
     )
