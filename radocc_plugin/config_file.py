@@ -92,7 +92,30 @@ def load_config(path: str, field: str = 'config', options: Optional[dict] = None
                 )
     if config.get('custom_imports'):
         import_modules_from_strings(**config['custom_imports'])
+    check_input_sizes(config, path)
     return config
+
+
+def check_input_sizes(config: Config, path: str) -> None:
+    """Raises a ValueError where the stride of a lift-splat student does not
+    divide the images that a pipeline makes: said before anything is built,
+    not by the first batch."""
+    model = config.get('model') or {}
+    model = model.get('student') or model
+    stride = (model.get('img_view_transformer') or model).get('downsample')
+    if not isinstance(stride, int):
+        return  # a student of another kind
+    divisor = (model.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
+    for name in LOADERS:
+        for dataset in dataset_configs(config.get(name) or {}):
+            for step in dataset.get('pipeline') or ():
+                size = step.get('input_size') if isinstance(step, dict) else None
+                if size and any((n + -n % divisor) % stride for n in size):
+                    raise ValueError(
+                        f'{path}: {name} makes images of input_size={tuple(size)}, which the '
+                        f'stride {stride} of the view transformer does not divide; take another '
+                        f'size, or set model.data_preprocessor.pad_size_divisor={stride}'
+                    )
 
 
 def _override(config: Config, options: dict, path: str) -> None:

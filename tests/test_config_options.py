@@ -62,6 +62,25 @@ def test_no_workers_are_not_persistent(workers):
     assert loader.persistent_workers is (workers > 0)
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(
+    'config',
+    [
+        STUDENT,
+        'configs/radocc/radocc_bevdet-occ_tiny_1xb1-3e_synthetic.py',
+        'projects/FBOcc/configs/fbocc_tiny_1xb1-3e_synthetic.py',
+    ],
+)
+def test_an_input_size_that_the_stride_does_not_divide_is_refused(config, split):
+    pipeline = load_config(config)[f'{split}_dataloader'].dataset.pipeline
+    (place,) = [n for n, step in enumerate(pipeline) if 'input_size' in step]
+    size = {f'{split}_dataloader.dataset.pipeline.{place}.input_size': (92, 256)}
+    with pytest.raises(ValueError, match=rf'{split}_dataloader makes .*\(92, 256\).*stride 8'):
+        load_config(config, options=size)
+    owner = 'model.student' if 'radocc' in config.split('/')[-1] else 'model'
+    load_config(config, options={**size, f'{owner}.data_preprocessor.pad_size_divisor': 8})
+
+
 TRAIN = """
 from torch.utils.data import Dataset
 from tests.test_distillation import toy_distillation as toy

@@ -1,6 +1,6 @@
 """What a sample knows besides its network inputs."""
 
-from typing import Optional
+from typing import Optional, Sequence, Union
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -48,3 +48,47 @@ class OccDataSample(BaseDataElement):
 
     gt_occ: Optional[OccData]
     pred_occ: Optional[OccData]
+
+
+TRAINING_MASKS = dict(camera=('camera',), lidar=('lidar',), both=('camera', 'lidar'))
+
+
+def check_use_mask(use_mask: Union[bool, str], owner: str) -> Union[bool, str]:
+    """The argument ``use_mask`` of a head: ``True`` (camera), ``False``, or a
+    name of ``TRAINING_MASKS``.
+
+    Raises:
+        ValueError: If it is none of them; names the owner.
+    """
+    if not isinstance(use_mask, bool) and use_mask not in TRAINING_MASKS:
+        raise ValueError(
+            f'{owner}.use_mask takes True (the same as camera), False or one of '
+            f'{tuple(TRAINING_MASKS)}, got {use_mask!r}'
+        )
+    return use_mask
+
+
+def stack_mask(data_samples: Sequence[OccDataSample], use_mask: Union[bool, str]):
+    """Which voxels a loss counts, bool, (B, X, Y, Z); None for all.
+
+    Args:
+        data_samples: B samples with ``gt_occ``.
+        use_mask: Voxels that a camera saw (``True`` or ``'camera'``), the
+            LiDAR, or both of them; ``False`` for all.
+
+    Raises:
+        ValueError: If a sample's labels come without the mask.
+    """
+    if use_mask is False:
+        return None
+    masks = []
+    for name in TRAINING_MASKS['camera' if use_mask is True else use_mask]:
+        field = f'mask_{name}'
+        for sample in data_samples:
+            if field not in sample.gt_occ:
+                raise ValueError(
+                    f'use_mask={use_mask!r} needs gt_occ.{field}, which sample '
+                    f'{sample.get("token", "?")} lacks'
+                )
+        masks.append(torch.stack([sample.gt_occ.get(field) for sample in data_samples]))
+    return masks[0] if len(masks) == 1 else masks[0].bool() & masks[1].bool()

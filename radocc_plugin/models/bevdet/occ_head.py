@@ -1,6 +1,6 @@
 """Occupancy heads."""
 
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import ConvModule
@@ -18,6 +18,7 @@ from radocc_plugin.losses.scene_class_affinity import geo_scal, sem_scal
 from radocc_plugin.models.bevdet.bev_encoder import CONV_CFG
 from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
+from radocc_plugin.structures import check_use_mask, stack_mask
 
 
 class _OccHead(BaseModule):
@@ -28,7 +29,8 @@ class _OccHead(BaseModule):
         out_dim: Channels after the convolution.
         predictions: Outputs of the MLP in each cell.
         num_classes: Classes C, free last.
-        use_mask: Whether the loss is over camera-visible voxels only.
+        use_mask: Whether the loss is over camera-visible voxels only;
+            ``'lidar'`` or ``'both'`` for other masks of the labels.
         class_weight: Weight of each class in the loss; all one by default.
         class_balance: FlashOcc's weights: the inverse logarithm of each
             class's frequency in Occ3D-nuScenes.
@@ -46,7 +48,7 @@ class _OccHead(BaseModule):
         out_dim: int,
         predictions: int,
         num_classes: int,
-        use_mask: bool = True,
+        use_mask: Union[bool, str] = True,
         class_weight: Optional[Sequence[float]] = None,
         class_balance: bool = False,
         init_cfg=None,
@@ -57,7 +59,7 @@ class _OccHead(BaseModule):
             nn.Linear(out_dim, out_dim * 2), nn.Softplus(), nn.Linear(out_dim * 2, predictions)
         )
         self.num_classes = num_classes
-        self.use_mask = use_mask
+        self.use_mask = check_use_mask(use_mask, type(self).__name__)
         if class_balance:
             if class_weight is not None:
                 raise ValueError('class_balance brings its own class_weight; set one of them')
@@ -80,31 +82,34 @@ class _OccHead(BaseModule):
 
 
 def occ_loss(
-    logits: Tensor, data_samples: Sequence, use_mask: bool, class_weight: Optional[Tensor]
+    logits: Tensor,
+    data_samples: Sequence,
+    use_mask: Union[bool, str],
+    class_weight: Optional[Tensor],
 ) -> Dict[str, Tensor]:
     """``loss_occ`` against ``gt_occ`` of the data samples.
 
     Args:
         logits: Shape (B, X, Y, Z, C).
         data_samples: B samples.
-        use_mask: Whether only camera-visible voxels count.
+        use_mask: Which voxels count, see ``structures.stack_mask``.
         class_weight: Weight of each class, shape (C,); all one if None.
     """
     labels, mask = stack_truth(data_samples, use_mask)
     return dict(loss_occ=masked_cross_entropy(logits, labels, mask, class_weight))
 
 
-def stack_truth(data_samples: Sequence, use_mask: bool) -> Tuple[Tensor, Optional[Tensor]]:
+def stack_truth(
+    data_samples: Sequence, use_mask: Union[bool, str]
+) -> Tuple[Tensor, Optional[Tensor]]:
     """Labels of B samples and which voxels a camera sees, (B, X, Y, Z).
 
     Args:
         data_samples: B samples with ``gt_occ``.
-        use_mask: Whether a mask is wanted; None without.
+        use_mask: Which voxels count, see ``structures.stack_mask``.
     """
     labels = torch.stack([s.gt_occ.semantics for s in data_samples]).long()
-    if not use_mask:
-        return labels, None
-    return labels, torch.stack([s.gt_occ.mask_camera for s in data_samples])
+    return labels, stack_mask(data_samples, use_mask)
 
 
 @MODELS.register_module()
@@ -192,7 +197,9 @@ class BEVOCCHead2D_V2(BEVOCCHead2D):
     FlashOCC @4084861; Panoptic-FlashOcc, arXiv 2406.10527.
     """
 
-    def __init__(self, *args, use_mask: bool = False, class_balance: bool = True, **kwargs) -> None:
+    def __init__(
+        self, *args, use_mask: Union[bool, str] = False, class_balance: bool = True, **kwargs
+    ) -> None:
         super().__init__(*args, use_mask=use_mask, class_balance=class_balance, **kwargs)
 
     def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The head of BEVFormer-Occ."""
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from radocc_plugin.models.bevdet.occ_head import occ_loss
 from radocc_plugin.models.bevformer.encoder import PreviousBEV
 from radocc_plugin.registry import MODELS
+from radocc_plugin.structures import check_use_mask
 
 
 @MODELS.register_module()
@@ -23,7 +24,7 @@ class BEVFormerOccHead(BaseModule):
         transformer: Config of the transformer.
         positional_encoding: Config of mmdet's ``LearnedPositionalEncoding``.
         point_cloud_range: Lower and upper bounds, metres.
-        use_mask: Whether the loss is over camera-visible voxels only;
+        use_mask: Which voxels count, see ``structures.stack_mask``;
             published weights were trained without.
         class_weight: Weight of each class in the loss; all one by default.
 
@@ -37,14 +38,14 @@ class BEVFormerOccHead(BaseModule):
         transformer: dict,
         positional_encoding: dict,
         point_cloud_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
-        use_mask: bool = False,
+        use_mask: Union[bool, str] = False,
         class_weight: Optional[Sequence[float]] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(init_cfg)
         self.bev_shape = (bev_h, bev_w)
         self.point_cloud_range = tuple(point_cloud_range)
-        self.use_mask = use_mask
+        self.use_mask = check_use_mask(use_mask, type(self).__name__)
         self.transformer = MODELS.build(transformer)
         self.positional_encoding = MODELS.build(positional_encoding)
         self.bev_embedding = nn.Embedding(bev_h * bev_w, self.transformer.embed_dims)

@@ -3,7 +3,7 @@
 B batch, C channels, X Y Z grid.
 """
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from radocc_plugin.losses.common import connected_zero
 from radocc_plugin.models.bevdet import BEVOCCHead2D
 from radocc_plugin.models.daocc.geometry import FusionGeometry
 from radocc_plugin.registry import MODELS
+from radocc_plugin.structures import stack_mask
 
 
 class CrossCoordinateSample(BaseModule):
@@ -97,7 +98,7 @@ class DAOccHead(BEVOCCHead2D):
         self,
         coordinate_transform: dict,
         in_dim: int = 128,
-        use_mask: bool = True,
+        use_mask: Union[bool, str] = True,
         keep_free: float = 1.0,
         **kwargs,
     ) -> None:
@@ -130,7 +131,7 @@ class DAOccHead(BEVOCCHead2D):
         """``loss_occ`` against ``gt_occ`` of the data samples."""
         labels = torch.stack([s.gt_occ.semantics for s in data_samples])
         if self.use_mask:
-            counted = torch.stack([s.gt_occ.mask_camera for s in data_samples])
+            counted = stack_mask(data_samples, self.use_mask)
         else:
             counted = thin_free(labels, self.num_classes - 1, self.keep_free)
         return dict(loss_occ=counted_cross_entropy(logits, labels, counted))

@@ -3,7 +3,7 @@
 B batch, L levels, C channels, K = 1 + the classes, X Y Z fine grid.
 """
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from radocc_plugin.losses.scene_class_affinity import geo_scal, sem_scal
 from radocc_plugin.models.recompute import run
 from radocc_plugin.occ3d import NUM_CLASSES
 from radocc_plugin.registry import MODELS
+from radocc_plugin.structures import check_use_mask, stack_mask
 
 VOID = 1  # classes in front of those of the labels
 LOSS_WEIGHTS = dict(focal=100.0, sem_scal=1.0, geo_scal=1.0, lovasz=1.0)
@@ -47,6 +48,7 @@ class FBOccHead(BaseModule):
             loss; those of Occ3D-nuScenes by default.
         loss_weights: Weights that differ from ``LOSS_WEIGHTS``, the published
             ones; 0 leaves a loss out.
+        use_mask: Which voxels count, see ``structures.stack_mask``.
         with_cp: Whether the weighted levels are computed again in the backward
             pass instead of kept, which saves L volumes on the fine grid.
 
@@ -65,6 +67,7 @@ class FBOccHead(BaseModule):
         num_classes: int = NUM_CLASSES,
         class_frequencies: Sequence[int] = OCC3D_CLASS_FREQUENCIES,
         loss_weights: Optional[Dict[str, float]] = None,
+        use_mask: Union[bool, str] = True,
         with_cp: bool = False,
         init_cfg=None,
     ) -> None:
@@ -101,6 +104,7 @@ class FBOccHead(BaseModule):
             class_balanced_weights(class_frequencies, void_first=True),
             persistent=False,
         )
+        self.use_mask = check_use_mask(use_mask, type(self).__name__)
         self.with_cp = with_cp
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
@@ -117,7 +121,7 @@ class FBOccHead(BaseModule):
         return split_cells(self.occ_pred_conv(mixed), self.upsample)
 
     def loss(self, logits: Tensor, data_samples: Sequence) -> Dict[str, Tensor]:
-        """Losses over the labelled voxels that a camera sees.
+        """Losses over the labelled voxels of ``use_mask``.
 
         Args:
             logits: Shape (B, K, Y, X, Z); NaN and infinity count as 0, as
@@ -125,9 +129,11 @@ class FBOccHead(BaseModule):
             data_samples: Samples with ``gt_occ``.
         """
         labels = torch.stack([s.gt_occ.semantics for s in data_samples]).long()
-        mask = torch.stack([s.gt_occ.mask_camera for s in data_samples])
+        mask = stack_mask(data_samples, self.use_mask)
         radial = radial_weights(labels.shape[1:3]).to(logits.device)
         mask = labelled_mask(labels, mask)
+        if mask is None:
+            mask = torch.ones_like(labels, dtype=torch.bool)
         # The visible voxels are looked up once for all losses: the host waits
         # for the number of them.
         kept = mask.flatten().nonzero().squeeze(1)
