@@ -56,6 +56,20 @@ def test_what_reads_real_data_imports_no_synthetic_world():
     assert 'synthetic' not in rooms_imported('evaluation')
 
 
+def test_datasets_read_segments_and_do_not_make_them():
+    assert 'segments' not in rooms_imported('datasets')
+
+
+def test_no_two_modules_of_different_things_have_one_name():
+    """Each family has its detector; formulas and pictures have names of
+    their own."""
+    shared = {'__init__', 'base', 'detector', 'occ_head', 'teacher', 'history', 'bev_encoder'}
+    shared |= {'sparse_encoder', 'images', 'lidar', 'frames', 'voxels', 'label_space'}
+    shared |= {'benchmarks', 'attention'}
+    names = [path.stem for path in SOURCES]
+    assert {name for name in names if names.count(name) > 1} <= shared
+
+
 def test_nothing_imports_the_commands():
     others = {path.relative_to(PACKAGE).parts[0].split('.')[0] for path in SOURCES} - {'commands'}
     assert not [room for room in others if 'commands' in rooms_imported(room)]

@@ -39,7 +39,7 @@ from rich.console import Console
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import load_config
 from radocc_plugin.engine import OperatorCounter, Stage, StageMeter, find_stages
-from radocc_plugin.engine.stages import peak_bytes, reset_peak
+from radocc_plugin.engine.profiler import peak_bytes, reset_peak
 from radocc_plugin.evaluation.terminal import show_table
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.models.lift_splat import cost_volume

@@ -8,7 +8,7 @@ from radocc_plugin.engine.ema import MEGVIIEMA, MEGVIIEMAHook
 from radocc_plugin.engine.finite_steps import FiniteStepHook
 from radocc_plugin.engine.label_space import CheckLabelSpaceHook
 from radocc_plugin.engine.operators import OperatorCounter
-from radocc_plugin.engine.stages import Stage, StageMeter, find_stages
+from radocc_plugin.engine.profiler import Stage, StageMeter, find_stages
 from radocc_plugin.engine.start import EpochSeedHook, InitialWeightsHook, set_start, start_processes
 
 __all__ = [

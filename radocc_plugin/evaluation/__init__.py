@@ -12,7 +12,7 @@ from radocc_plugin.evaluation.lidarseg_metric import (
     read_labelled_points,
 )
 from radocc_plugin.evaluation.occ_metric import OccMetric, confusion_matrix, ring_mask, scores
-from radocc_plugin.evaluation.ray_casting import RayHits, cast_rays, lidar_directions
+from radocc_plugin.evaluation.lidar_rays import RayHits, cast_rays, lidar_directions
 from radocc_plugin.evaluation.ray_iou import RayIoU, count_rays, ray_scores
 from radocc_plugin.evaluation.records import config_hash, make_record, read_records, write_record
 from radocc_plugin.evaluation.tta import OccTTAModel, tta_pipeline

@@ -8,7 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from radocc_plugin.evaluation.base import LabelSpaceMetric
-from radocc_plugin.evaluation.ray_casting import cast_rays, lidar_directions
+from radocc_plugin.evaluation.lidar_rays import cast_rays, lidar_directions
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid

@@ -1,5 +1,5 @@
 from radocc_plugin.segments.controls import RandomSegments, SyntheticInstances
-from radocc_plugin.segments.label_map import (
+from radocc_plugin.segment_maps import (
     ensure_manifest,
     is_complete,
     read_label_map,

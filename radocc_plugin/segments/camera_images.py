@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.fileio import read_image
 from radocc_plugin.registry import DATASETS
-from radocc_plugin.segments.label_map import is_complete, segment_path
+from radocc_plugin.segment_maps import is_complete, segment_path
 
 
 def image_paths(ann_files: Union[str, Sequence[str]]) -> Dict[str, str]:

@@ -14,12 +14,7 @@ import cv2
 import numpy as np
 
 from radocc_plugin.registry import MODELS
-from radocc_plugin.segments.label_map import (
-    read_label_map,
-    read_manifest,
-    segment_path,
-    settings_hash,
-)
+from radocc_plugin.segment_maps import read_label_map, read_manifest, segment_path, settings_hash
 from radocc_plugin.segments.painting import renumber, split_components
 
 # Mean difference of 8-bit values; JPEG alone makes about 3, another image 30.

@@ -17,7 +17,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from radocc_plugin.registry import METRICS, MODEL_WRAPPERS, MODELS
-from radocc_plugin.segments.label_map import ensure_manifest, segment_path, write_label_map
+from radocc_plugin.segment_maps import ensure_manifest, segment_path, write_label_map
 from radocc_plugin.segments.statistics import map_statistics
 
 

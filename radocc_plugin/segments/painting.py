@@ -5,7 +5,7 @@ from typing import Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from radocc_plugin.segments.label_map import MAX_LABEL
+from radocc_plugin.segment_maps import MAX_LABEL
 
 
 def shrink(image: np.ndarray, width: Optional[int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from radocc_plugin.synthetic.nuscenes_tables import (
     sensor_token,
     visibility_token,
 )
-from radocc_plugin.synthetic.occupancy import beam_mask, camera_mask, occupancy_labels
+from radocc_plugin.synthetic.ground_truth import beam_mask, camera_mask, occupancy_labels
 from radocc_plugin.synthetic.sensors import (
     CAMERA_DELAYS,
     Camera,

@@ -9,7 +9,7 @@ from radocc_plugin.visualization.images import (
     save_picture,
 )
 from radocc_plugin.visualization.movies import write_movie
-from radocc_plugin.visualization.occupancy import draw_occupancy
+from radocc_plugin.visualization.volume import draw_occupancy
 from radocc_plugin.visualization.pages import frame_page, rendering_page
 from radocc_plugin.visualization.rendered import read_images, rendered_maps
 from radocc_plugin.visualization.sheet import draw_sheet

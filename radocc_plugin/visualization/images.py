@@ -12,7 +12,7 @@ from matplotlib import colormaps
 
 from radocc_plugin.fileio import write_atomically
 from radocc_plugin.label_space import LabelSpace
-from radocc_plugin.visualization.page import Page
+from radocc_plugin.visualization.layout import Page
 
 # Unknown depth and undefined classes.
 EMPTY_COLOR = (28, 31, 38)

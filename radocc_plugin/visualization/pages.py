@@ -19,8 +19,8 @@ from radocc_plugin.visualization.images import (
     legend,
     resize,
 )
-from radocc_plugin.visualization.occupancy import draw_occupancy
-from radocc_plugin.visualization.page import Page
+from radocc_plugin.visualization.volume import draw_occupancy
+from radocc_plugin.visualization.layout import Page
 
 # Pixels of the frame page: a volume is seen in perspective and from above.
 PERSPECTIVE, ABOVE, HEIGHT = 560, 360, 360

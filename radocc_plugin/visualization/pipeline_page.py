@@ -12,8 +12,8 @@ from matplotlib.colors import Normalize
 
 from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.visualization.images import DEPTH_MAP, colorize_depth, legend, resize
-from radocc_plugin.visualization.occupancy import draw_occupancy
-from radocc_plugin.visualization.page import INK, Page
+from radocc_plugin.visualization.volume import draw_occupancy
+from radocc_plugin.visualization.layout import INK, Page
 from radocc_plugin.visualization.voxels import in_ego_axes
 
 WIDTH, HEAD, LABELS, GAP, TITLE = 1920, 56, 104, 4, 36

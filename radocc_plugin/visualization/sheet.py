@@ -26,8 +26,8 @@ from radocc_plugin.visualization.errors import (
     error_kinds,
 )
 from radocc_plugin.visualization.images import DEPTH_MAP, colorize_depth, colorize_semantics, resize
-from radocc_plugin.visualization.occupancy import draw_occupancy
-from radocc_plugin.visualization.page import Page
+from radocc_plugin.visualization.volume import draw_occupancy
+from radocc_plugin.visualization.layout import Page
 from radocc_plugin.visualization.rendered import read_images, rendered_maps
 
 # Pixels: the page, its head, the row titles, and the pictures of a volume.

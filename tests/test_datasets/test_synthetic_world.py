@@ -22,7 +22,7 @@ from radocc_plugin.occ3d import (
 from radocc_plugin.synthetic import generate
 from radocc_plugin.synthetic.generate import SETTINGS_FILE
 from radocc_plugin.synthetic.nuscenes_tables import VERSION, quaternion
-from radocc_plugin.synthetic.occupancy import camera_mask
+from radocc_plugin.synthetic.ground_truth import camera_mask
 from radocc_plugin.synthetic.ray_casting import (
     BRICK,
     ObjectArrays,

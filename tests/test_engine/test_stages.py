@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from radocc_plugin.engine import StageMeter, find_stages
-from radocc_plugin.engine.stages import peak_bytes
+from radocc_plugin.engine.profiler import peak_bytes
 
 CPU = torch.device('cpu')
 

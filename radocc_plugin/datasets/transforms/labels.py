@@ -14,7 +14,7 @@ from radocc_plugin.datasets.transforms.bev import check_before_bda
 from radocc_plugin.fileio import expand_path, read_bytes
 from radocc_plugin.label_space import UNLABELLED, LabelSpace, label_space_of
 from radocc_plugin.registry import TRANSFORMS
-from radocc_plugin.segments import read_label_map, segment_path
+from radocc_plugin.segment_maps import read_label_map, segment_path
 
 # Label of free space in the files of Occ3D-Waymo.
 _WAYMO_FREE = 23
