@@ -56,6 +56,7 @@ COSTS = {
     'numba': 'the metrics, the synthetic world',
     'numpy': 'everything',
     'pillow': 'images, pictures',
+    'pyyaml': 'suites of runs, published results',
     'rich': 'tables on the screen',
     'setuptools': 'MMEngine, which imports pkg_resources, gone in 82',
     'torch': 'everything; see pytorch.org for your CUDA',

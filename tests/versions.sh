@@ -4,6 +4,7 @@
 #   bash tests/versions.sh [ROW ...]      default: every row but ci
 #   VERSIONS=DIR                          where the environments go (default: .versions)
 #   KEEP=1                                leaves them there; else each goes when its row is done
+#   TESTS="FILE ..."                      what is run (default: the core's tests; of the row ci: a minute of them)
 #
 # A row's packages are resolved from the ranges of setup.cfg; then the core is imported, its tests are run, and a student is distilled
 # by MMEngine's Runner (tests/test_distillation/test_distiller.py). The row ci is numpy 2 over the environment that the tests have.
@@ -58,6 +59,7 @@ test_row() {
   local row=$1 tests=$CORE python=$VERSIONS/$1/bin/python path=. log=$VERSIONS/$1.log
   prepare "$row" || return
   [ "$row" = ci ] && python=$VENV/bin/python path=$VERSIONS/ci:. tests=$BRIEF
+  tests=${TESTS:-$tests}
   "$python" -c '' || return
   # Not from an installed copy: this checkout is tested.
   export PYTHONPATH=$path

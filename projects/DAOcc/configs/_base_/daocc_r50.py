@@ -12,7 +12,11 @@ model = dict(
                 type='mmdet.ResNet',
                 depth=50,
                 out_indices=(1, 2, 3),
-                init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+                init_cfg=dict(
+                    type='Pretrained',
+                    # torchvision://resnet50, without the need of torchvision
+                    checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+                ),
             ),
             neck=dict(
                 type='radocc_plugin.GeneralizedLSSFPN',
