@@ -162,25 +162,28 @@ def describe_nonfinite(
     Returns:
         A sentence, or None if everything is finite.
     """
-    for model, outputs in (('student', student), ('teacher', teacher)):
-        for name, tensor in dict(outputs.features, occ_logits=outputs.occ_logits).items():
-            if tensor is None or _is_finite(tensor):
-                continue
-            bad = ~tensor.detach().isfinite().flatten(1).all(1)
-            tokens = [
-                data_samples[i].metainfo.get('token', f'number {i} of batch')
-                for i in bad.nonzero()[:, 0].tolist()
-            ]
+    tensors = [
+        (model, name, tensor.detach())
+        for model, outputs in (('student', student), ('teacher', teacher))
+        for name, tensor in dict(outputs.features, occ_logits=outputs.occ_logits).items()
+        if tensor is not None
+    ]
+    # One pass over a volume: NaN and infinity reach its sum. So does an
+    # overflow of large numbers, which the second look tells apart. The host
+    # waits once for all of them.
+    sums = [x.sum(dtype=torch.promote_types(x.dtype, torch.float32)) for _, _, x in tensors]
+    if not sums or bool(torch.stack([x.float() for x in sums]).isfinite().all()):
+        return None
+    for model, name, tensor in tensors:
+        bad = ~tensor.isfinite().flatten(1).all(1)
+        tokens = [
+            data_samples[i].metainfo.get('token', f'number {i} of batch')
+            for i in bad.nonzero()[:, 0].tolist()
+        ]
+        if tokens:
             kind = 'NaN' if bool(torch.isnan(tensor).any()) else 'infinity'
             return f'{kind} in {name} of the {model}, sample {", ".join(map(str, tokens))}'
     return None
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # One pass over a volume: NaN and infinity reach its sum. So does an
-    # overflow of large numbers, which the second look tells apart.
-    wide = torch.promote_types(tensor.dtype, torch.float32)
-    return bool(tensor.detach().sum(dtype=wide).isfinite()) or bool(tensor.isfinite().all())
 
 
 def skips_step(

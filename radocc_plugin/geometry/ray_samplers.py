@@ -157,10 +157,11 @@ def _segment_balanced(
 ) -> Tensor:
     batch, num_cameras = segments.shape[:2]
     row, column = (
-        ((torch.arange(n) + 0.5) * size / n).long()
+        upload(((torch.arange(n) + 0.5) * size / n).long(), segments.device)
         for n, size in zip(render_size, segments.shape[2:])
     )
-    ids = segments.cpu()[:, :, row][..., column].long()
+    # the one copy to the host: of the render's pixels, not of the maps
+    ids = segments[:, :, row][..., column].cpu().long()
     image = torch.arange(batch * num_cameras).view(batch, num_cameras, 1, 1)
     group = ids + image * (int(ids.max()) + 1 if ids.numel() else 1)
     candidates = (ids > 0).flatten().nonzero().squeeze(1)

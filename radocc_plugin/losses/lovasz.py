@@ -13,22 +13,25 @@ from radocc_plugin.losses.occupancy import visible_voxels
 
 
 def _jaccard_gradient(foreground: Tensor) -> Tensor:
-    """Gradient of the Lovasz extension at errors sorted downward, (V,)."""
-    total = foreground.sum()
-    intersection = total - foreground.cumsum(0)
-    union = total + (1 - foreground).cumsum(0)
+    """Gradient of the Lovasz extension at errors sorted downward, (C, V)."""
+    total = foreground.sum(1, keepdim=True)
+    intersection = total - foreground.cumsum(1)
+    union = total + (1 - foreground).cumsum(1)
     jaccard = 1 - intersection / union
-    return torch.cat((jaccard[:1], jaccard.diff()))
+    return torch.cat((jaccard[:, :1], jaccard.diff(dim=1)), dim=1)
 
 
 def _of_voxels(probability: Tensor, labels: Tensor) -> Optional[Tensor]:
-    """Mean over the classes present; None without voxels."""
-    losses = []
-    for index in labels.unique().tolist():
-        foreground = (labels == index).to(probability.dtype)
-        errors, order = (foreground - probability[:, index]).abs().sort(descending=True)
-        losses.append(errors @ _jaccard_gradient(foreground[order]))
-    return torch.stack(losses).mean() if losses else None
+    """Mean over the classes present; None without voxels. All classes are
+    sorted, as the host would have to wait to know which are present."""
+    if not len(labels):
+        return None
+    classes = torch.arange(probability.shape[1], device=labels.device)
+    foreground = (classes[:, None] == labels).to(probability.dtype)
+    errors, order = (foreground - probability.t()).abs().sort(dim=1, descending=True)
+    losses = (errors * _jaccard_gradient(foreground.gather(1, order))).sum(1)
+    present = foreground.any(1)
+    return losses.where(present, 0.0).sum() / present.sum()
 
 
 @full_precision

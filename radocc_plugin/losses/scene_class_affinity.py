@@ -3,7 +3,7 @@
 B batch, X Y Z grid, C classes, V visible voxels.
 """
 
-from typing import List, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -23,25 +23,23 @@ def _negative_log(ratio: Tensor) -> Tensor:
     return -(ratio + EPS * shift).log()
 
 
-def _affinity(hit: Tensor, predicted: Tensor, present: int, total: int) -> Tensor:
-    """Sum of the three terms for one class.
+def _affinity(hit: Tensor, predicted: Tensor, present: Tensor, total: int) -> Tensor:
+    """Sum of the three terms of each class; no look at the device's numbers.
 
     Args:
-        hit: Sum of its probability over its voxels, a scalar.
-        predicted: Sum of its probability over all voxels, a scalar.
-        present: Number of its voxels.
+        hit: Sum of a class's probability over its voxels, (K,).
+        predicted: Sum of its probability over all voxels, (K,).
+        present: Number of its voxels, (K,).
         total: Number of all voxels.
     """
-    terms: List[Tensor] = []
-    # Without the class both terms are constants; the reference adds 11.5 each.
-    if present > 0:
-        if float(predicted.detach()) > 0:
-            terms.append(hit / (predicted + EPS))
-        terms.append(hit / (present + EPS))
     rest = total - present
-    if rest > 0:
-        terms.append((rest - (predicted - hit)) / (rest + EPS))
-    return _negative_log(torch.stack(terms)).sum()
+    ratios = torch.stack(
+        (hit / (predicted + EPS), hit / (present + EPS), (rest - (predicted - hit)) / (rest + EPS))
+    )
+    # Without the class two terms are constants; the reference adds 11.5 each.
+    there = present > 0
+    counts = torch.stack((there & (predicted.detach() > 0), there, rest > 0))
+    return _negative_log(ratios.where(counts, 0.5)).where(counts, 0.0).sum(0)
 
 
 @full_precision
@@ -73,16 +71,17 @@ def sem_scal(
     MonoScene, arXiv 2112.00726 section 3.4; FB-BEV @6e25469.
     """
     rows, target = visible_voxels(logits, labels, mask)
+    if not len(rows):
+        return connected_zero(logits)
     probability = rows.softmax(1)
-    predicted = probability.sum(0)
-    of_label = probability.gather(1, target[:, None]).squeeze(1)
-    left_out = {free_index % logits.shape[-1], void_index}
-    losses = [
-        _affinity((of_label * (target == index)).sum(), predicted[index], count, len(target))
-        for index, count in zip(*(values.tolist() for values in target.unique(return_counts=True)))
-        if index not in left_out
-    ]
-    return torch.stack(losses).mean() if losses else connected_zero(logits)
+    classes = torch.arange(rows.shape[1], device=rows.device)
+    own = target[:, None] == classes
+    present = own.sum(0)
+    counted = present > 0
+    for index in {free_index % logits.shape[-1], void_index} - {None}:
+        counted = counted & (classes != index)
+    losses = _affinity((probability * own).sum(0), probability.sum(0), present, len(target))
+    return losses.where(counted, 0.0).sum() / counted.sum().clamp_min(1)
 
 
 @full_precision
@@ -112,4 +111,5 @@ def geo_scal(
     free = free_index % logits.shape[-1]
     occupied = 1 - rows.softmax(1)[:, free]
     present = target != free
-    return _affinity((occupied * present).sum(), occupied.sum(), int(present.sum()), len(target))
+    sums = (occupied * present).sum(), occupied.sum(), present.sum()
+    return _affinity(*(x[None] for x in sums), len(target)).squeeze(0)

@@ -15,6 +15,8 @@ from radocc_plugin.losses.common import check_shape, connected_zero, distance, f
 # Rendered logits shorter than this saw next to nothing and have no direction;
 # dividing by their length would blow up their gradient.
 MIN_NORM = 1e-2
+# Labels of an image that have a number: a stride that asks no map.
+MAX_LABELS = 1 << 32
 
 
 def group_rays(rays: Rays, segments: Tensor) -> Tuple[Tensor, Tensor]:
@@ -33,8 +35,31 @@ def group_rays(rays: Rays, segments: Tensor) -> Tuple[Tensor, Tensor]:
     """
     label = rays.gather_maps(segments).long()
     image = rays.sample * segments.shape[1] + rays.camera
-    group = image * (int(segments.max()) + 1) + label
+    group = image * MAX_LABELS + label
     return group.where(label > 0, -1), image
+
+
+def sort_by_group(group: Tensor, min_rays: int) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rays segment by segment; the host waits once, for the number of segments.
+
+    Args:
+        group: Group of each ray, int64, negative for rays without one, (R,).
+        min_rays: Groups with fewer rays are dropped.
+
+    Returns:
+        Rays by ascending group, (R,); row of the segment of each of these,
+        S where it was dropped, (R,); place of the first ray of each segment
+        among them, (S,); and the rays of each segment, (S,).
+    """
+    ordered, order = group.sort(stable=True)
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    number = begins.cumsum(0) - 1
+    count = torch.zeros_like(group).index_add(0, number, torch.ones_like(group))[number]
+    kept = (ordered >= 0) & (count >= min_rays)
+    first = (begins & kept).nonzero().squeeze(1)
+    row = ((begins & kept).cumsum(0) - 1).where(kept, len(first))
+    return order, row, first, count[first]
 
 
 def segment_means(features: Tensor, group: Tensor, min_rays: int = 1) -> Tuple[Tensor, Tensor]:
@@ -46,15 +71,12 @@ def segment_means(features: Tensor, group: Tensor, min_rays: int = 1) -> Tuple[T
         min_rays: Groups with fewer rays are dropped.
 
     Returns:
-        Means, (S, C), and the group id of each, ascending, (S,).
+        Means, by ascending group, (S, C), and a ray of each, (S,).
     """
-    inside = group >= 0
-    ids, row = torch.unique(group[inside], return_inverse=True)
-    count = torch.bincount(row, minlength=len(ids))
-    total = features.new_zeros(len(ids), features.shape[1])
-    total = total.index_add(0, row, features[inside])
-    keep = count >= min_rays
-    return total[keep] / count[keep, None], ids[keep]
+    order, row, first, count = sort_by_group(group, min_rays)
+    total = features.new_zeros(len(first) + 1, features.shape[1])
+    total = total.index_add(0, row, features.index_select(0, order))
+    return total[: len(first)] / count[:, None], order[first]
 
 
 def affinity(features: Tensor) -> Tensor:
@@ -103,16 +125,14 @@ def segment_affinity_distance(
     """
     _check(student, teacher, group)
     check_shape('image', image, group.shape, 'group')
-    student_means, ids = segment_means(student, group, min_rays)
-    teacher_means, _ = segment_means(teacher.detach(), group, min_rays)
-    if len(ids) < 2:
+    both = torch.cat((student, teacher.detach().to(student.dtype)), dim=1)
+    means, ray = segment_means(both, group, min_rays)
+    if len(ray) < 2:
         return connected_zero(student)
-    # Image of each segment: all its rays agree, so any of them will do.
-    image_of = image.new_zeros(int(group.max()) + 1)
-    image_of[group[group >= 0]] = image[group >= 0]
-    image_of = image_of[ids]
+    student_means, teacher_means = means.chunk(2, dim=1)
+    image_of = image[ray]
     pair = image_of[:, None] == image_of[None]
-    pair = pair & ~torch.eye(len(ids), dtype=torch.bool, device=pair.device)
+    pair = pair & ~torch.eye(len(ray), dtype=torch.bool, device=pair.device)
     difference = affinity(student_means) - affinity(teacher_means)
     return (distance(difference, kind) * pair).sum() / pair.sum().clamp_min(1)
 
@@ -135,12 +155,7 @@ def draw_pairs(
         Both rays of each pair, (P,) each; row of its segment, (P,); and the
         number of pairs of each segment, (S,).
     """
-    inside = (group >= 0).nonzero().squeeze(1)
-    order = inside[group[inside].argsort(stable=True)]
-    count = torch.unique_consecutive(group[order], return_counts=True)[1]
-    first = count.cumsum(0) - count
-    keep = count >= max(min_rays, 2)
-    count, first = count[keep], first[keep]
+    order, _, first, count = sort_by_group(group, max(min_rays, 2))
     total = count * (count - 1) // 2
     pairs = total.clamp_max(max_pairs)
     row = torch.repeat_interleave(torch.arange(len(pairs), device=group.device), pairs)

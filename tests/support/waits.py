@@ -47,7 +47,9 @@ class OnDevice(torch.Tensor):
         kwargs = kwargs or {}
         if waits(getattr(func, '__name__', ''), args, kwargs):
             _noted[_caller()] += 1
-        return super().__torch_function__(func, types, args, kwargs)
+        result = super().__torch_function__(func, types, args, kwargs)
+        # a copy on the host is a tensor like any other
+        return result.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else result
 
 
 def waits(name: str, args: tuple, kwargs: dict) -> bool:

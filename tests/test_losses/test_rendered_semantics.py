@@ -178,8 +178,8 @@ def test_without_rays_the_losses_are_connected_zeros():
 
 def test_small_segments_are_dropped():
     features = torch.eye(5)
-    means, ids = segment_means(features, torch.tensor([3, 3, 7, -1, 3]), min_rays=2)
-    assert ids.tolist() == [3]
+    means, ray = segment_means(features, torch.tensor([3, 3, 7, -1, 3]), min_rays=2)
+    assert ray.tolist() == [0]
     torch.testing.assert_close(means, torch.tensor([[1.0, 1, 0, 0, 1]]) / 3)
 
 
