@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from radocc_plugin.registry import MODELS
 from tests.test_distillation import ddp_worker
 from tests.test_distillation.toy_distillation import TAP, assert_same_weights, batch_of, distilled
+from tests.support.autocast import CPU_AUTOCAST
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +72,7 @@ def plain(teacher, **changes):
     return config
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', CPU_AUTOCAST)
 def test_half_precision_is_finite_and_close(teacher, dtype):
     batch = batch_of()
     losses, grads = gradients(plain(teacher), [batch], dtype)

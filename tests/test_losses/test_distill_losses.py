@@ -14,6 +14,7 @@ from radocc_plugin.losses import (
 )
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import VoxelLight
+from tests.support.autocast import CPU_AUTOCAST
 
 SHAPE, CLASSES, FREE = (2, 4, 3, 2), 5, 4
 CONFIGS = dict(
@@ -210,7 +211,7 @@ def test_rays_outside_segments_do_not_count_in_the_affinity(outputs, name):
 
 
 @every_loss
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', CPU_AUTOCAST)
 def test_autocast_computes_in_float32(outputs, name, dtype):
 
     def half(model, as_dtype):

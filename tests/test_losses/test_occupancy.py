@@ -15,6 +15,7 @@ from radocc_plugin.losses import (
     sem_scal,
 )
 from radocc_plugin.registry import MODELS
+from tests.support.autocast import CPU_AUTOCAST
 
 CLASSES, FREE = 5, 4
 LOSSES = dict(
@@ -119,7 +120,7 @@ def test_gradient_passes_gradcheck(loss):
 
 
 @every_loss
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', CPU_AUTOCAST)
 def test_autocast_computes_in_float32(loss, dtype):
     logits, labels, mask = volume()
     half = (logits.detach() * 50).to(dtype)

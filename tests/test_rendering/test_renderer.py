@@ -8,6 +8,7 @@ import torch
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering import density_from_logits, render
+from tests.support.autocast import CPU_AUTOCAST
 
 RANGE = (-8.0, -8.0, -1.0, 8.0, 8.0, 2.2)
 SHAPE = (20, 20, 4)
@@ -189,7 +190,7 @@ def test_free_probability_is_the_chance_to_cross_a_voxel():
     torch.testing.assert_close(softplus, torch.nn.functional.softplus(-logits[:, 3]))
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', CPU_AUTOCAST)
 def test_renders_in_float32_inside_autocast(dtype):
     renderer = build()
     logits = logits_of().to(dtype).requires_grad_()
