@@ -2,25 +2,29 @@
 # Checks and measures on a GPU: one table and one JSON, ten minutes on an H100.
 #
 #   tools/gpu_check.sh [--out work_dirs/gpu_check] [--device cuda] [--dry-run]
-#                      [PART ...]
+#                      [--minutes 10] [PART ...]
 #
 # Parts, all by default: `tests` (those marked gpu), `rendering` (every backend
 # against float64, speed of the distillation, kernels and waits), `students`
 # (step time, memory and kernels of each student alone, with RadOcc, with a
 # cached teacher), `suite` (teacher, baseline and RadOcc student of the tiny
-# suite, trained and tested). What has a result is not run again: delete its
-# file in the output folder to repeat it. --dry-run takes tiny models and few
-# repetitions and leaves the suite out. PYTHON names the interpreter.
+# suite, trained and tested, in the time that is left). What has a result is
+# not run again: delete its file in the output folder to repeat it. After
+# --minutes nothing starts or goes on; the same command continues. A step that
+# fails stops no other, and result.json and table.md are written after each.
+# --dry-run takes tiny models and few repetitions and leaves the suite out.
+# PYTHON names the interpreter.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python} out=work_dirs/gpu_check device=cuda dry= parts=()
+python=${PYTHON:-python} out=work_dirs/gpu_check device=cuda dry= minutes=10 parts=()
 while [ $# -gt 0 ]; do
   case $1 in
     --out) out=$2; shift ;;
     --device) device=$2; shift ;;
     --dry-run) dry=1 ;;
+    --minutes) minutes=$2; shift ;;
     tests|rendering|students|suite) parts+=("$1") ;;
-    *) echo "gpu_check.sh takes --out, --device, --dry-run and the parts tests, rendering, students, suite; got $1" >&2; exit 2 ;;
+    *) echo "gpu_check.sh takes --out, --device, --dry-run, --minutes and the parts tests, rendering, students, suite; got $1" >&2; exit 2 ;;
   esac
   shift
 done
@@ -29,52 +33,14 @@ if [ "$device" != cpu ] && ! "$python" -c 'import sys, torch; sys.exit(not torch
   echo "gpu_check.sh: torch sees no GPU; take --device cpu --dry-run to try the script" >&2
   exit 2
 fi
+if ! [[ $minutes =~ ^[1-9][0-9]*$ ]]; then
+  echo "gpu_check.sh: --minutes takes a positive whole number, got $minutes" >&2
+  exit 2
+fi
 mkdir -p "$out"
 
-# run NAME LIMIT COMMAND...: once; its output in NAME.log, its time in NAME.took
-run() {
-  local name=$1 limit=$2 begin=$SECONDS; shift 2
-  [ ! -f "$out/$name.took" ] || { echo "$name: done before"; return; }
-  echo "$name ..."
-  [ -z "$dry" ] || limit=$((8 * limit))  # of a CPU
-  if timeout "$limit" "$@" > "$out/$name.log" 2>&1; then
-    echo $((SECONDS - begin)) > "$out/$name.took"
-  else
-    echo "$name failed, see $out/$name.log"; tail -n 3 "$out/$name.log"
-  fi
-}
-
-for part in "${parts[@]}"; do
-  case $part in
-    tests)
-      mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.gpu' tests projects)
-      run tests 150 "$python" -m pytest -q -m gpu "${files[@]}" ;;
-    rendering)
-      rays=(6x56x100 random-80000 batch-of-4-80000) options=(--reps 9)
-      [ -z "$dry" ] || { rays=(6x8x14); options=(--reps 1 --scenes foggy); }
-      run rendering 150 "$python" tools/benchmark.py rendering \
-        --device "$device" --rays "${rays[@]}" "${options[@]}" \
-        --json "$out/rendering.json" ;;
-    students)
-      configs=(radocc_bevdet-occ_r50-256x704_8xb4-24e_occ3d
-               radocc_bevdet-occ_r50-4d-stereo-256x704_8xb4-24e_occ3d
-               radocc_flashocc_r50-m0-256x704_4xb4-24e_occ3d
-               radocc_fbocc_r50-256x704_16xb4-20e_occ3d
-               radocc_bevformer-occ_r50-256x704_8xb4-24e_occ3d)
-      options=(--batch 4 --repeat 5 --warm-up 2)
-      [ -z "$dry" ] || { configs=(radocc_bevdet-occ_tiny_1xb1-3e_synthetic)
-                         options=(--repeat 1 --warm-up 0); }
-      for config in "${configs[@]}"; do
-        run "$config" 120 "$python" tools/benchmark.py model \
-          "configs/radocc/$config.py" --device "$device" "${options[@]}" \
-          --json "$out/$config.json"
-      done ;;
-    suite)
-      [ -n "$dry" ] || run suite 900 "$python" tools/reproduce_table.py quickstart \
-        --work-dir "$out/suite" ;;
-  esac
-done
-
+# report: all results so far, as result.json and table.md
+report() {
 "$python" - "$out" <<'PYTHON'
 import json
 import sys
@@ -90,11 +56,11 @@ def lines_of(name):
     return log.read_text().splitlines() if log.is_file() else []
 
 
-print('| what | result |\n|---|---|')
+table = ['| what | result |', '|---|---|']
 
 
 def show(what, value):
-    print(f'| {what} | {value} |')
+    table.append(f'| {what} | {value} |')
 
 
 if lines_of('tests'):
@@ -122,10 +88,64 @@ for m in models:
          f'{m["peak"] / 2**30:.2f} GiB, {m.get("kernels", "-")} kernels')
 if lines_of('suite'):
     result['suite'] = lines_of('suite')[-12:]
-    print('\n'.join(result['suite']))
-(folder / 'result.json').write_text(json.dumps(result, indent=1) + '\n')
-print(f'\nJSON: {folder / "result.json"}')
+    table += ['', *result['suite']]
+for name, text in (('result.json', json.dumps(result, indent=1)), ('table.md', '\n'.join(table))):
+    (folder / f'{name}.part').write_text(text + '\n')
+    (folder / f'{name}.part').replace(folder / name)
 PYTHON
+}
+
+# run NAME LIMIT COMMAND...: once; its output in NAME.log, its time in NAME.took
+run() {
+  local name=$1 limit=$2 begin=$SECONDS left=$((60 * minutes - SECONDS)); shift 2
+  [ ! -f "$out/$name.took" ] || { echo "$name: done before"; return; }
+  [ -z "$dry" ] || { limit=$((8 * limit)) left=$limit; }  # of a CPU
+  [ "$left" -gt 10 ] || { echo "$name: no time left, run the same command again"; return; }
+  [ "$limit" -lt "$left" ] || limit=$left
+  echo "$name ..."
+  if timeout -k 10 "$limit" "$@" > "$out/$name.log" 2>&1; then
+    echo $((SECONDS - begin)) > "$out/$name.took"
+  else
+    echo "$name failed or was stopped after $((SECONDS - begin)) s, see $out/$name.log"
+    tail -n 3 "$out/$name.log"
+  fi
+  report
+}
+
+for part in "${parts[@]}"; do
+  case $part in
+    tests)
+      mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.gpu' tests projects)
+      run tests 120 "$python" -m pytest -q -m gpu "${files[@]}" ;;
+    rendering)
+      rays=(6x56x100 random-80000 batch-of-4-80000) options=(--reps 9)
+      [ -z "$dry" ] || { rays=(6x8x14); options=(--reps 1 --scenes foggy); }
+      run rendering 120 "$python" tools/benchmark.py rendering \
+        --device "$device" --rays "${rays[@]}" "${options[@]}" \
+        --json "$out/rendering.json" ;;
+    students)
+      configs=(radocc_bevdet-occ_r50-256x704_8xb4-24e_occ3d
+               radocc_bevdet-occ_r50-4d-stereo-256x704_8xb4-24e_occ3d
+               radocc_flashocc_r50-m0-256x704_4xb4-24e_occ3d
+               radocc_fbocc_r50-256x704_16xb4-20e_occ3d
+               radocc_bevformer-occ_r50-256x704_8xb4-24e_occ3d)
+      options=(--batch 4 --repeat 5 --warm-up 2)
+      [ -z "$dry" ] || { configs=(radocc_bevdet-occ_tiny_1xb1-3e_synthetic)
+                         options=(--repeat 1 --warm-up 0); }
+      for config in "${configs[@]}"; do
+        run "$config" 75 "$python" tools/benchmark.py model \
+          "configs/radocc/$config.py" --device "$device" "${options[@]}" \
+          --json "$out/$config.json"
+      done ;;
+    suite)
+      [ -n "$dry" ] || run suite 600 "$python" tools/reproduce_table.py quickstart \
+        --work-dir "$out/suite" ;;
+  esac
+done
+
+report
+cat "$out/table.md"
+echo; echo "JSON: $out/result.json"
 for part in "${parts[@]}"; do
   [ "$part" = students ] || [ "$part$dry" = suite1 ] || [ -f "$out/$part.took" ] || exit 1
 done

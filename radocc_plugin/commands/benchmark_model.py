@@ -25,7 +25,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional
 
 
 import torch
@@ -254,20 +254,18 @@ def remember_teacher(distiller) -> None:
     distiller.teacher.outputs = outputs
 
 
-def whole_steps(model, batch: dict, optim_wrapper: dict, device, args) -> List[dict]:
+def whole_steps(model, batch: dict, optim_wrapper: dict, device, args) -> Iterator[dict]:
     """Of a model, and of a distiller's student alone and with a teacher that
     costs nothing: config, part, batch, and ``whole_step``."""
     parts = [('all', model)]
     if hasattr(model, 'teacher'):
         parts = [('student', model.student), *parts, ('cached teacher', model)]
-    results = []
     for part, module in parts:
         if part == 'cached teacher':
             remember_teacher(model)
         step = test_step if args.test else make_train_step(module, optim_wrapper)
         result = whole_step(module, batch, step, device, repeat=args.repeat, warm_up=args.warm_up)
-        results.append(dict(config=Path(args.config).stem, part=part, batch=args.batch, **result))
-    return results
+        yield dict(config=Path(args.config).stem, part=part, batch=args.batch, **result)
 
 
 def whole_step(model, batch: dict, step: Callable, device, *, repeat: int, warm_up: int) -> dict:
@@ -374,8 +372,10 @@ def main(argv=None) -> None:
         model = getattr(model, 'student', model)
     model = model.to(device)
     if args.json:
-        parts = whole_steps(model, batch, config.optim_wrapper, device, args)
-        write_atomically(args.json, json.dumps(parts) + '\n')
+        parts = []
+        for part in whole_steps(model, batch, config.optim_wrapper, device, args):
+            parts.append(part)  # kept though the next one runs out of time
+            write_atomically(args.json, json.dumps(parts) + '\n')
         return
     step = test_step if args.test else make_train_step(model, config.optim_wrapper)
     reset_peak(device)

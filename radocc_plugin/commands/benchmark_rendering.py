@@ -31,6 +31,7 @@ from torch import Tensor
 
 
 from radocc_plugin import occ3d
+from radocc_plugin.fileio import write_atomically
 from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
 from radocc_plugin.rendering import (
     RenderGeometry,
@@ -79,7 +80,7 @@ def main(argv=None) -> None:
             tables.append(format_table(result))
             print('\n' + tables[-1], flush=True)
             if args.json:
-                args.json.write_text(json.dumps(results, indent=1) + '\n')
+                write_atomically(args.json, json.dumps(results, indent=1) + '\n')
     if args.out:
         args.out.write_text('\n\n'.join(tables) + '\n')
 

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def check(*arguments):
+def check(*arguments, **environment):
     return subprocess.run(
         ['bash', str(ROOT / 'tools/gpu_check.sh'), *map(str, arguments)],
-        env=dict(os.environ, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES=''),
+        env=dict(dict(os.environ, PYTHON=sys.executable), CUDA_VISIBLE_DEVICES='', **environment),
         capture_output=True,
         text=True,
     )
@@ -26,6 +26,33 @@ def test_wrong_arguments_and_a_missing_gpu_are_named():
         run = check(*arguments)
         assert run.returncode == 2 and message in run.stderr
         assert 'Traceback' not in run.stderr
+
+
+STAND_IN = """#!/usr/bin/env bash
+case "$*" in
+  *'-m pytest'*) echo '1 failed in 2 s'; exit 1 ;;
+  *'benchmark.py rendering'*) echo '[]' > "${@: -1}" ;;
+  *benchmark.py*) echo 'out of memory' >&2; exit 1 ;;
+  *) exec REAL "$@" ;;
+esac
+"""
+
+
+def test_a_step_that_fails_stops_no_other_and_time_ends_all(tmp_path):
+    python, out = tmp_path / 'python', tmp_path / 'out'
+    python.write_text(STAND_IN.replace('REAL', sys.executable))
+    python.chmod(0o755)
+    arguments = ('--device', 'cpu', '--out', out, 'tests', 'rendering', 'students')
+    late = check(*arguments, PYTHON=str(python), SECONDS='595')
+    assert late.stdout.count('no time left, run the same command again') == 7
+    run = check(*arguments, PYTHON=str(python))
+    assert run.returncode == 1
+    assert run.stdout.count('failed or was stopped after') == 6
+    result = json.loads((out / 'result.json').read_text())
+    assert result['tests'] == '1 failed in 2 s' and result['rendering'] == []
+    assert list(result['seconds']) == ['rendering']
+    assert '| tests marked gpu | 1 failed in 2 s |' in (out / 'table.md').read_text()
+    assert 'got soon' in check('--device', 'cpu', '--minutes', 'soon').stderr
 
 
 def test_the_students_that_it_measures_are_there():
