@@ -136,13 +136,17 @@ def load_checkpoint_file(filename: str, map_location=None, logger: Optional[str]
         return torch.load(source, map_location=map_location, weights_only=False)
     try:
         _refuse_programs(source)
-        return torch.load(
+        checkpoint = torch.load(
             source, map_location=map_location, pickle_module=_pickle, weights_only=False
         )
     except (OSError, MemoryError):
         raise
     except Exception as error:  # a damaged file can raise almost anything
         raise ValueError(f'cannot read checkpoint {filename}: {error}') from error
+    if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
+        # of mmcv 1; MMEngine runs it as Python when it resumes
+        checkpoint['meta'].pop('config', None)
+    return checkpoint
 
 
 def _refuse_programs(source) -> None:

@@ -79,6 +79,13 @@ def test_a_torchscript_program_is_no_checkpoint(tmp_path):
         CheckpointLoader.load_checkpoint(path)
 
 
+def test_the_config_in_a_checkpoint_is_not_run(tmp_path):
+    """MMEngine's Runner runs it at a resume."""
+    path = str(tmp_path / 'old.pth')
+    torch.save(dict(meta=dict(config='import os', epoch=3), state_dict={}), path)
+    assert CheckpointLoader.load_checkpoint(path)['meta'] == dict(epoch=3)
+
+
 def test_full_power_is_asked_for_and_said(tmp_path, monkeypatch):
     mark, path = tmp_path / 'mark', str(tmp_path / 'trusted.pth')
     torch.save(dict(state_dict={}, meta=Calls(os.mkdir, str(mark))), path)

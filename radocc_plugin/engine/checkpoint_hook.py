@@ -13,6 +13,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import BaseStorageBackend, LocalBackend, get_file_backend, register_backend
 from mmengine.hooks import CheckpointHook
 
+from radocc_plugin.engine.process_state import gather_states, restore_state
 from radocc_plugin.fileio import sha256, write_atomically
 from radocc_plugin.registry import HOOKS
 
@@ -87,8 +88,14 @@ class SafeCheckpointHook(CheckpointHook):
       ``max_keep_ckpts`` intact ones are there at any time.
     - If writing fails, all processes raise the same error; what was written
       before stays.
+    - Gradients that wait for the rest of their step are part of it, and
+      streams on demand.
 
     Args:
+        save_streams: Whether a checkpoint takes along what models carry from
+            frame to frame, of all processes (FB-OCC: volumes of 16 past
+            frames a sample). Without, streams take their first frame after a
+            resume as a start.
         **kwargs: Arguments of MMEngine's ``CheckpointHook``, other than the
             deprecated ``file_client_args``.
 
@@ -96,15 +103,26 @@ class SafeCheckpointHook(CheckpointHook):
         ValueError: If ``file_client_args`` is given.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, save_streams: bool = False, **kwargs) -> None:
         if kwargs.get('file_client_args') is not None:
             raise ValueError(
                 'SafeCheckpointHook takes backend_args, got file_client_args='
                 f'{kwargs["file_client_args"]}'
             )
         super().__init__(**kwargs)
+        self.save_streams = save_streams
+        self._states: Optional[List[dict]] = None  # of the processes
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        self._states = checkpoint.get('processes') if runner._resume else None
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if self._states:
+            checkpoint['processes'] = self._states
 
     def before_train(self, runner) -> None:
+        restore_state(runner, self._states)
+        self._states = None
         self.backend_args = dict(
             backend='radocc_plugin.checked',
             folder=str(self.out_dir or runner.work_dir),
@@ -128,6 +146,7 @@ class SafeCheckpointHook(CheckpointHook):
             while len(self.keep_ckpt_ids) > self.max_keep_ckpts:
                 outdated.append(self.keep_ckpt_ids.popleft())
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self._states = gather_states(runner, self.save_streams)
         failure = None
         try:
             runner.save_checkpoint(
@@ -146,6 +165,7 @@ class SafeCheckpointHook(CheckpointHook):
                 )
         except Exception as error:  # of any backend
             failure = error
+        self._states = None
         self._raise_everywhere(failure)
         if is_main_process():
             for old in outdated:

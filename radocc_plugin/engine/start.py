@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import DistSamplerSeedHook, Hook
-from mmengine.runner import set_random_seed
+from mmengine.runner import IterBasedTrainLoop, set_random_seed
 
 from radocc_plugin.engine.checkpoint_hook import check_checkpoint, intact_checkpoint
 from radocc_plugin.fileio import file_hash
@@ -92,12 +92,21 @@ class InitialWeightsHook(Hook):
 class EpochSeedHook(DistSamplerSeedHook):
     """Tells samplers the epoch; seeds the model's own draws in each.
 
-    Dropout and masks of a run that is resumed at an epoch are then those of
-    one that was never stopped. The seed follows from the run's, the rank and
-    the iteration.
+    Dropout and masks of a run that is resumed are then those of one that was
+    never stopped. The seed follows from the run's, the rank and the
+    iteration. A training that counts iterations is seeded in each of them,
+    since it may be resumed at any.
     """
 
     def before_train_epoch(self, runner) -> None:
         super().before_train_epoch(runner)
-        words = np.random.SeedSequence((runner.seed, get_rank(), runner.iter)).generate_state(1)
-        set_random_seed(int(words[0]))
+        _seed_draws(runner)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            _seed_draws(runner)
+
+
+def _seed_draws(runner) -> None:
+    words = np.random.SeedSequence((runner.seed, get_rank(), runner.iter)).generate_state(1)
+    set_random_seed(int(words[0]))

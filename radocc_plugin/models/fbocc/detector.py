@@ -246,6 +246,25 @@ class FBOcc(BaseModel):
                 if memory.volumes.isfinite().all()
             }
 
+    def stream_state(self) -> dict:
+        """What the training carries to its next batch, to be saved.
+
+        Tensors on the CPU, by the token of the frame: ``volumes`` (T, C, Y, X,
+        Z), ``steps`` (T,) and ``bda_mat`` (4, 4) of a ``Memory``.
+        """
+        return {
+            token: {name: value.cpu() for name, value in vars(memory).items()}
+            for token, memory in self.streams['train'].memories.items()
+        }
+
+    def load_stream_state(self, state: dict) -> None:
+        """Goes on from what ``stream_state`` returned."""
+        device = next(self.parameters()).device
+        self.streams['train'].memories = {
+            token: Memory(**{name: value.to(device) for name, value in memory.items()})
+            for token, memory in state.items()
+        }
+
     def recall(
         self, state: StreamState, metainfo: dict, volume: Tensor, bda_mat: Tensor
     ) -> Tuple[Tensor, Tensor]:

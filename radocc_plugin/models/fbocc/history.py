@@ -35,8 +35,8 @@ class StreamState:
 
     A frame finds the one before it (``prev``) in whatever slot that was. One
     that starts a sequence, or whose predecessor was not in the last batch
-    (after a resume, in another order), has no memory. It is no part of a
-    checkpoint; ``memories`` can be pickled.
+    (after a resume, in another order), has no memory. It is part of
+    a checkpoint with ``SafeCheckpointHook.save_streams``, of the training.
     """
 
     def __init__(self) -> None:
