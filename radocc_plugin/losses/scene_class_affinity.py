@@ -111,5 +111,5 @@ def geo_scal(
     free = free_index % logits.shape[-1]
     occupied = 1 - rows.softmax(1)[:, free]
     present = target != free
-    sums = (occupied * present).sum(), occupied.sum(), present.sum()
-    return _affinity(*(x[None] for x in sums), len(target)).squeeze(0)
+    hit, predicted, found = (x.sum()[None] for x in (occupied * present, occupied, present))
+    return _affinity(hit, predicted, found, len(target)).squeeze(0)
