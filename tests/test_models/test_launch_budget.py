@@ -13,9 +13,11 @@ import torch
 from mmcv import _ext
 
 from radocc_plugin.engine.operators import OperatorCounter
+from radocc_plugin.losses import DistillBatch, ModelOutputs
 from radocc_plugin.mmcv_lite import is_stand_in
 from radocc_plugin.models.lift_splat import cost_volume as stereo
 from radocc_plugin.registry import MODELS
+from radocc_plugin.rendering import VoxelLight
 from radocc_plugin.structures import OccData
 from tests.support.drives import Drive, queue_batch
 from tests.support.models import load_config, make_batch
@@ -153,6 +155,23 @@ def test_a_cost_volume_starts_fewer_kernels_than_published(channels):
     with OperatorCounter() as counter:
         stereo.cost_volume(current, previous, positions)
     assert counter.total <= 5 * channels / 4 + 12
+
+
+def test_the_voxel_loss_starts_few_kernels():
+    """What docs/rendering.md reckons with, forward and backward."""
+    grid = (2, 10, 10, 4)
+    logits, teacher = torch.randn(2, *grid, 18)
+    logits.requires_grad_()
+    batch = DistillBatch(
+        gt_occ=torch.randint(0, 18, grid),
+        mask_camera=torch.rand(grid) < 0.5,
+        light=VoxelLight(2 * torch.rand(grid), torch.rand(grid)),
+    )
+    loss = MODELS.build(dict(type='radocc_plugin.RenderedVoxelConsistency', labelled_factor=0.5))
+    student = ModelOutputs(logits, class_weight=(0.5,) * 17 + (1.0,))
+    with OperatorCounter() as counter:
+        sum(loss(student, ModelOutputs(teacher), batch).values()).backward()
+    assert counter.total <= SLACK * 48
 
 
 def test_views_and_empty_storage_are_no_kernels():
