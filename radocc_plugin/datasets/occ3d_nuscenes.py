@@ -2,6 +2,7 @@
 
 import io
 import os.path as osp
+import posixpath
 import pickle
 from typing import List, Optional, Sequence, Set, Tuple
 
@@ -386,7 +387,10 @@ class Occ3DNuScenesDataset(BaseDataset):
         if 'lidar_path' in info['lidar_points']:
             results['lidar_path'] = self._join(info['lidar_points']['lidar_path'])
         if 'occ_path' in info:  # of a split with public labels
-            results['occ_path'] = self._join(self.label_path(info))
+            # where the config puts labels is no matter of the info file
+            root = getattr(self, 'occ_root', '')
+            label = posixpath.relpath(self.label_path(info), root or '.')
+            results['occ_path'] = self._join(label, osp.join(self.data_root, root))
         if 'lidarseg_path' in info:
             results['lidarseg_path'] = self._join(info['lidarseg_path'])
         for name in ('instances', 'lidar_origins'):
@@ -503,11 +507,12 @@ class Occ3DNuScenesDataset(BaseDataset):
             ego2prev_ego=ego2prev_ego,
         )
 
-    def _join(self, path: str) -> str:
+    def _join(self, path: str, root: Optional[str] = None) -> str:
+        root = self.data_root if root is None else root
         if self.outside_root:
             # infos may have been written on Windows
-            return osp.join(self.data_root, path.replace('\\', '/'))
+            return osp.join(root, path.replace('\\', '/'))
         try:
-            return join_inside(self.data_root, path, f'info file {self.ann_file}')
+            return join_inside(root, path, f'info file {self.ann_file}')
         except ValueError as error:
             raise ValueError(f'{error}; outside_root=True of the dataset allows it') from error
