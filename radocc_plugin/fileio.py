@@ -43,14 +43,17 @@ def join_inside(root: Union[str, Path], path: str, source: str) -> str:
 
     Args:
         root: The folder; links in it may lead anywhere.
-        path: Relative; backslashes of Windows are taken for slashes.
+        path: Relative to it, or absolute; backslashes of Windows are taken
+            for slashes.
         source: For the message: which file names it.
 
     Raises:
         ValueError: If it leads out of the folder.
     """
     relative = posixpath.normpath(path.replace('\\', '/'))
-    if relative.startswith('/') or relative.split('/')[0] == '..':
+    if posixpath.isabs(relative):
+        relative = posixpath.relpath(relative, posixpath.abspath(str(root)))
+    if relative.split('/')[0] == '..':
         raise ValueError(f'{source} names {path!r}, which is not below {root}')
     return os.path.join(root, relative)
 

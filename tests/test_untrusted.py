@@ -164,3 +164,4 @@ def test_paths_of_files_stay_below_their_folder(path):
 @pytest.mark.parametrize('path', ['a/b', './a/b', r'a\b', 'x/../a/b'])
 def test_paths_below_their_folder_are_joined(path):
     assert join_inside('data', path, 'a file') == os.path.join('data', 'a/b')
+    assert join_inside('/data', '/data/x/../a/b', 'a file') == '/data/a/b'

@@ -389,7 +389,9 @@ class Occ3DNuScenesDataset(BaseDataset):
         if 'occ_path' in info:  # of a split with public labels
             # where the config puts labels is no matter of the info file
             root = getattr(self, 'occ_root', '')
-            label = posixpath.relpath(self.label_path(info), root or '.')
+            label = self.label_path(info)
+            if root:
+                label = posixpath.relpath(label, root)
             results['occ_path'] = self._join(label, osp.join(self.data_root, root))
         if 'lidarseg_path' in info:
             results['lidarseg_path'] = self._join(info['lidarseg_path'])

@@ -161,6 +161,8 @@ def make_dataset(_pristine, tmp_path):
         path = tmp_path / 'infos.pkl'
         save_infos(dict(metainfo={}, data_list=infos), path)
         kwargs.setdefault('data_root', str(_pristine[0]))
+        # tests add files of their own, elsewhere
+        kwargs.setdefault('outside_root', True)
         return Occ3DNuScenesDataset(ann_file=str(path), **kwargs)
 
     return make

@@ -237,7 +237,7 @@ def tiny_config(name, root, folder):
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         config[loader].update(batch_size=1, num_workers=0, persistent_workers=False)
         dataset = config[loader].dataset
-        dataset.update(root, point_cloud_range=near)
+        dataset.update(root, point_cloud_range=near, outside_root=True)
         for step in dataset.pipeline:
             if 'input_size' in step:
                 step.update(input_size=(32, 64), resize=(0.0, 0.0), rotate=(0.0, 0.0))

@@ -150,3 +150,11 @@ def test_points_of_other_columns(make_dataset, tiny_infos, tmp_path, columns):
         lidar['num_pts_feats'] = 3
         with pytest.raises(ValueError, match='points.bin takes 3 float32'):
             LoadLidarPoints()(make_dataset(tiny_infos).get_data_info(0))
+
+
+@pytest.mark.parametrize('path', ['../points.bin', '/points.bin', r'..\..\points.bin'])
+def test_files_outside_of_the_root_are_refused_unless_allowed(make_dataset, tiny_infos, path):
+    tiny_infos[0]['lidar_points']['lidar_path'] = path
+    with pytest.raises(ValueError, match='infos.pkl names .*points.bin.* not below .*outside_root'):
+        make_dataset(tiny_infos, outside_root=False).get_data_info(0)
+    make_dataset(tiny_infos, outside_root=True).get_data_info(0)
