@@ -65,7 +65,7 @@ def test_half_precision_gives_nearly_the_losses_of_float32(name, world):
     assert {'loss_rdc', 'loss_rsc_kl'} < half.keys()
     assert all(loss.dtype == torch.float32 for loss in half.values())
     half, full = ({k: float(v) for k, v in losses.items()} for losses in (half, full))
-    assert half == pytest.approx(full, rel=0.15) and half != full
+    assert half == pytest.approx(full, rel=0.2) and half != full
     assert half_grads.keys() == full_grads.keys()
     for parameter, grad in half_grads.items():
         assert grad.isfinite().all(), parameter

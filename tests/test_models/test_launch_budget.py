@@ -39,7 +39,7 @@ MEASURED = {
     STEREO + 'longterm-stereo-384x704_8xb4-24e_occ3d.py': 7630,
     FLASH + 'r50-m0-256x704_4xb4-24e_occ3d.py': 839,
     FLASH + 'r50-4d-stereo-256x704_4xb4-24e_occ3d.py': 2261,
-    'projects/FBOcc/configs/fbocc_r50-256x704_16xb4-20e_occ3d.py': 2789,
+    'projects/FBOcc/configs/fbocc_r50-256x704_16xb4-20e_occ3d.py': 1803,
     # three past frames and the current one
     'projects/BEVFormerOcc/configs/bevformer-occ_base_8xb1-24e_occ3d.py': 5713,
 }
