@@ -77,10 +77,13 @@ def pool_one(args):
     ds.data_root = data_root
     ds.ann_file = ann
     ds.point_cloud_range = PCR
-    if kind == "train" and os.environ.get("LABEL_EVERY"):
-        ds.label_every = 1
+    sweeps = bool(os.environ.get("SWEEPS"))
+    if sweeps:
+        ds.sweeps_per_keyframe = 1
     dataset = DATASETS.build(ds)
     for i in indices:
+        if sweeps and dataset.get_data_info(i)["labelled"]:
+            continue
         for v in range(versions):
             np.random.seed((seed * 1000003 + i * 101 + v) % 2**31)
             import random
@@ -127,7 +130,11 @@ def prepare(a):
     ).dataset
     ds.data_root = a.data
     ds.ann_file = a.ann
-    n = len(DATASETS.build(ds))
+    if os.environ.get("SWEEPS"):
+        ds.sweeps_per_keyframe = 1
+        ds.point_cloud_range = PCR
+    built = DATASETS.build(ds)
+    n = len(built)
     chunks = np.array_split(np.arange(n), max(a.workers * 4, 1))
     jobs = [
         (a.split, a.data, a.ann, c.tolist(), a.versions, 0, str(out))
@@ -139,7 +146,10 @@ def prepare(a):
     else:
         for j in jobs:
             pool_one(j)
-    json.dump(dict(n=n, versions=a.versions), open(out / "index.json", "w"))
+    ids = sorted({int(f.stem.split("_")[0]) for f in out.glob("*.npz")})
+    json.dump(
+        dict(n=n, versions=a.versions, ids=ids), open(out / "index.json", "w")
+    )
     print("pool", n, a.versions)
 
 
@@ -335,7 +345,7 @@ def dump_teacher(a):
     m.to(device).eval()
     pool = Pool(a.pool, device, points=True, keep=False)
     with torch.no_grad():
-        for i in range(a.part, pool.n, a.parts):
+        for i in pool.ids[a.part :: a.parts]:
             for v in range(pool.versions):
                 path = pool.path / f"{i}_{v}.t{a.tag}.npy"
                 if path.exists():

@@ -17,6 +17,10 @@ class Teacher:
         self.pool, self.tag, self.device = pool, tag, device
 
     def get(self, i, v):
+        if self.tag == "gt":
+            label = self.pool.get(i, v)["sample"].gt_occ.semantics.long()
+            hot = F.one_hot(label.clamp(max=17), 18).float() * 12
+            return hot.to(self.device)
         r = np.load(self.pool.path / f"{i}_{v}.t{self.tag}.npy", mmap_mode="r")
         return torch.from_numpy(np.array(r)).to(self.device).float()
 
@@ -68,11 +72,20 @@ def run(spec, a, pools=None):
         lambda: Teacher(pool, spec.get("tag", ""), device),
     )
     steps, lr = spec["steps"], spec.get("lr", 4e-3)
-    opt = torch.optim.AdamW(m.parameters(), lr=lr, weight_decay=1e-2)
+    opt = torch.optim.AdamW(m.parameters(), lr=lr, weight_decay=1e-2, fused=True)
     sch = schedule(spec.get("schedule", "onecycle"), steps, opt, lr)
     every = LABELLED[spec["L"]]
     lab = [i for i in range(pool.n) if i % every == 0]
     unl = [i for i in range(pool.n) if i % every]
+    other, other_teacher = pool, teacher
+    if spec.get("sweeps"):
+        other = cached("pool", spec["sweeps"], lambda: Pool(spec["sweeps"], device))
+        other_teacher = cached(
+            "teacher",
+            spec["sweeps"] + spec.get("tag", ""),
+            lambda: Teacher(other, spec.get("tag", ""), device),
+        )
+        unl = other.ids
     rng = np.random.RandomState(1000 + spec["seed"])
     w = m.occ_head.class_weight
     d = None
@@ -118,16 +131,21 @@ def run(spec, a, pools=None):
             batch = ["lab" if rng.rand() < len(lab) / pool.n else "unl"]
         opt.zero_grad()
         for which in batch:
-            i, v = draw(which), int(rng.randint(pool.versions))
-            item = pool.get(i, v)
             labelled = which == "lab"
+            source = pool if labelled else other
+            i, v = draw(which), int(rng.randint(source.versions))
+            item = source.get(i, v)
             if not labelled:
                 item = pool.blank(item)
             inputs, samples = pool.batch(item, m.data_preprocessor)
-            volume, depth = m.extract_volume(inputs, samples)
-            logits = m.occ_head(
-                m.img_bev_encoder_neck(m.img_bev_encoder_backbone(volume))
-            )
+            with torch.autocast(
+                "cpu", dtype=torch.bfloat16, enabled=spec.get("bf16", False)
+            ):
+                volume, depth = m.extract_volume(inputs, samples)
+                logits = m.occ_head(
+                    m.img_bev_encoder_neck(m.img_bev_encoder_backbone(volume))
+                )
+            logits, depth = logits.float(), depth.float()
             loss = sum(m.img_view_transformer.loss(depth, samples).values())
             logs = {}
             if labelled:
@@ -136,7 +154,10 @@ def run(spec, a, pools=None):
             if d is not None and spec.get("lab" if labelled else "unl", 1.0):
                 MessageHub.get_current_instance().update_info("iter", k)
                 dl, logs = distill(
-                    spec, logits, teacher.get(i, v), item, labelled, m, d, k
+                    spec,
+                    logits,
+                    (teacher if labelled else other_teacher).get(i, v),
+                    item, labelled, m, d, k
                 )
                 loss = loss + dl
             (loss / len(batch)).backward()
