@@ -8,6 +8,7 @@ import torch
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 
+from radocc_plugin.occ3d import OCC3D_NUSCENES
 from tests.support.drives import RADOCC, TINY
 from tests.support.models import ROOT, build_model, load_config, read_key_list
 
@@ -39,11 +40,9 @@ def test_config_builds_with_all_voxels_and_its_name_says_its_mask(path):
     head = model.pts_bbox_head
     transformer = head.transformer
     rows, columns = head.bev_shape
-    assert [n * transformer.upsample for n in (columns, rows, transformer.pillar_h)] == [
-        200,
-        200,
-        16,
-    ]
+    space = OCC3D_NUSCENES.cropped(config.val_dataloader.dataset.get('point_cloud_range'))
+    cells = (columns, rows, transformer.pillar_h)
+    assert tuple(n * transformer.upsample for n in cells) == space.shape
     assert head.use_mask == ('no-mask' not in path.stem)
     assert transformer.shift_frame == 'ego'
     for loader in (config.val_dataloader, config.test_dataloader):
