@@ -2,7 +2,7 @@
 
     python tools/benchmark.py model CONFIG [--test] [--batch N] [--repeat N] \\
         [--keyframe ../shared/data/nuscenes_frame] [--profile] \\
-        [--operators] [--out FILE] \\
+        [--operators] [--flops] [--out FILE] \\
         [--json FILE]
 
 CONFIG is that of a student, a teacher or a distilled student; a step of the
@@ -35,6 +35,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
 
 from radocc_plugin.checkpoints import load_weights
 from radocc_plugin.config_file import load_config
@@ -77,6 +78,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='add the operators that each stage dispatches, which start '
         'kernels on a GPU; on a CPU, where the cost volume goes plane by '
         'plane, it is counted as a GPU takes it',
+    )
+    add(
+        '--flops',
+        action='store_true',
+        help='add the multiply-adds of convolutions and matrix products; '
+        'norms, sampling and pooling are not in it',
     )
     add('--out', type=Path, help='Markdown file of the tables')
     add('--cfg-options', nargs='+', action=DictAction, default={})
@@ -349,6 +356,20 @@ def count_operators(step: Callable, model, batch: dict, device) -> List[List[str
     return [*rows, ['all', str(counter.total), '100.0 %']]
 
 
+def count_flops(step: Callable, model, batch: dict, device) -> List[List[str]]:
+    """Multiply-adds of a step: modules below the model, GFLOPs, share."""
+    meter = StageMeter(device)
+    with FlopCounterMode(display=False, depth=1) as counter, meter.repetition():
+        step(model, batch, meter)
+    total = counter.get_total_flops()
+    by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    rows = [(n, c) for n, c in by_module.items() if n.count('.') == 1 and c] + [('all', total)]
+    return [
+        [name.split('.', 1)[-1], f'{count / 2e9:.1f}', f'{100 * count / total:.1f} %']
+        for name, count in rows
+    ]
+
+
 def main(argv=None) -> None:
     args = parse_args(argv)
     console = Console()
@@ -411,6 +432,13 @@ def main(argv=None) -> None:
             f'{name}, operators dispatched in one step',
             ['stage', 'operators', 'share'],
             count_operators(step, model, batch, device),
+        )
+    if args.flops:
+        text += '\n' + show_table(
+            console,
+            f'{name}, multiply-adds of one step',
+            ['module', 'GFLOPs', 'share'],
+            count_flops(step, model, batch, device),
         )
     if args.out:
         write_atomically(args.out, text)

@@ -30,7 +30,7 @@ from radocc_plugin.evaluation.training_log import seconds_per_step
 from radocc_plugin.fileio import write_atomically
 
 TEACHER = 'projects/OccTeacher/configs/occ-teacher-fusion_tiny-near_1xb1-1200i_synthetic.py'
-NAME = 'bevdet-occ_tiny-near-60-labels_1xb2-1600i_synthetic.py'
+NAME = 'bevdet-occ_tiny-near-12-labels_1xb2-1600i_synthetic.py'
 BASELINE = f'projects/BEVDetOcc/configs/{NAME}'
 RADOCC = f'configs/radocc/radocc_{NAME}'
 KEYFRAME = 'configs/ablation/ablation-paper_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
@@ -98,7 +98,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add(
         '--label-every',
         type=int,
-        default=6,
+        default=30,
         help='one keyframe in so many is labelled for the students',
     )
     add(
@@ -129,9 +129,10 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
                 args.scenes[1],
                 '--frames',
                 args.keyframes,
+                # as much as the networks see
                 '--image-size',
-                400,
-                225,
+                320,
+                180,
             ],
             3,
         ),
@@ -191,6 +192,8 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         '--frames',
         last // 4,
         last - last // 4,
+        '--unobserved',
+        'hide',
         '--cfg-options',
         f'test_dataloader.dataset.data_root={data}',
     ]

@@ -107,6 +107,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         help='voxels that are judged; the others are pale (default: camera '
         'where the labels have that mask)',
     )
+    add(
+        '--unobserved',
+        choices=('dim', 'hide'),
+        default='dim',
+        help='draws what is not judged pale, or not at all',
+    )
     add('--fps', type=float, default=2.0, help='frames a second of a movie')
     add('--width', type=int, default=1280, help='pixels of a movie')
     add(
@@ -331,6 +337,7 @@ def compare(args: argparse.Namespace) -> None:
             title=name,
             miou={title: frame_score(truth, labels[title], mask, space) for title in models},
             visible=None if mask is None else mask.numpy(),
+            unobserved=args.unobserved,
         )
         save_picture(args.out / f'occupancy_{frame}.png', occupancy)
         rendering = rendering_page(

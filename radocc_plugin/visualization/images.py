@@ -57,6 +57,12 @@ def draw_cameras(
     return page.to_array()
 
 
+def depth_reach(space: LabelSpace) -> float:
+    """End of the depth colours in metres: as far as the labels' corners are, nearly."""
+    low, high = np.split(np.abs(space.point_cloud_range), 2)
+    return 1.25 * float(np.maximum(low, high)[:2].max())
+
+
 def colorize_depth(depth: np.ndarray, maximum: float, *, dot: int = 1) -> np.ndarray:
     """Depth in colours: near is red, far is blue, unknown is dark.
 

@@ -206,7 +206,7 @@ def test_rendered_cross_entropy_takes_the_teachers_best_class():
         dict(type='RenderedDepthMapAlignment', distance='l3'),
         dict(type='FeatureAlignment', distance='smooth_l1'),
         dict(type='ChannelWiseDistillation', compares='render'),
-        dict(type='AffinityAlignment', compares='logits'),
+        dict(type='AffinityAlignment', compares='logits', free_index=3),
     ],
 )
 def test_unknown_choices_are_named(config):

@@ -1,9 +1,9 @@
-# Labels of 60 of 360 keyframes; the student sees those only.
+# Labels of 12 of 360 keyframes; the student sees those only.
 _base_ = './bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
 train_dataloader = dict(
     batch_size=2,
     sampler=dict(
         _delete_=True, type='radocc_plugin.LabelledUnlabelledSampler', labelled=1, unlabelled=0
     ),
-    dataset=dict(label_every=6),
+    dataset=dict(label_every=30),
 )

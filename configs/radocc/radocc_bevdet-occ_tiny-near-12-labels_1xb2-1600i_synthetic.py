@@ -1,6 +1,6 @@
 # One labelled and one unlabelled frame a step.
 _base_ = [
-    '../../projects/BEVDetOcc/configs/bevdet-occ_tiny-near-60-labels_1xb2-1600i_synthetic.py',
+    '../../projects/BEVDetOcc/configs/bevdet-occ_tiny-near-12-labels_1xb2-1600i_synthetic.py',
     '../_base_/radocc/fusion_teacher_near.py',
 ]
 model = dict(
