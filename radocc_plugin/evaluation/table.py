@@ -96,7 +96,8 @@ class Row:
             classes, shape (3 + K,); NaN for what is absent.
         config: Config file name.
         config_hash: Hash of the config.
-        epochs: Epochs of the training, None if unknown.
+        epochs: Epochs of the training, None if unknown or trained by steps.
+        iterations: Steps of the training, None if unknown.
         gpus: GPUs of the training, 0 for a CPU, None if unknown.
         tta: Views of test-time augmentation.
         role: 'teacher', 'baseline' or 'radocc'.
@@ -110,6 +111,7 @@ class Row:
     config: str
     config_hash: str
     epochs: Optional[int]
+    iterations: Optional[int]
     gpus: Optional[int]
     tta: Tuple[str, ...] = ()
     values: Dict[int, np.ndarray] = field(default_factory=dict)
@@ -261,6 +263,7 @@ def _rows(records: Sequence[dict], order: Sequence[str], space: LabelSpace) -> L
                 config['file'],
                 config['hash'],
                 training['epochs'],
+                training['iterations'],
                 training['gpus'],
                 tta,
             ),
@@ -304,10 +307,12 @@ def _delta(row: Row, rows: Sequence[Row]) -> Optional[Delta]:
 
 def _describe(row: Row) -> str:
     seeds = ', '.join(map(str, row.seeds))
-    epochs = {None: 'epochs unknown', 1: '1 epoch'}.get(row.epochs, f'{row.epochs} epochs')
+    length = {None: 'epochs unknown', 1: '1 epoch'}.get(row.epochs, f'{row.epochs} epochs')
+    if row.epochs is None and row.iterations is not None:
+        length = f'{row.iterations} steps'
     gpus = {None: 'GPUs unknown', 0: 'CPU', 1: '1 GPU'}.get(row.gpus, f'{row.gpus} GPUs')
     tta = f', test-time augmentation {" ".join(row.tta)}' if row.tta else ''
     return (
-        f'{row.name} (config {row.config} {row.config_hash}, {epochs}, '
+        f'{row.name} (config {row.config} {row.config_hash}, {length}, '
         f'{gpus}, seed{"s" * (len(row.seeds) > 1)} {seeds}{tta})'
     )

@@ -1,8 +1,9 @@
 """Faults in a tiny distilled training of two processes, and what becomes of it.
 
-    python -m tests.test_engine.faults                        # all of them, as the table of docs/reliability.md
-    python -m tests.test_engine.faults kill teacher_nan       # some
-    python -m tests.test_engine.faults --seed 3               # at other steps and ranks
+    python -m tests.test_engine.faults                    # all, the table of docs/reliability.md
+    python -m tests.test_engine.faults kill teacher_nan   # some
+    python -m tests.test_engine.faults --seed 3           # at other steps and processes
+    python -m tests.test_engine.faults --family fbocc     # with another student
 
 Real files, loaders, student, teacher and hooks; the processes are forks of
 this one, so that a training takes seconds. As ``torchrun`` does, the others
@@ -14,7 +15,6 @@ import errno
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import signal
 import sys
@@ -36,7 +36,8 @@ from radocc_plugin.engine import set_start
 from radocc_plugin.engine.start import start_processes
 from tests.support.models import load_config
 
-CONFIG = 'configs/radocc/radocc_bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
+CONFIG = 'configs/radocc/radocc_{}_tiny-near_1xb1-1600i_synthetic.py'
+FAMILIES = ('bevdet-occ', 'flashocc', 'bevformer-occ', 'fbocc')
 TEACHER = 'projects/OccTeacher/configs/occ-teacher-fusion_tiny-near_1xb1-1200i_synthetic.py'
 STEPS, PROCESSES, LIMIT = 4, 2, 150
 # Kinds of outcome.
@@ -89,6 +90,17 @@ def _full_disk(runner):
     fileio.os.fsync = fsync
 
 
+def _kill_before_renaming(runner):
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith('.pth'):
+            _kill(runner)
+        replace(source, target)
+
+    fileio.os.replace = killed
+
+
 def _kill_while_saving(runner):
     fsync = os.fsync
 
@@ -136,7 +148,7 @@ class Fault:
         file: ``image``, ``labels`` or ``points``: one to damage before the
             training; it must be named by the error.
         cut: Whether the file is cut in half or gone.
-        says: Expression that the error must hold.
+        says: What the error must hold.
         first: Only in process 0, which writes checkpoints.
     """
 
@@ -153,6 +165,9 @@ FAULTS: Dict[str, Fault] = dict(
     exception=Fault('an exception', STOPS, _raise, says='made to fail'),
     kill=Fault('`kill -9`', STOPS, _kill),
     kill_saving=Fault('`kill -9` in half of a checkpoint', STOPS, _kill_while_saving, first=True),
+    kill_renaming=Fault(
+        '`kill -9` before the renaming of a checkpoint', STOPS, _kill_before_renaming, first=True
+    ),
     full_disk=Fault('a full disk', STOPS, _full_disk, says='No space left', first=True),
     student_nan=Fault('NaN of the student', SKIPS, lambda r: _nan(r, 'student')),
     teacher_nan=Fault('NaN of the teacher', SKIPS, lambda r: _nan(r, 'teacher')),
@@ -166,14 +181,14 @@ FAULTS: Dict[str, Fault] = dict(
 
 
 def make_world(folder: Path) -> Path:
-    """Data root of four training keyframes and a teacher's checkpoint."""
+    """Data root of eight training keyframes and a teacher's checkpoint."""
     from radocc_plugin.datasets.info_converter import convert_nuscenes
     from radocc_plugin.synthetic import generate
 
     root = folder / 'data'
     generate(
         root,
-        scenes_train=1,
+        scenes_train=2,
         scenes_val=1,
         frames=STEPS,
         image_size=(80, 45),
@@ -188,14 +203,15 @@ def make_world(folder: Path) -> Path:
     return root
 
 
-def _train(world: Path, folder: Path, fault: Optional[tuple]) -> None:
-    config = load_config(CONFIG)
+def _train(world: Path, folder: Path, family: str, fault: Optional[tuple]) -> None:
+    config = load_config(CONFIG.format(family))
     config.merge_from_dict(
         {
             'work_dir': str(folder),
             'train_cfg.max_iters': STEPS,
             'train_cfg.val_interval': STEPS + 1,
             'default_hooks.checkpoint.interval': 1,
+            'default_hooks.checkpoint.save_streams': True,
             'default_hooks.logger.interval': 1,
             'train_dataloader.dataset.data_root': str(world / 'data'),
             'model.teacher.checkpoint': str(world / 'teacher.pth'),
@@ -213,24 +229,28 @@ def _train(world: Path, folder: Path, fault: Optional[tuple]) -> None:
     Runner.from_cfg(config).train()
 
 
-def _process(rank: int, world: Path, folder: Path, fault: Optional[tuple]) -> None:
-    os.setsid()  # with its loading processes
+def _process(rank: int, *work) -> None:
+    folder = work[1]
+    os.setsid()  # to be ended with its loading processes
     output = os.open(folder / f'rank{rank}.log', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    _train(world, folder, fault)
+    _train(*work)
     sys.stdout.flush()
     torch.distributed.barrier()
     os._exit(0)
 
 
-def train(world: Path, folder: Path, fault: Optional[tuple] = None) -> Tuple[bool, float, str]:
+def train(
+    world: Path, folder: Path, family: str, fault: Optional[tuple] = None
+) -> Tuple[bool, float, str]:
     """Trains, or goes on, in two processes.
 
     Args:
         world: Folder of ``make_world``.
         folder: Work folder of the training.
+        family: Of the student.
         fault: ``(where, rank, step)``.
 
     Returns:
@@ -243,7 +263,7 @@ def train(world: Path, folder: Path, fault: Optional[tuple] = None) -> Tuple[boo
     )
     fork = multiprocessing.get_context('fork')
     ranks = [
-        fork.Process(target=_process, args=(rank, world, folder, fault))
+        fork.Process(target=_process, args=(rank, world, folder, family, fault))
         for rank in range(PROCESSES)
     ]
     start = time.time()
@@ -295,7 +315,7 @@ def leftovers(folder: Path) -> List[str]:
     )
 
 
-def suffer(world: Path, folder: Path, name: str, whole: dict, seed: int) -> List[str]:
+def suffer(world: Path, folder: Path, family: str, name: str, whole: dict, seed: int) -> List[str]:
     """One fault, and the training after it; a row of the table.
 
     Raises:
@@ -311,7 +331,7 @@ def suffer(world: Path, folder: Path, name: str, whole: dict, seed: int) -> List
         damaged, injected = _damage(world / 'data', fault.file, fault.cut), None
         where = damaged.name[:24]
     try:
-        ended, seconds, text = train(world, folder, injected)
+        ended, seconds, text = train(world, folder, family, injected)
     finally:
         if damaged is not None:
             os.replace(damaged.with_name(damaged.name + '.kept'), damaged)
@@ -320,7 +340,7 @@ def suffer(world: Path, folder: Path, name: str, whole: dict, seed: int) -> List
     if fault.outcome == STOPS:
         assert not ended, context
         assert said or (not fault.says and damaged is None), context
-        ended, _, text = train(world, folder)
+        ended, _, text = train(world, folder, family)
         assert ended, f'resumed after {context}\n{text[-4000:]}'
         outcome = 'stops; resumed, it ends with the same bits'
     else:
@@ -340,23 +360,21 @@ def suffer(world: Path, folder: Path, name: str, whole: dict, seed: int) -> List
 
 def _error(text: str, says: str) -> str:
     """The line of a log that says what happened."""
-    lines = [
-        line.strip() for line in text.splitlines() if says and re.search(re.escape(says), line)
-    ]
+    lines = [line.strip() for line in text.splitlines() if says and says in line]
     return lines[-1].replace('|', '/') if lines else ''
 
 
-def run(names: List[str], folder: Path, seed: int = 0, report=print) -> None:
+def run(names: List[str], folder: Path, family: str, seed: int = 0, report=print) -> None:
     """Lets a training suffer each fault; reports rows of a Markdown table."""
     torch.set_num_threads(1)
     make_world(folder)
-    ended, _, text = train(folder, folder / 'whole')
+    ended, _, text = train(folder, folder / 'whole', family)
     assert ended, text
     whole = weights(folder / 'whole')
     report('| fault | where | outcome | seconds until all had ended | what is said |')
     report('| --- | --- | --- | ---: | --- |')
     for name in names:
-        row = suffer(folder, folder / name, name, whole, seed)
+        row = suffer(folder, folder / name, family, name, whole, seed)
         report('| ' + ' | '.join(row) + ' |')
 
 
@@ -365,10 +383,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('faults', nargs='*', choices=[*FAULTS, []], help='default: all')
+    parser.add_argument('--family', choices=FAMILIES, default=FAMILIES[0], help='of the student')
     parser.add_argument('--seed', type=int, default=0, help='of steps and processes')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run(args.faults or list(FAULTS), Path(folder), args.seed)
+        run(args.faults or list(FAULTS), Path(folder), args.family, args.seed)
 
 
 if __name__ == '__main__':
