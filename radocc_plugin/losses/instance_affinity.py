@@ -11,6 +11,7 @@ from torch import Tensor
 
 from radocc_plugin.losses.base import DistillBatch, DistillLoss
 from radocc_plugin.losses.common import check_shape, connected_zero, full_precision
+from radocc_plugin.occ3d import FREE
 from radocc_plugin.registry import MODELS
 
 
@@ -68,7 +69,7 @@ class AffinityAlignment(DistillLoss):
             the same channels.
         num_instances: At most this many voxels of a sample.
         loss_weight: Weight of the whole loss.
-        free_index: Label of free space; features do not tell it.
+        free_index: Label of free space.
     """
 
     needs = ('gt_occ', 'mask_camera', 'generator')
@@ -76,14 +77,13 @@ class AffinityAlignment(DistillLoss):
 
     def __init__(
         self,
-        *,
-        free_index: int,
         compares: str = 'features',
         feature: str = 'voxel',
         instance_weight: float = 1.0,
         channel_weight: float = 1.0,
         num_instances: int = 512,
         loss_weight: float = 1.0,
+        free_index: int = FREE,
         loss_name: Optional[str] = None,
     ) -> None:
         super().__init__(loss_weight, loss_name)
