@@ -133,7 +133,8 @@ def run(spec, a, pools=None):
         for which in batch:
             labelled = which == "lab"
             source = pool if labelled else other
-            i, v = draw(which), int(rng.randint(source.versions))
+            i = draw(which)
+            v = int(rng.randint(spec.get("aug", source.versions) if labelled else source.versions))
             item = source.get(i, v)
             if not labelled:
                 item = pool.blank(item)
