@@ -49,6 +49,7 @@ from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.rendering.backends import get_backend
+from radocc_plugin.visualization.images import depth_reach
 from radocc_plugin.visualization import (
     draw_sheet,
     frame_page,
@@ -345,6 +346,7 @@ def compare(args: argparse.Namespace) -> None:
             {title: depth for title, (depth, _) in renders.items()},
             {title: classes for title, (_, classes) in renders.items()},
             space,
+            max_depth=depth_reach(space),
             cameras=sample.cam_names,
             title=name,
         )

@@ -15,7 +15,6 @@ from radocc_plugin.visualization.images import (
     check_images,
     colorize_depth,
     colorize_semantics,
-    depth_reach,
     draw_cameras,
     legend,
     resize,
@@ -104,7 +103,7 @@ def rendering_page(
     *,
     cameras: Sequence[str],
     title: str = '',
-    max_depth: Optional[float] = None,
+    max_depth: float = 50.0,
     sparse: str = 'ground truth',
 ) -> np.ndarray:
     """What each camera sees of the rendered volumes: a column a camera.
@@ -117,7 +116,7 @@ def rendering_page(
         space: What the classes are.
         cameras: Names of the N cameras.
         title: Headline.
-        max_depth: End of the depth colours, metres; None for that of the label space.
+        max_depth: End of the depth colours in metres.
         sparse: Title of the depth whose returns are drawn as larger dots.
 
     Returns:
@@ -129,7 +128,6 @@ def rendering_page(
     images = check_images(images)
     if len(images) != len(cameras):
         raise ValueError(f'images takes one for each of {tuple(cameras)}, got {len(images)}')
-    max_depth = max_depth or depth_reach(space)
     rows = {'camera': images}
     for name, depth in depths.items():
         # a LiDAR return must stay visible in a small tile

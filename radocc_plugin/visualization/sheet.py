@@ -25,13 +25,7 @@ from radocc_plugin.visualization.errors import (
     draw_errors,
     error_kinds,
 )
-from radocc_plugin.visualization.images import (
-    DEPTH_MAP,
-    colorize_depth,
-    colorize_semantics,
-    depth_reach,
-    resize,
-)
+from radocc_plugin.visualization.images import DEPTH_MAP, colorize_depth, colorize_semantics, resize
 from radocc_plugin.visualization.volume import draw_occupancy
 from radocc_plugin.visualization.layout import Page
 from radocc_plugin.visualization.rendered import read_images, rendered_maps
@@ -49,7 +43,7 @@ def draw_sheet(
     mask: Optional[str] = None,
     title: Optional[str] = None,
     prediction: str = 'Prediction',
-    max_depth: Optional[float] = None,
+    max_depth: float = 50.0,
 ) -> np.ndarray:
     """One frame on a page.
 
@@ -68,7 +62,7 @@ def draw_sheet(
             are pale.
         title: Headline; scene and token by default.
         prediction: What to call the prediction.
-        max_depth: End of the depth colours, metres; None for that of the label space.
+        max_depth: End of the depth colours, metres.
 
     Returns:
         RGB page, uint8.
@@ -81,7 +75,6 @@ def draw_sheet(
     mask = space.mask(mask, 'a sheet')
     volumes, visible = _volumes(sample, mask, prediction)
     renderer = renderer or default_renderer(space.point_cloud_range)
-    max_depth = max_depth or depth_reach(space)
     maps = render_volumes(renderer, sample, volumes)
     views = _view_rows(sample, maps, max_depth, space)
     names = sample.cam_names
