@@ -357,16 +357,20 @@ def count_operators(step: Callable, model, batch: dict, device) -> List[List[str
 
 
 def count_flops(step: Callable, model, batch: dict, device) -> List[List[str]]:
-    """Multiply-adds of a step: modules below the model, GFLOPs, share."""
+    """Multiply-adds of a step: modules of the model, GFLOPs, share."""
     meter = StageMeter(device)
-    with FlopCounterMode(display=False, depth=1) as counter, meter.repetition():
+    with FlopCounterMode(display=False) as counter, meter.repetition():
         step(model, batch, meter)
     total = counter.get_total_flops()
-    by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    rows = [(n, c) for n, c in by_module.items() if n.count('.') == 1 and c] + [('all', total)]
+    counts = {
+        name.split('.')[1]: sum(operators.values())
+        for name, operators in counter.get_flop_counts().items()
+        if name.count('.') == 1
+    }
     return [
-        [name.split('.', 1)[-1], f'{count / 2e9:.1f}', f'{100 * count / total:.1f} %']
-        for name, count in rows
+        [name, f'{count / 2e9:.1f}', f'{100 * count / total:.1f} %']
+        for name, count in [*counts.items(), ('all', total)]
+        if count
     ]
 
 
@@ -419,27 +423,25 @@ def main(argv=None) -> None:
         ['stage', 'calls', 'seconds', 'CPU s', 'share', 'peak GiB'],
         stage_rows(stages, loaded),
     )
-    if args.profile:
-        text += '\n' + show_table(
-            console,
-            f'{name}, operators by their own time',
+    parts = [
+        (
+            args.profile,
+            'operators by their own time',
             ['operator', 'calls', 'seconds', 'share'],
-            operator_rows(step, model, batch, device),
-        )
-    if args.operators:
-        text += '\n' + show_table(
-            console,
-            f'{name}, operators dispatched in one step',
+            operator_rows,
+        ),
+        (
+            args.operators,
+            'operators dispatched in one step',
             ['stage', 'operators', 'share'],
-            count_operators(step, model, batch, device),
-        )
-    if args.flops:
-        text += '\n' + show_table(
-            console,
-            f'{name}, multiply-adds of one step',
-            ['module', 'GFLOPs', 'share'],
-            count_flops(step, model, batch, device),
-        )
+            count_operators,
+        ),
+        (args.flops, 'multiply-adds of one step', ['module', 'GFLOPs', 'share'], count_flops),
+    ]
+    for wanted, what, columns, measure_rows in parts:
+        if wanted:
+            rows = measure_rows(step, model, batch, device)
+            text += '\n' + show_table(console, f'{name}, {what}', columns, rows)
     if args.out:
         write_atomically(args.out, text)
         console.print(f'Markdown: {args.out}', highlight=False)

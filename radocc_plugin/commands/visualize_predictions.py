@@ -49,7 +49,6 @@ from radocc_plugin.label_space import UNLABELLED, LabelSpace
 from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.rendering.backends import get_backend
-from radocc_plugin.visualization.images import depth_reach
 from radocc_plugin.visualization import (
     draw_sheet,
     frame_page,
@@ -61,6 +60,7 @@ from radocc_plugin.visualization import (
     scene_indices,
     write_movie,
 )
+from radocc_plugin.visualization.images import depth_reach
 from radocc_plugin.visualization.movies import SUFFIXES
 from radocc_plugin.visualization.recording import import_rerun, write_recording
 from radocc_plugin.visualization.sheet import default_renderer

@@ -58,7 +58,7 @@ def draw_cameras(
 
 
 def depth_reach(space: LabelSpace) -> float:
-    """End of the depth colours in metres: as far as the labels' corners are, nearly."""
+    """End of the depth colours, metres: a quarter beyond the farthest side of the labels."""
     low, high = np.split(np.abs(space.point_cloud_range), 2)
     return 1.25 * float(np.maximum(low, high)[:2].max())
 

@@ -62,6 +62,24 @@ def test_operators_are_counted_stage_by_stage(tool):
     assert ours < 0.4 * sum(counts.values())
 
 
+def test_multiply_adds_are_those_of_the_layers(tool):
+    """Of the image backbone, from the shapes that its convolutions see."""
+    model = tool.build(Config.fromfile(ROOT / STUDENT).model)
+    counts = []
+
+    def count(layer, inputs, output):
+        taps = layer.weight[0].numel()
+        counts.append(output.numel() * taps)
+
+    for layer in model.img_backbone.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    rows = tool.count_flops(tool.test_step, model, packed_batch(), CPU)
+    table = {name: gflops for name, gflops, _ in rows}
+    assert {'img_backbone', 'img_neck', 'occ_head', 'all'} <= set(table)
+    assert table['img_backbone'] == f'{sum(counts) / 1e9:.1f}' != '0.0'
+
+
 @pytest.mark.parametrize(
     'path, train, expected',
     [
