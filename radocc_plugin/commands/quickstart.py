@@ -134,7 +134,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
                 320,
                 180,
             ],
-            3,
+            4,
         ),
         Step(
             'infos',
@@ -151,7 +151,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         'teacher',
         args.seeds[0],
         [],
-        4.5,
+        3.2,
         ['infos'],
     )
     teacher = checkpoint_of(args, 'teacher')
@@ -166,7 +166,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             'radocc',
             seed,
             labels + [f'model.teacher.checkpoint={teacher}'],
-            7,
+            10.6,
             ['train_teacher'],
         )
         steps += _train_and_test(
@@ -177,7 +177,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             'baseline',
             seed,
             labels,
-            6,
+            10.2,
             ['infos'],
         )
     last = args.scenes[1] * args.keyframes - 1

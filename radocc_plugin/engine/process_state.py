@@ -3,8 +3,9 @@
 import warnings
 from typing import List, Optional
 
-from mmengine.dist import all_gather_object, get_rank
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def gather_states(runner, streams: bool) -> List[dict]:
@@ -17,10 +18,12 @@ def gather_states(runner, streams: bool) -> List[dict]:
 
     Returns:
         A dict of each process: ``gradients`` (by parameter, of batches that
-        wait for the rest of their step; empty between two steps) and
-        ``streams`` (by module).
+        wait for the rest of their step; empty between two steps),
+        ``streams`` (by module) and ``statistics`` (by buffer, of batch norms
+        that are not synchronised: each process keeps those of its own
+        batches, and BEVFormer reads them in training for past frames).
     """
-    state = dict(gradients={}, streams={})
+    state = dict(gradients={}, streams={}, statistics={})
     wrapper = runner.optim_wrapper
     # MMEngine's count of batches; it tells no other way
     if getattr(wrapper, '_inner_count', 0) % getattr(wrapper, '_accumulative_counts', 1):
@@ -33,7 +36,9 @@ def gather_states(runner, streams: bool) -> List[dict]:
         state['streams'] = {
             name: module.stream_state() for name, module in _streaming(runner.model)
         }
-    if not state['gradients'] and not state['streams']:
+    if get_world_size() > 1:
+        state['statistics'] = {name: buffer.cpu() for name, buffer in _statistics(runner.model)}
+    if not any(state.values()):
         return []  # alike on all processes
     return all_gather_object(state)
 
@@ -56,6 +61,10 @@ def restore_state(runner, states: Optional[List[dict]]) -> None:
         gradient = states[rank]['gradients'].get(name)
         if gradient is not None:
             parameter.grad = gradient.to(parameter)
+    statistics = states[rank].get('statistics', {})  # checkpoints before had none
+    for name, buffer in _statistics(runner.model):
+        if name in statistics:
+            buffer.copy_(statistics[name])
     for name, module in _streaming(runner.model):
         if name in states[rank]['streams']:
             module.load_stream_state(states[rank]['streams'][name])
@@ -63,3 +72,12 @@ def restore_state(runner, states: Optional[List[dict]]) -> None:
 
 def _streaming(model: nn.Module):
     return [(n, m) for n, m in model.named_modules() if hasattr(m, 'stream_state')]
+
+
+def _statistics(model: nn.Module):
+    return [
+        (f'{name}.{key}', buffer)
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+        for key, buffer in module.named_buffers(recurse=False)
+    ]

@@ -1,11 +1,14 @@
 """A training that is killed and resumed is one that was never stopped."""
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from radocc_plugin.engine import set_start
+from radocc_plugin.engine import process_state, set_start
 from radocc_plugin.registry import DATASETS, MODELS
 from tests.test_distillation.toy_distillation import (
     STUDENT,
@@ -121,3 +124,21 @@ def test_it_ends_with_the_same_bits(tmp_path, model, by_epoch, options):
         resumed.optim_wrapper.optimizer.state.values(), whole.optim_wrapper.optimizer.state.values()
     ):
         assert torch.equal(one['exp_avg_sq'], other['exp_avg_sq'])
+
+
+def test_each_process_gets_its_own_statistics_of_batch_norm_back(monkeypatch):
+    """A checkpoint's weights hold those of process 0 alone."""
+    model = ToyOccStudent()
+    norm = model.encode[1]
+    runner = SimpleNamespace(model=model, optim_wrapper=SimpleNamespace())
+    monkeypatch.setattr(process_state, 'get_world_size', lambda: 2)
+    states = []
+    for rank in range(2):
+        norm.running_mean.fill_(rank + 1.0)
+        monkeypatch.setattr(process_state, 'all_gather_object', lambda own: [own])
+        states += copy.deepcopy(process_state.gather_states(runner, streams=False))
+    norm.running_mean.zero_()
+    for rank in range(2):
+        monkeypatch.setattr(process_state, 'get_rank', lambda: rank)
+        process_state.restore_state(runner, states)
+        assert (norm.running_mean == rank + 1.0).all()
