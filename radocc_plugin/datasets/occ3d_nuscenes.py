@@ -112,6 +112,8 @@ class Occ3DNuScenesDataset(BaseDataset):
     """
 
     METAINFO = occ3d.OCC3D_NUSCENES.metainfo()
+    # Folder of the labels where a config names it; it is no matter of the info file.
+    occ_root = ''
     # Reads the labels of this benchmark.
     LABEL_LOADER = 'radocc_plugin.LoadOcc3D'
 
@@ -387,12 +389,10 @@ class Occ3DNuScenesDataset(BaseDataset):
         if 'lidar_path' in info['lidar_points']:
             results['lidar_path'] = self._join(info['lidar_points']['lidar_path'])
         if 'occ_path' in info:  # of a split with public labels
-            # where the config puts labels is no matter of the info file
-            root = getattr(self, 'occ_root', '')
             label = self.label_path(info)
-            if root:
-                label = posixpath.relpath(label, root)
-            results['occ_path'] = self._join(label, osp.join(self.data_root, root))
+            if self.occ_root:
+                label = posixpath.relpath(label, self.occ_root)
+            results['occ_path'] = self._join(label, osp.join(self.data_root, self.occ_root))
         if 'lidarseg_path' in info:
             results['lidarseg_path'] = self._join(info['lidarseg_path'])
         for name in ('instances', 'lidar_origins'):
