@@ -1,5 +1,6 @@
 """Config files: found, overridden, and names in them that have moved."""
 
+import difflib
 import inspect
 from pathlib import Path
 from typing import Dict, Iterator, Optional
@@ -49,17 +50,35 @@ def shipped_root() -> Path:
 def find_config(path: str, field: str = 'teacher.model') -> Path:
     """A config file from here, or one of those that come with the package.
 
+    Args:
+        path: A path from here or from the root of the repository, or the bare
+            name of a shipped config, with or without ``.py``.
+        field: Who asks for it.
+
     Raises:
         ValueError: If neither exists; names the ``field`` that asks for it.
     """
     path = expand_path(str(path))
-    package = Path(__file__).resolve().parent
-    # In a wheel the configs lie in .mim, in a clone beside the package.
-    places = [Path(path), package / '.mim' / path, package.parent / path]
+    root = shipped_root()
+    places = [Path(path), root / path]
     for place in places:
         if place.is_file():
             return place
-    raise ValueError(f'{field} takes a config file, none at {" or ".join(map(str, places))}')
+    message = f'{field} takes a config file, none at {" or ".join(map(str, places))}'
+    if Path(path).name == path:
+        shipped = {file.stem: file for file in shipped_configs(root)}
+        name = path[:-3] if path.endswith('.py') else path
+        if name in shipped:
+            return shipped[name]
+        close = difflib.get_close_matches(name, shipped, n=3)
+        message += f', and no shipped one has that name{close and ": " + ", ".join(close) or ""}'
+    raise ValueError(message)
+
+
+def shipped_configs(root: Path) -> Iterator[Path]:
+    """Config files below the folder of ``shipped_root``."""
+    for pattern in ('configs/*/*.py', 'projects/*/configs/*.py'):
+        yield from root.glob(pattern)
 
 
 def load_config(path: str, field: str = 'config', options: Optional[dict] = None) -> Config:

@@ -1,4 +1,4 @@
-"""Configs from before the models moved say what to change."""
+"""Config files are found; those from before the models moved say what to change."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from radocc_plugin.config_file import MOVED, load_config
+from radocc_plugin.config_file import MOVED, find_config, load_config, shipped_configs, shipped_root
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,3 +40,23 @@ def test_training_an_old_work_dir_names_the_new_module(tmp_path):
     )
     assert result.returncode
     assert "take 'radocc_plugin.models'" in result.stderr
+
+
+@pytest.mark.parametrize('name', ['segments_slic', 'bevdet-occ_r50-256x704_8xb4-24e_occ3d.py'])
+def test_shipped_configs_are_found_by_their_names_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = find_config(name)
+    assert found.is_file() and found.stem == name.removesuffix('.py')
+    (tmp_path / found.name).write_text('')
+    assert find_config(found.name) == Path(found.name), 'a file at hand comes first'
+
+
+def test_a_name_that_none_has_gets_close_ones():
+    with pytest.raises(ValueError, match='segments_slic') as error:
+        find_config('segments_slik', 'config')
+    assert str(error.value).startswith('config takes a config file, none at segments_slik')
+
+
+def test_names_of_shipped_configs_are_unique():
+    names = [path.stem for path in shipped_configs(shipped_root())]
+    assert len(names) > 90 and len(set(names)) == len(names)

@@ -26,9 +26,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from radocc_plugin.config_file import shipped_root
-
-CONFIGS = shipped_root() / 'configs' / 'segments'
+from radocc_plugin.config_file import find_config
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -39,7 +37,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         'config',
         nargs='?',
         default='segments_felzenszwalb',
-        help='file, or name in configs/segments',
+        help='file, or name of a shipped config (configs/segments)',
     )
     parser.add_argument('--ann-file', nargs='+', required=True, help='info pickles')
     parser.add_argument('--data-root', required=True, help='folder the image paths start in')
@@ -64,22 +62,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     return args
 
 
-def find_config(name: str) -> Path:
-    """A config file by its path, or by its name in configs/segments.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for path in (Path(name), CONFIGS / name, CONFIGS / f'{name}.py'):
-        if path.is_file():
-            return path
-    known = ', '.join(sorted(p.stem for p in CONFIGS.glob('*.py')))
-    raise ValueError(f'config takes a file or one of {known}, got {name}')
-
-
 def make_config(args: argparse.Namespace) -> Config:
     """The config with what the command line says."""
-    config = Config.fromfile(find_config(args.config))
+    config = Config.fromfile(find_config(args.config, 'config'))
     config.launcher = args.launcher
     paths = dict(ann_file=args.ann_file, data_root=args.data_root, segments_root=args.out)
     config.update(paths)

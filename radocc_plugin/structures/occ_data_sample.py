@@ -37,6 +37,8 @@ class OccDataSample(BaseDataElement):
             0 where there is no return, shape (N, H, W).
         segments (Tensor): Segment ids of each *raw* image at some resolution,
             0 = no segment, shape (N, h, w).
+        gt_instances_3d (InstanceData): Boxes of objects, see
+            ``LoadDetectionBoxes``.
 
     Metainfo: ``token``, ``scene_name``, ``cam_names``, ``img_path``,
     ``lidar_path``, ``cam2img`` (N, 3, 3) and ``ori_shape`` (H, W) of the raw

@@ -66,8 +66,8 @@ def test_options_change_the_segmenter(dataset, image, generate):
 
 
 def test_mistakes_are_named(dataset, generate):
-    with pytest.raises(ValueError, match='one of .*segments_slic.*got magic'):
-        generate('magic')
+    with pytest.raises(ValueError, match='config takes a config file.*segments_slic'):
+        generate('segments_slik')
     with pytest.raises(ValueError, match='--amp: radocc_plugin.Felzenszwalb'):
         generate('--amp')
     with pytest.raises(ValueError, match='checkpoint: nowhere.pth is not'):

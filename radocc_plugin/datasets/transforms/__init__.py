@@ -1,4 +1,5 @@
 from radocc_plugin.datasets.transforms.bev import AugmentBEV
+from radocc_plugin.datasets.transforms.boxes import LoadDetectionBoxes
 from radocc_plugin.datasets.transforms.images import (
     AugmentMultiViewImages,
     DistortMultiViewImages,
@@ -21,6 +22,7 @@ __all__ = [
     'AugmentBEV',
     'AugmentMultiViewImages',
     'DistortMultiViewImages',
+    'LoadDetectionBoxes',
     'LoadLabels',
     'LoadLidarPoints',
     'LoadLidarSweeps',

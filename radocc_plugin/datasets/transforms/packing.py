@@ -5,6 +5,7 @@ from typing import Sequence
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine.structures import InstanceData
 
 from radocc_plugin.registry import TRANSFORMS
 from radocc_plugin.structures import OccData, OccDataSample
@@ -50,9 +51,10 @@ class PackOccInputs(BaseTransform):
 
     ``inputs``: ``img`` (N, 3, H, W) uint8 RGB, and ``points`` (P, 5) float32
     where the pipeline loads them, likewise ``lidar_points`` (P, 5; LiDAR
-    frame). The sample gets ``gt_occ``, ``gt_depth`` and ``segments`` where the
-    pipeline makes them. Behind a ``TeacherPipeline`` both have a ``teacher``:
-    its inputs and its data sample, with the ``bda_mat`` of the student.
+    frame). The sample gets ``gt_occ``, ``gt_depth``, ``segments`` and
+    ``gt_instances_3d`` where the pipeline makes them. Behind a
+    ``TeacherPipeline`` both have a ``teacher``: its inputs and its data sample,
+    with the ``bda_mat`` of the student.
 
     Adjacent frames, newest first, become ``adjacent_img`` (A, N, 3, H, W) in
     the inputs and, in the metainfo, ``adjacent_exists`` (A,),
@@ -97,6 +99,10 @@ class PackOccInputs(BaseTransform):
         for name in ('gt_depth', 'segments'):
             if name in results:
                 setattr(sample, name, _tensor(results[name]))
+
+        if 'gt_instances_3d' in results:
+            boxes = {k: _tensor(v) for k, v in results['gt_instances_3d'].items()}
+            sample.gt_instances_3d = InstanceData(**boxes)
 
         inputs = dict(img=_images(results['img']))
         if 'adjacent_img' in results:

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from radocc_plugin.geometry import transform_points
 from radocc_plugin.models.bevdet.detector import build
+from radocc_plugin.models.daocc.detection import build_detection_head, detection_losses
 from radocc_plugin.models.daocc.geometry import FusionGeometry
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import OccData
 
 # Constants of the configuration that published files hold too.
 CONSTANTS = ('ref_3d', 'ref_points')
-DETECTION_HEAD = 'heads.object.'
+# Under another name than the published one: its maps have rows along y here,
+# so that the kernels of its files would be turned.
+DETECTION_HEAD, OUR_DETECTION_HEAD = 'heads.object.', 'detection_head.'
 
 
 @MODELS.register_module()
@@ -34,6 +37,9 @@ class DAOcc(BaseModel):
         decoder: ``dict(backbone, neck)``.
         heads: ``dict(occ)``.
         data_preprocessor: See ``radocc_plugin.OccDataPreprocessor``.
+        detection_head: mmdet3d's ``CenterHead``, which assists the training and
+            is not asked for predictions; None for none.
+        detection_weight: Weight of its losses.
 
     Yang et al., DAOcc, TCSVT 2025, arXiv 2409.19972 (AlphaPlusTT/DAOcc
     6846432b).
@@ -47,12 +53,18 @@ class DAOcc(BaseModel):
         heads: dict,
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
+        detection_head: Optional[dict] = None,
+        detection_weight: float = 0.01,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.encoders = nn.ModuleDict({name: build_all(parts) for name, parts in encoders.items()})
         self.fuser = conv_fuser(**fuser)
         self.decoder = build_all(decoder)
         self.heads = build_all(heads)
+        self.detection_head = (
+            None if detection_head is None else build_detection_head(detection_head)
+        )
+        self.detection_weight = detection_weight
         self._register_load_state_dict_pre_hook(_on_load, with_module=True)
 
     @property
@@ -75,7 +87,8 @@ class DAOcc(BaseModel):
                 order in which they win a voxel, and ``lidar_points``, B
                 clouds (P, 5) in the LiDAR frame.
             data_samples: B samples with the calibration in their metainfo
-                (see ``FusionGeometry``); in mode ``loss`` with ``gt_occ``.
+                (see ``FusionGeometry``); in mode ``loss`` with ``gt_occ``,
+                and ``gt_instances_3d`` for a detection head.
             mode: ``loss`` for the losses, ``predict`` for the samples with
                 ``pred_occ``, ``tensor`` for logits (B, X, Y, Z, C).
 
@@ -92,19 +105,20 @@ class DAOcc(BaseModel):
                 f'(have {sorted(inputs)})'
             )
         geometry = FusionGeometry.from_data_samples(data_samples, augment_lidar=self.training)
-        logits = self.predict_volume(inputs['imgs'], inputs['lidar_points'], geometry)
+        points = augment_points(inputs['lidar_points'], geometry.lidar_aug_mat)
+        bev = self.bev_map(inputs['imgs'], points, geometry)
+        logits = self.heads['occ'](bev, geometry)
         if mode == 'tensor':
             return logits
         if mode == 'predict':
             return self.add_predictions(logits, data_samples)
-        return self.heads['occ'].loss(logits, data_samples)
-
-    def predict_volume(
-        self, imgs: Tensor, points: Sequence[Tensor], geometry: FusionGeometry
-    ) -> Tensor:
-        """Logits (B, X, Y, Z, C); see ``forward``."""
-        points = augment_points(points, geometry.lidar_aug_mat)
-        return self.heads['occ'](self.bev_map(imgs, points, geometry), geometry)
+        losses = self.heads['occ'].loss(logits, data_samples)
+        if self.detection_head is not None:
+            detection = detection_losses(
+                self.detection_head, bev, data_samples, geometry.lidar_aug_mat
+            )
+            losses.update({k: self.detection_weight * v for k, v in detection.items()})
+        return losses
 
     def bev_map(self, imgs: Tensor, points: Sequence[Tensor], geometry: FusionGeometry) -> Tensor:
         """The decoded map (B, C, X, Y) of images and augmented points."""
@@ -166,7 +180,8 @@ def _on_load(module, state_dict: dict, prefix: str, *args) -> None:
     Raises:
         ValueError: If a constant of the file is another than ours.
     """
-    ignored = [k for k in state_dict if k.startswith(prefix + DETECTION_HEAD)]
+    names = (DETECTION_HEAD,) if module.detection_head else (DETECTION_HEAD, OUR_DETECTION_HEAD)
+    ignored = [k for k in state_dict if k.startswith(tuple(prefix + name for name in names))]
     for key in ignored:
         del state_dict[key]
     if ignored:
