@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
-from radocc_plugin.evaluation.base import LabelSpaceMetric
+from radocc_plugin.evaluation.base import LabelSpaceMetric, total_counts
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.fileio import read_bytes, read_lidar_file
@@ -131,7 +131,7 @@ class LidarSegMetric(LabelSpaceMetric):
             lidar2ego = torch.as_tensor(meta_of(sample, 'lidar2ego', name)).double()
             bda_mat = torch.as_tensor(sample.get('bda_mat', np.eye(4)))
             grid = VoxelGrid(space.point_cloud_range, prediction.shape)
-            self.results.append(
+            self.add_counts(
                 count_points(
                     prediction,
                     transform_points(bda_mat.double() @ lidar2ego, points),
@@ -141,9 +141,9 @@ class LidarSegMetric(LabelSpaceMetric):
                 )
             )
 
-    def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
+    def compute_metrics(self, results: List[np.ndarray]) -> Dict[str, float]:
         """Scores of the summed counts; see :func:`lidarseg_scores`."""
-        result = lidarseg_scores(torch.stack(results).sum(0), self.label_space.classes)
+        result = lidarseg_scores(total_counts(results), self.label_space.classes)
         table = Table('class')
         table.add_column('IoU (%)', justify='right')
         for name in LIDARSEG_CLASSES:

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
-from radocc_plugin.evaluation.base import LabelSpaceMetric
+from radocc_plugin.evaluation.base import LabelSpaceMetric, total_counts
 from radocc_plugin.evaluation.sample_fields import MASKS, mask_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
 from radocc_plugin.geometry import VoxelGrid
@@ -182,13 +182,13 @@ class OccMetric(LabelSpaceMetric):
             if self.ring is not None:
                 inside = self._inside(self.ring, tuple(target.shape))
                 mask = inside if mask is None else mask & inside
-            self.results.append(
+            self.add_counts(
                 confusion_matrix(target, prediction.cpu(), mask, num_classes=space.num_classes)
             )
 
-    def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
+    def compute_metrics(self, results: List[np.ndarray]) -> Dict[str, float]:
         """Scores of the summed confusion matrices; see :func:`scores`."""
-        result = scores(torch.stack(results).sum(0), self.label_space.classes)
+        result = scores(total_counts(results), self.label_space.classes)
         print_log(self._table(result, len(results)), logger='current')
         return result
 

@@ -2,12 +2,13 @@
 
 from typing import Dict, List, Sequence
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from rich.table import Table
 from torch import Tensor
 
-from radocc_plugin.evaluation.base import LabelSpaceMetric
+from radocc_plugin.evaluation.base import LabelSpaceMetric, total_counts
 from radocc_plugin.evaluation.lidar_rays import cast_rays, lidar_directions
 from radocc_plugin.evaluation.sample_fields import meta_of, volume_of
 from radocc_plugin.evaluation.terminal import render_text
@@ -114,7 +115,7 @@ class RayIoU(LabelSpaceMetric):
             origins = torch.as_tensor(meta_of(sample, 'lidar_origins', 'RayIoU'))
             space = self.label_space
             grid = VoxelGrid(space.point_cloud_range, target.shape)
-            self.results.append(
+            self.add_counts(
                 count_rays(
                     prediction,
                     target.to(prediction.device),
@@ -125,10 +126,10 @@ class RayIoU(LabelSpaceMetric):
                 ).cpu()
             )
 
-    def compute_metrics(self, results: List[Tensor]) -> Dict[str, float]:
+    def compute_metrics(self, results: List[np.ndarray]) -> Dict[str, float]:
         """Scores of the summed counts; see :func:`ray_scores`."""
         classes = self.label_space.classes
-        result = ray_scores(torch.stack(results).sum(0), classes)
+        result = ray_scores(total_counts(results), classes)
         table = Table('class')
         table.add_column('RayIoU (%)', justify='right')
         for name in classes[:-1]:

@@ -164,7 +164,7 @@ def test_metric_streams_one_small_array_a_sample():
     metric.process(None, [sample(0).to_dict(), sample(1).to_dict()])
     assert [r.shape for r in metric.results] == [(5, FREE)] * 2
     result = evaluate([sample(0), sample(1)])
-    want = ray_scores(sum(metric.results), CLASSES)
+    want = ray_scores(torch.from_numpy(sum(metric.results)), CLASSES)
     assert {k[4:]: v for k, v in result.items()} == pytest.approx(want, nan_ok=True)
 
 
