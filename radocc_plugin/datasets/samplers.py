@@ -146,17 +146,20 @@ class LabelledUnlabelledSampler(Sampler):
 
     ``labelled`` samples with labels are followed by ``unlabelled`` ones
     without, again and again: a batch of ``labelled + unlabelled`` samples has
-    just this ratio. An epoch meets each labelled sample once (a few twice,
-    to fill the last round); unlabelled ones go on where the last epoch ended,
-    in a random order that holds each once before any comes again. The order
-    follows from seed and epoch; ranks share the rounds out. Indices bring
-    seeds as those of ``SeededSampler`` do.
+    just this ratio. An epoch meets each labelled sample ``repeats`` times (a
+    few once more, to fill the last round); unlabelled ones go on where the
+    last epoch ended, in a random order that holds each once before any comes
+    again. The order follows from seed and epoch; ranks share the rounds out.
+    Indices bring seeds as those of ``SeededSampler`` do.
 
     Args:
         dataset: Dataset whose ``labelled()`` tells which samples have labels.
         labelled: Samples with labels in a round.
         unlabelled: Samples without in a round; 0 for labelled samples alone.
         seed: Of the order; None takes one that all ranks share.
+        repeats: Times that an epoch meets a labelled sample. MMEngine rests for
+            two seconds and starts the loader anew between epochs: with few
+            labels, take it high enough for hundreds of steps.
 
     Raises:
         ValueError: If a number is too low, or the dataset has no samples of
@@ -164,9 +167,15 @@ class LabelledUnlabelledSampler(Sampler):
     """
 
     def __init__(
-        self, dataset, labelled: int = 1, unlabelled: int = 1, seed: Optional[int] = None
+        self,
+        dataset,
+        labelled: int = 1,
+        unlabelled: int = 1,
+        seed: Optional[int] = None,
+        repeats: int = 1,
     ) -> None:
-        for name, value, low in (('labelled', labelled, 1), ('unlabelled', unlabelled, 0)):
+        numbers = dict(labelled=(labelled, 1), unlabelled=(unlabelled, 0), repeats=(repeats, 1))
+        for name, (value, low) in numbers.items():
             if value < low:
                 raise ValueError(f'{name} takes at least {low}, got {value}')
         if not callable(getattr(dataset, 'labelled', None)):
@@ -188,7 +197,7 @@ class LabelledUnlabelledSampler(Sampler):
         self.rank, self.world_size = get_dist_info()
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
-        self.rounds = math.ceil(len(self.kinds[0]) / (labelled * self.world_size))
+        self.rounds = math.ceil(repeats * len(self.kinds[0]) / (labelled * self.world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Says which epoch comes next, for MMEngine."""

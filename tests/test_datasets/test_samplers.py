@@ -282,6 +282,17 @@ def test_labelled_samples_come_alone_if_asked_for():
     assert len(LabelledUnlabelledSampler(Flagged(1), unlabelled=0)) == 1
 
 
+def test_an_epoch_may_meet_the_labels_several_times():
+    """A long epoch holds what its short ones would: every pass has each sample."""
+    order = _mixed_epoch(0, repeats=3).reshape(-1, 2)
+    assert len(order) == 30
+    for part in np.split(order[:, 0], 3):
+        assert sorted(part) == list(range(0, 30, 3))
+    assert sorted(order[:20, 1]) == sorted(set(range(30)) - set(range(0, 30, 3)))
+    seeds = [index.seed for index in LabelledUnlabelledSampler(Flagged(), seed=0, repeats=3)]
+    assert len(set(seeds)) == len(seeds)
+
+
 def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
     alone = _mixed_epoch(3, labelled=2, unlabelled=1).reshape(-1, 3)
     ranks = []
@@ -299,6 +310,7 @@ def test_ranks_share_out_the_rounds_of_labels(monkeypatch):
     [
         (dict(labelled=0), 'labelled takes at least 1, got 0'),
         (dict(unlabelled=-1), 'unlabelled takes at least 0, got -1'),
+        (dict(repeats=0), 'repeats takes at least 1, got 0'),
         (dict(dataset=Streamed([3])), 'labelled, such as.*got Streamed'),
         (dict(dataset=Flagged(1)), '1 labelled and 0 unlabelled'),
     ],

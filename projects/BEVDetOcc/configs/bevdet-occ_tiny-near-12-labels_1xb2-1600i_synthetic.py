@@ -3,7 +3,11 @@ _base_ = './bevdet-occ_tiny-near_1xb1-1600i_synthetic.py'
 train_dataloader = dict(
     batch_size=2,
     sampler=dict(
-        _delete_=True, type='radocc_plugin.LabelledUnlabelledSampler', labelled=1, unlabelled=0
+        _delete_=True,
+        type='radocc_plugin.LabelledUnlabelledSampler',
+        labelled=1,
+        unlabelled=0,
+        repeats=100,  # epochs of 6 steps would mostly wait for their loader
     ),
     dataset=dict(label_every=30),
 )
