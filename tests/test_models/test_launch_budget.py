@@ -6,6 +6,7 @@ volume, which is counted at its most (four channels at a time).
 """
 
 import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from radocc_plugin.structures import OccData
 from tests.support.drives import Drive, queue_batch
 from tests.support.models import load_config, make_batch
 from tests.support.streams import make_frames
+from tests.test_distillation.toy_distillation import batch_of, distilled
+
+WALK = ('rendering/', 'geometry/traversal.py')
 
 # The package has a function of the module's name.
 attention = importlib.import_module('radocc_plugin.models.bevformer.deformable_attention')
@@ -172,6 +176,37 @@ def test_the_voxel_loss_starts_few_kernels():
     with OperatorCounter() as counter:
         sum(loss(student, ModelOutputs(teacher), batch).values()).backward()
     assert counter.total <= SLACK * 48
+
+
+def file_of_the_package():
+    frame = sys._getframe(2)
+    while frame is not None:
+        _, _, file = frame.f_code.co_filename.partition('radocc_plugin/')
+        if file and file != 'engine/operators.py':
+            return file
+        frame = frame.f_back
+    return 'elsewhere'
+
+
+def test_a_distilled_step_starts_few_kernels_besides_its_two_networks():
+    """The walk is counted apart: it is one kernel of Triton on a GPU."""
+    losses = dict(voxel=dict(type='radocc_plugin.RenderedVoxelConsistency'))
+    config = distilled(losses=losses)
+    config['renderer'].update(backend='torch')
+    model = MODELS.build(config).train()
+    inputs, samples = batch_of()
+    counts = []
+    for step in (model, model.student):
+        with OperatorCounter(file_of_the_package) as counter:
+            sum(step(inputs, samples, mode='loss').values()).backward()
+        counts.append(counter.counts)
+    whole, student = counts
+    walk = sum(n for file, n in whole.items() if file.startswith(WALK))
+    # the student, and as much for the teacher's forward, are the toy's
+    own = sum(whole.values()) - walk - sum(student.values())
+    print(walk, own, {k: v for k, v in whole.items() if not k.startswith(WALK)})
+    assert walk > 100
+    assert own <= SLACK * 115
 
 
 def test_views_and_empty_storage_are_no_kernels():

@@ -10,12 +10,13 @@ from mmengine.runner.checkpoint import load_state_dict
 from radocc_plugin.datasets.info_file import load_infos
 from radocc_plugin.datasets.keyframe import convert_keyframe
 from radocc_plugin.distillation import FrozenTeacher
+from radocc_plugin.engine.operators import OperatorCounter
 from radocc_plugin.geometry import Cameras, VoxelGrid, transform_points
 from radocc_plugin.models.daocc import BEVTransform, DAOccHead, FusionGeometry, HardVoxelMean
 from radocc_plugin.models.daocc.camera_branch import project
 from radocc_plugin.models.daocc.occ_head import CrossCoordinateSample
 from radocc_plugin.models.occ_teacher import sparse_encoder
-from radocc_plugin.registry import DATASETS
+from radocc_plugin.registry import DATASETS, MODELS
 from radocc_plugin.rendering import VolumeRenderer
 from radocc_plugin.structures import OccData
 from tests.support.golden_daocc import published_state
@@ -325,6 +326,24 @@ def test_geometry_takes_points_through_voxels_map_and_ego_grid():
     for x, y, _ in cells.tolist():
         far[x - 4 : x + 5, y - 4 : y + 5] = 0
     assert not far.any()
+
+
+def test_a_prediction_starts_few_kernels():
+    """Sizes do not change their number. The sparse encoder is counted apart:
+    in plain torch each of its layers gathers for each of 27 places."""
+    config = load_config(FULL)
+    config.model.encoders.camera.backbone.pop('init_cfg')
+    model = MODELS.build(config.model).eval()
+    inputs, samples = make_batch(points=300)
+    inputs['imgs'] = inputs['imgs'][..., :64, :64]
+    place = ['dense']
+    sparse = model.encoders['lidar']['backbone']
+    sparse.register_forward_pre_hook(lambda *_: place.__setitem__(0, 'sparse'))
+    sparse.register_forward_hook(lambda *_: place.__setitem__(0, 'dense'))
+    with OperatorCounter(lambda: place[0]) as counter, torch.no_grad():
+        model(inputs, samples, mode='tensor')
+    assert counter.counts['dense'] <= 1.3 * 397
+    assert counter.counts['sparse'] <= 1.3 * 7987
 
 
 @pytest.mark.slow
