@@ -17,6 +17,7 @@ SURROUNDOCC_NUSCENES = LabelSpace(
     0.5,
     masks=(),
     frame='lidar',
+    groups=occ3d.GROUPS,
 )
 
 # Ego frame. Class names and their order, range and voxel size are those of
@@ -48,6 +49,7 @@ OPENOCC_V2 = LabelSpace(
     occ3d.POINT_CLOUD_RANGE,
     occ3d.VOXEL_SIZE,
     masks=(),
+    groups=occ3d.GROUPS,
 )
 
 # Ego (vehicle) frame. Classes, range and voxel size of README.md in Occ3D
@@ -93,4 +95,19 @@ OCC3D_WAYMO = LabelSpace(
     ),
     occ3d.POINT_CLOUD_RANGE,
     occ3d.VOXEL_SIZE,
+    groups=dict(
+        surfaces=('building', 'vegetation', 'road', 'walkable'),
+        vehicles=('vehicle',),
+        small_objects=(
+            'pedestrian',
+            'sign',
+            'cyclist',
+            'traffic_light',
+            'pole',
+            'construction_cone',
+            'bicycle',
+            'motorcycle',
+            'tree_trunk',
+        ),
+    ),
 )

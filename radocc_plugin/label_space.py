@@ -1,7 +1,7 @@
 """Label spaces: what a voxel can be, and where the voxels lie."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from radocc_plugin.geometry.voxel_grid import VoxelGrid
 
@@ -32,6 +32,7 @@ class LabelSpace:
             (x forward, y left, z up), or ``lidar``.
         file_range: The range that label files cover, where
             ``point_cloud_range`` is only a part of it.
+        groups: Names of classes whose mean is of interest, by name of the group.
 
     Raises:
         ValueError: If a field does not fit; names it.
@@ -45,6 +46,7 @@ class LabelSpace:
     masks: Tuple[str, ...] = MASKS
     frame: str = 'ego'
     file_range: Optional[Tuple[float, ...]] = None
+    groups: Mapping[str, Tuple[str, ...]] = field(default_factory=dict, compare=False)
     grid: VoxelGrid = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,10 @@ class LabelSpace:
             raise ValueError(
                 f'palette takes {len(self.classes)} colours, one a class, got {len(self.palette)}'
             )
+        put('groups', {name: tuple(members) for name, members in self.groups.items()})
+        for name, members in self.groups.items():
+            if not members or not set(members) <= set(self.classes[:-1]):
+                raise ValueError(f'groups takes names of occupied classes, got {name!r}: {members}')
         if not set(self.masks) <= set(MASKS):
             raise ValueError(f'masks takes names of {MASKS}, got {self.masks}')
         if self.frame not in FRAMES:
@@ -93,7 +99,7 @@ class LabelSpace:
                 f'{", ".join(missing)} (see radocc_plugin.label_space.'
                 'LabelSpace)'
             )
-        names = (*needed, 'masks', 'frame', 'file_range')
+        names = (*needed, 'masks', 'frame', 'file_range', 'groups')
         return cls(**{n: metainfo[n] for n in names if n in metainfo})
 
     def metainfo(self) -> Dict[str, Any]:
@@ -107,6 +113,7 @@ class LabelSpace:
             masks=self.masks,
             frame=self.frame,
             file_range=self.file_range,
+            groups=self.groups,
         )
 
     @property

@@ -52,6 +52,7 @@ def test_a_part_is_a_box_of_whole_voxels(extent):
         (dict(frame='world'), "frame takes one of .* got 'world'"),
         (dict(voxel_size=0.3), 'voxel_size 0.3 does not divide'),
         (dict(classes=('car', 'car')), 'classes takes two names or more'),
+        (dict(groups=dict(air=('free',))), "groups takes names of occupied .*'air'"),
     ],
 )
 def test_a_description_that_does_not_fit_is_named(change, message):

@@ -1,6 +1,6 @@
 """Masked mIoU of occupancy predictions, as an MMEngine evaluator."""
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -94,17 +94,21 @@ def ring_mask(
     return (distance >= ring[0] - 1e-6) & (distance <= ring[1] + 1e-6)
 
 
-def scores(confusion: Tensor, classes: Sequence[str]) -> Dict[str, float]:
+def scores(
+    confusion: Tensor, classes: Sequence[str], groups: Optional[Mapping[str, Sequence[str]]] = None
+) -> Dict[str, float]:
     """Intersection over union in percent from a confusion matrix.
 
     Args:
         confusion: Counts, shape (C, C), rows are ground truth.
         classes: Names of the C classes, free space last.
+        groups: Names of classes by name of their group.
 
     Returns:
         ``mIoU`` (mean over the non-free classes that occur in ground truth or
-        prediction), ``IoU`` (occupied against free) and ``IoU_<class>`` for
-        the non-free classes, NaN for those that do not occur.
+        prediction), ``IoU`` (occupied against free), ``mIoU_<group>`` and
+        ``IoU_<class>`` for the non-free classes, NaN for those that do not
+        occur.
     """
     free = len(classes) - 1
     confusion = confusion.double()
@@ -113,6 +117,9 @@ def scores(confusion: Tensor, classes: Sequence[str]) -> Dict[str, float]:
     occupied = confusion[:free, :free].sum()
     iou = 100 * occupied / (confusion.sum() - confusion[free, free])
     result = dict(mIoU=per_class[:free].nanmean().item(), IoU=iou.item())
+    for group, members in (groups or {}).items():
+        chosen = [classes.index(name) for name in members]
+        result[f'mIoU_{group}'] = per_class[chosen].nanmean().item()
     result.update((f'IoU_{name}', value) for name, value in zip(classes[:free], per_class.tolist()))
     return result
 
@@ -188,7 +195,7 @@ class OccMetric(LabelSpaceMetric):
 
     def compute_metrics(self, results: List[np.ndarray]) -> Dict[str, float]:
         """Scores of the summed confusion matrices; see :func:`scores`."""
-        result = scores(total_counts(results), self.label_space.classes)
+        result = scores(total_counts(results), self.label_space.classes, self.label_space.groups)
         print_log(self._table(result, len(results)), logger='current')
         return result
 
@@ -207,6 +214,8 @@ class OccMetric(LabelSpaceMetric):
         table.add_section()
         table.add_row('mIoU', f'{result["mIoU"]:.2f}')
         table.add_row('IoU (occupied)', f'{result["IoU"]:.2f}')
+        for group in self.label_space.groups:
+            table.add_row(f'mIoU of {group}', f'{result[f"mIoU_{group}"]:.2f}')
         ring = ''
         if self.ring is not None:
             ring = f', {self.ring[0]:g} to {self.ring[1]:g} m (voxel {self.ring_at})'

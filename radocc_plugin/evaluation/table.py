@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Tuple
+from functools import partial
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -78,6 +79,10 @@ class Delta:
         half = quantile * self.std / count**0.5
         return self.mean - half, self.mean + half
 
+    def __str__(self) -> str:
+        interval = ' [{:+.2f}, {:+.2f}]'.format(*self.interval) if self.interval else ''
+        return f'{self.mean:+.2f}{interval}'
+
     @property
     def verdict(self) -> str:
         if self.interval is None:
@@ -103,6 +108,7 @@ class Row:
         role: 'teacher', 'baseline' or 'radocc'.
         delta: To the baseline of the family; None for other roles, or where
             no seed is shared.
+        further: The same for IoU and the groups of classes, by name.
     """
 
     name: str
@@ -116,6 +122,7 @@ class Row:
     tta: Tuple[str, ...] = ()
     values: Dict[int, np.ndarray] = field(default_factory=dict)
     delta: Optional[Delta] = None
+    further: Dict[str, Delta] = field(default_factory=dict)
 
     @property
     def seeds(self) -> List[int]:
@@ -193,6 +200,11 @@ class ResultTable:
                 'the baseline are paired by seed, in brackets the 95 % '
                 't-interval of their mean.'
             )
+        for row in self.rows:
+            known = {name: d for name, d in row.further.items() if not np.isnan(d.mean)}
+            if known:
+                gains = ', '.join(f'{name} {d}' for name, d in known.items())
+                lines.append(f'Further gains of {row.name}: {gains}.')
         lines += [
             f'Quoted, not measured here: {q.method}, {q.setting}: '
             f'{BENCHMARKS[q.benchmark]}; {q.source} [{q.mark}].'
@@ -279,7 +291,12 @@ def _rows(records: Sequence[dict], order: Sequence[str], space: LabelSpace) -> L
     ordered = [rows[key] for key in sorted(rows)]
     for row in ordered:
         if row.role == 'radocc':
-            row.delta = _delta(row, ordered)
+            row.delta = _delta(row, ordered, partial(_nanmean, [0]))
+            if row.delta:
+                for name, score in _further(space).items():
+                    further = _delta(row, ordered, score)
+                    if further:
+                        row.further[name] = further
     return ordered
 
 
@@ -289,7 +306,23 @@ def _values(metrics: dict, space: LabelSpace) -> np.ndarray:
     return np.array([np.nan if v is None else v for v in values], float)
 
 
-def _delta(row: Row, rows: Sequence[Row]) -> Optional[Delta]:
+def _further(space: LabelSpace) -> Dict[str, Callable[[np.ndarray], float]]:
+    """What else a gain is told of, and how it is read from a row's values."""
+    scores: Dict[str, Callable[[np.ndarray], float]] = {
+        'IoU': partial(_nanmean, [SCORES.index('IoU')])
+    }
+    for group, members in space.groups.items():
+        columns = [len(SCORES) + space.classes.index(name) for name in members]
+        scores[group] = partial(_nanmean, columns)
+    return scores
+
+
+def _nanmean(columns: List[int], values: np.ndarray) -> float:
+    known = values[columns][~np.isnan(values[columns])]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def _delta(row: Row, rows: Sequence[Row], score: Callable[[np.ndarray], float]) -> Optional[Delta]:
     baselines = [
         r for r in rows if r.role == 'baseline' and r.family == row.family and r.tta == row.tta
     ]
@@ -302,7 +335,7 @@ def _delta(row: Row, rows: Sequence[Row]) -> Optional[Delta]:
     seeds = [s for r in baselines for s in row.seeds if s in r.values]
     if not seeds:
         return None
-    return Delta([row.values[s][0] - baselines[0].values[s][0] for s in seeds])
+    return Delta([score(row.values[s]) - score(baselines[0].values[s]) for s in seeds])
 
 
 def _describe(row: Row) -> str:

@@ -233,13 +233,7 @@ def _quoted_scores(quoted: Quoted, table: ResultTable) -> List[str]:
 
 
 def _delta(delta: Optional[Delta]) -> str:
-    if delta is None:
-        return ''
-    text = f'{delta.mean:+.2f}'
-    if delta.interval is None:
-        return text
-    low, high = delta.interval
-    return f'{text} [{low:+.2f}, {high:+.2f}]'
+    return '' if delta is None else str(delta)
 
 
 def _delta_style(delta: Optional[Delta]) -> str:

@@ -81,6 +81,16 @@ def test_absent_class_is_nan_and_left_out_of_the_mean():
     assert math.isnan(result['IoU_bus'])
 
 
+def test_groups_are_means_of_their_classes_that_occur():
+    confusion = torch.zeros(4, 4)
+    confusion[0, 0], confusion[0, 3] = 3, 1  # a: 3 / 4
+    confusion[1, 1] = 2  # b: 1
+    result = scores(confusion, 'abc' + 'f', groups=dict(ab='ab', bc='bc', c='c'))
+    assert result['mIoU_ab'] == pytest.approx(87.5)
+    assert result['mIoU_bc'] == pytest.approx(100)
+    assert math.isnan(result['mIoU_c'])
+
+
 def test_repeated_evaluation_starts_anew():
     metric = OccMetric()
     evaluate([random_sample(0)], metric)

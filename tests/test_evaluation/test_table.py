@@ -104,6 +104,28 @@ def test_delta_is_paired_by_seed(records):
     assert table.rows[1].std[0] == pytest.approx(10)
 
 
+def test_gains_of_iou_and_of_groups_of_classes_are_told_beside(new_record):
+    def record(role, seed, car, bus, iou):
+        one = new_record(role=role, name=role, seed=seed)
+        one['metrics']['IoU'] = iou
+        one['metrics']['per_class'] = {name: None for name in CLASSES[:-1]}
+        one['metrics']['per_class'].update(car=car, bus=bus)
+        return one
+
+    pairs = [(10.0, 20.0, 40.0, 12.0, 24.0, 39.0), (11.0, 19.0, 41.0, 15.0, 25.0, 39.0)]
+    records = []
+    for seed, numbers in enumerate(pairs):
+        records += [record('baseline', seed, *numbers[:3]), record('radocc', seed, *numbers[3:])]
+    (table,) = build_tables(records)
+    further = table.rows[1].further
+    assert further['IoU'].differences == [-1.0, -2.0]
+    # (12 + 24) / 2 - (10 + 20) / 2, and the second seed; other classes are absent
+    assert further['vehicles'].differences == [3.0, 5.0]
+    (line,) = (line for line in table.caption if line.startswith('Further gains of radocc'))
+    assert 'vehicles +4.00 [-8.71, +16.71]' in line and 'IoU -1.50' in line
+    assert 'surfaces' not in line
+
+
 def test_interval_is_that_of_the_paired_t_test():
     differences = [1.3, -0.2, 0.9, 2.1]
     low, high = Delta(differences).interval

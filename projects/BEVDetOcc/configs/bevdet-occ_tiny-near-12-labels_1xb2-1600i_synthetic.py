@@ -9,5 +9,5 @@ train_dataloader = dict(
         unlabelled=0,
         repeats=100,  # epochs of 6 steps would mostly wait for their loader
     ),
-    dataset=dict(label_every=30),
+    dataset=dict(label_every=30, sweeps_per_keyframe=0),
 )
