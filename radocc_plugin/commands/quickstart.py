@@ -91,7 +91,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--steps',
         nargs=2,
         type=int,
-        default=(500, 700),
+        default=(500, 1200),
         metavar=('TEACHER', 'STUDENT'),
         help='training steps',
     )
