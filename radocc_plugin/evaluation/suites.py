@@ -205,6 +205,11 @@ def train_arguments(run: Run, options: Sequence[str] = ()) -> List[str]:
     A config that says for which batch its learning rate is made
     (``auto_scale_lr``) is scaled to the batch that it gets.
     """
+    teacher = None if run.teacher is None else run.teacher.checkpoint
+    return _train_arguments(run, options, teacher)
+
+
+def _train_arguments(run: Run, options: Sequence[str], teacher: Optional[str]) -> List[str]:
     scales = 'base_batch_size' in (_config(run).get('auto_scale_lr') or {})
     return [
         run.row.config,
@@ -214,7 +219,7 @@ def train_arguments(run: Run, options: Sequence[str] = ()) -> List[str]:
         str(run.seed),
         '--resume',
         *['--auto-scale-lr'] * scales,
-        *_cfg_options(run, options),
+        *_cfg_options(run, options, teacher),
     ]
 
 
@@ -233,7 +238,10 @@ def check_settings(run: Run, options: Sequence[str] = ()) -> None:
     """
     file = run.folder / 'settings.txt'
     config = _config(run)
-    settings = ' '.join([config_hash(config.to_dict()), *train_arguments(run, options)])
+    # The teacher by its folder: it may be trained later.
+    teacher = None if run.teacher is None else str(run.teacher.folder)
+    arguments = _train_arguments(run, options, teacher)
+    settings = ' '.join([config_hash(config.to_dict()), *arguments])
     # the hash leaves it out, since a resumed run has another
     if config.get('load_from') is not None:
         settings += f' load_from={config.load_from}'
@@ -267,14 +275,14 @@ def test_arguments(run: Run, metrics: Sequence[str], options: Sequence[str] = ()
         '--metrics',
         *metrics,
         *run.row.test,
-        *_cfg_options(run, options),
+        *_cfg_options(run, options, None if run.teacher is None else run.teacher.checkpoint),
     ]
 
 
-def _cfg_options(run: Run, options: Sequence[str]) -> List[str]:
+def _cfg_options(run: Run, options: Sequence[str], teacher: Optional[str]) -> List[str]:
     chosen = [f'{key}={value}' for key, value in run.row.options.items()]
-    if run.teacher is not None:
-        chosen.append(f'model.teacher.checkpoint={run.teacher.checkpoint}')
+    if teacher is not None:
+        chosen.append(f'model.teacher.checkpoint={teacher}')
     chosen += options
     return ['--cfg-options', *chosen] if chosen else []
 

@@ -91,6 +91,19 @@ def test_runs_of_other_settings_are_kept_apart(write, monkeypatch, tmp_path):
         check_settings(run, ['a=2'])
 
 
+def test_settings_of_students_are_checked_before_their_teacher_is_trained(
+    write, monkeypatch, tmp_path
+):
+    """A suite begins with that; a teacher's checkpoint changes nothing later."""
+    monkeypatch.chdir(tmp_path)
+    teacher, *students = plan_runs(write(ROWS), seeds=[0])
+    for run in (teacher, *students):
+        check_settings(run)
+    (teacher.folder / 'last_checkpoint').write_text('teacher.pth\n')
+    for run in (teacher, *students):
+        check_settings(run)
+
+
 def test_missing_configs_name_the_row(write):
     (run,) = plan_runs(write([dict(row('a', 'baseline'), config='no.py')]), [0])
     with pytest.raises(ValueError, match="config of row 'a' .* no.py"):
