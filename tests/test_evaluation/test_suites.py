@@ -1,8 +1,12 @@
+import importlib.util
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from mmengine.config import Config
+from rich.console import Console
 
 from radocc_plugin.evaluation.suites import (
     check_settings,
@@ -171,3 +175,37 @@ def test_shipped_options_change_settings_that_exist(path):
             for part in key.split('.'):
                 assert part in value, f'{one.id}: {key}'
                 value = value[part]
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_suite_runs_from_an_empty_folder_and_goes_on(jobs, write, monkeypatch):
+    spec = importlib.util.spec_from_file_location('tool', ROOT / 'tools' / 'reproduce_table.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    calls = []
+
+    def called(name, arguments, run, gpus, jobs):
+        calls.append((name, run.row.id, run.seed, ' '.join(arguments)))
+        if name == 'train':
+            (run.folder / 'last_checkpoint').write_text(f'{run.row.id}.pth\n')
+        else:
+            run.record.write_text('{}')
+
+    monkeypatch.setattr(tool, '_call', called)
+    suite = write(ROWS)
+    args = SimpleNamespace(seeds=[0, 1], cfg_options=[], gpus=1, jobs=jobs)
+    console = Console(file=io.StringIO())
+    tool.run_suite(suite, args, console)
+    assert len(calls) == 10  # five runs, each trained and tested
+    done = [(name, id, seed) for name, id, seed, _ in calls]
+    for seed in (0, 1):
+        assert done.index(('test', 'teacher', 0)) < done.index(('train', 'student', seed))
+    assert all('teacher.pth' in text for name, id, _, text in calls if id == 'student')
+
+    calls.clear()
+    (suite.work_dir / 'plain' / 'seed1' / 'record_mine.json').unlink()
+    tool.run_suite(suite, args, console)
+    assert [(name, id, seed) for name, id, seed, _ in calls] == [
+        ('train', 'plain', 1),
+        ('test', 'plain', 1),
+    ]
