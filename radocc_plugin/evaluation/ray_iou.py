@@ -1,6 +1,7 @@
 """RayIoU of occupancy predictions, as an MMEngine evaluator."""
 
-from typing import Dict, List, Sequence
+import math
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ def count_rays(
     published_quirks: bool = True,
     *,
     free: int,
+    distances: Sequence[Tuple[float, float]] = (),
 ) -> Tensor:
     """Rays of each class, and those that agree in class and depth.
 
@@ -36,28 +38,36 @@ def count_rays(
         grid: Grid of the labels.
         published_quirks: See :func:`cast_rays`.
         free: Label of free space; those below it are classes.
+        distances: Pairs (from, to) in metres, for counts of the rays whose
+            ground truth ends in between.
 
     Returns:
         Counts, int64, shape (5, free): rays whose ground truth, whose
         prediction is of the class, and rays of the class in both whose
         depths differ by less than 1, 2 and 4 m. Only rays that meet an
-        occupied voxel of the ground truth count.
+        occupied voxel of the ground truth count. Five more rows for each of
+        ``distances``.
     """
-    counts = torch.zeros(2 + len(THRESHOLDS), free, dtype=torch.long, device=target.device)
+    parts = [(-math.inf, math.inf), *distances]
+    counts = torch.zeros(
+        len(parts), 2 + len(THRESHOLDS), free, dtype=torch.long, device=target.device
+    )
     volumes = torch.stack((target, prediction))
     directions = lidar_directions().to(target.device)
     for origin in origins.to(directions):
         hits = cast_rays(volumes, origin, directions, grid, published_quirks, free=free)
         # unlabelled voxels are as free as free ones
         counted = hits.counted & (hits.labels[0] < free)
-        truth, predicted = hits.labels[:, counted].long()
-        difference = (hits.distances[0] - hits.distances[1])[counted].abs()
-        same = truth == predicted
-        rows = [truth, predicted[predicted < free]]
-        rows += [truth[same & (difference < t)] for t in THRESHOLDS]
-        for row, classes in enumerate(rows):
-            counts[row] += torch.bincount(classes, minlength=free)
-    return counts
+        for part, (low, high) in enumerate(parts):
+            inside = counted & (hits.distances[0] >= low) & (hits.distances[0] < high)
+            truth, predicted = hits.labels[:, inside].long()
+            difference = (hits.distances[0] - hits.distances[1])[inside].abs()
+            same = truth == predicted
+            rows = [truth, predicted[predicted < free]]
+            rows += [truth[same & (difference < t)] for t in THRESHOLDS]
+            for row, classes in enumerate(rows):
+                counts[part, row] += torch.bincount(classes, minlength=free)
+    return counts.flatten(0, 1)
 
 
 def ray_scores(counts: Tensor, classes: Sequence[str]) -> Dict[str, float]:
@@ -86,7 +96,8 @@ def ray_scores(counts: Tensor, classes: Sequence[str]) -> Dict[str, float]:
 class RayIoU(LabelSpaceMetric):
     """IoU of LiDAR-like rays that agree in class and depth (SparseOcc v1.1).
 
-    Each sample leaves counts of shape (5, K) for K classes without free. All
+    Each sample leaves counts of shape (5, K) for K classes without free, and
+    as many again for each of ``distances``. All
     voxels count, no camera mask. Classes and range are the dataset's. Needs
     ``lidar_origins`` (K, 3) in the samples' metainfo, see
     :func:`scene_lidar_origins`. Runs on the device of the prediction.
@@ -95,17 +106,26 @@ class RayIoU(LabelSpaceMetric):
         published_quirks: Count as the published code does; False measures
             entry depths and skips rays that miss the grid. Numbers in papers
             are True.
+        distances: Pairs (from, to) in metres; adds ``RayIoU_<from>-<to>m`` of
+            the rays whose ground truth ends in between.
         **kwargs: Arguments of BaseMetric.
 
     Raises:
-        ValueError: If a sample lacks a field.
+        ValueError: If a pair of ``distances`` is none, or a sample lacks a
+            field.
     """
 
     default_prefix = 'ray'
 
-    def __init__(self, published_quirks: bool = True, **kwargs) -> None:
+    def __init__(
+        self, published_quirks: bool = True, distances: Sequence[Tuple[float, float]] = (), **kwargs
+    ) -> None:
         super().__init__(**kwargs)
+        for pair in distances:
+            if len(pair) != 2 or not 0 <= pair[0] < pair[1]:
+                raise ValueError(f'RayIoU.distances takes pairs (from, to) in metres, got {pair}')
         self.published_quirks = published_quirks
+        self.distances = [(low, high) for low, high in distances]
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Adds the ray counts of each sample to ``results``."""
@@ -123,13 +143,18 @@ class RayIoU(LabelSpaceMetric):
                     grid,
                     self.published_quirks,
                     free=space.free,
+                    distances=self.distances,
                 ).cpu()
             )
 
     def compute_metrics(self, results: List[np.ndarray]) -> Dict[str, float]:
         """Scores of the summed counts; see :func:`ray_scores`."""
         classes = self.label_space.classes
-        result = ray_scores(total_counts(results), classes)
+        total = total_counts(results)
+        counts, *parts = total.view(-1, 2 + len(THRESHOLDS), total.shape[-1])
+        result = ray_scores(counts, classes)
+        for (low, high), part in zip(self.distances, parts):
+            result[f'RayIoU_{low:g}-{high:g}m'] = ray_scores(part, classes)['RayIoU']
         table = Table('class')
         table.add_column('RayIoU (%)', justify='right')
         for name in classes[:-1]:
@@ -137,6 +162,8 @@ class RayIoU(LabelSpaceMetric):
         table.add_section()
         for name in ('RayIoU', *(f'RayIoU@{t:g}' for t in THRESHOLDS)):
             table.add_row(name, f'{result[name]:.2f}')
+        for low, high in self.distances:
+            table.add_row(f'{low:g} to {high:g} m', f'{result[f"RayIoU_{low:g}-{high:g}m"]:.2f}')
         definition = 'published' if self.published_quirks else 'entry depths'
         print_log(
             f'Rays of {len(results)} samples, no mask, {definition}\n{render_text(table)}',

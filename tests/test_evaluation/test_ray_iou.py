@@ -168,6 +168,63 @@ def test_metric_streams_one_small_array_a_sample():
     assert {k[4:]: v for k, v in result.items()} == pytest.approx(want, nan_ok=True)
 
 
+def test_rays_are_counted_by_the_distance_of_their_ground_truth():
+    """Each ray by itself, from what it hits; and all bins are the whole."""
+    target, prediction = scene(0), scene(1)
+    origins = torch.tensor([[0.1, 0.2, 0.3]])
+    bins = [(0.0, 1.5), (1.5, 3.0), (3.0, 20.0)]
+    counts = count_rays(prediction, target, origins, SMALL, free=FREE, distances=bins)
+    whole, *parts = counts.view(4, 5, FREE)
+    assert torch.equal(whole, count_rays(prediction, target, origins, SMALL, free=FREE))
+    assert torch.equal(sum(parts), whole) and all(part[0].sum() > 50 for part in parts)
+    hits = cast_rays(
+        torch.stack((target, prediction)), origins[0], lidar_directions(), SMALL, free=FREE
+    )
+    want = torch.zeros(3, 5, FREE, dtype=torch.long)
+    for ray in hits.counted.nonzero().ravel().tolist():
+        truth, guess = hits.labels[:, ray].tolist()
+        near, far = hits.distances[:, ray].tolist()
+        if truth >= FREE:
+            continue
+        part = want[next(n for n, (low, high) in enumerate(bins) if low <= near < high)]
+        part[0, truth] += 1
+        if guess < FREE:
+            part[1, guess] += 1
+        for row, threshold in enumerate((1, 2, 4)):
+            part[2 + row, truth] += truth == guess and abs(near - far) < threshold
+    assert torch.equal(torch.stack(parts), want)
+
+
+def test_the_metric_scores_distances_beside_the_whole():
+    evaluator = Evaluator(RayIoU(distances=[(0, 2), (2, 20)]))
+    evaluator.dataset_meta = SPACE.metainfo()
+    samples = [sample(0), sample(1)]
+    for one in samples:
+        evaluator.process([one])
+    result = evaluator.evaluate(2)
+    assert {k: v for k, v in result.items() if 'm' != k[-1]} == pytest.approx(
+        evaluate(samples), nan_ok=True
+    )
+    counts = sum(
+        count_rays(
+            one.pred_occ.semantics,
+            one.gt_occ.semantics,
+            one.lidar_origins,
+            SMALL,
+            free=FREE,
+            distances=[(2, 20)],
+        )
+        for one in samples
+    )
+    assert result['ray/RayIoU_2-20m'] == pytest.approx(ray_scores(counts[5:], CLASSES)['RayIoU'])
+
+
+@pytest.mark.parametrize('pair', [(2, 1), (-1, 3), (1,)])
+def test_distances_that_are_none_are_named(pair):
+    with pytest.raises(ValueError, match='distances takes pairs'):
+        RayIoU(distances=[pair])
+
+
 def test_samples_without_origins_are_an_error():
     with pytest.raises(ValueError, match='lidar_origins of sample t0'):
         evaluate([sample(0, lidar_origins=None)])
