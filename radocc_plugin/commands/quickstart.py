@@ -134,13 +134,13 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
                 320,
                 180,
             ],
-            4,
+            2.7,
         ),
         Step(
             'infos',
             'convert it to info files',
             ['tools/create_data.py', 'occ3d-nuscenes', '--data-root', data, '--version', VERSION],
-            0.4,
+            0.2,
         ),
     ]
     steps += _train_and_test(
@@ -151,7 +151,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
         'teacher',
         args.seeds[0],
         [],
-        3.2,
+        1.9,
         ['infos'],
     )
     teacher = checkpoint_of(args, 'teacher')
@@ -166,7 +166,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             'radocc',
             seed,
             labels + [f'model.teacher.checkpoint={teacher}'],
-            10.6,
+            6.8,
             ['train_teacher'],
         )
         steps += _train_and_test(
@@ -177,7 +177,7 @@ def synthetic_steps(args: argparse.Namespace) -> List[Step]:
             'baseline',
             seed,
             labels,
-            10.2,
+            4.8,
             ['infos'],
         )
     last = args.scenes[1] * args.keyframes - 1
