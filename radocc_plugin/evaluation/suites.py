@@ -6,6 +6,7 @@ A suite is a YAML file, by default of ``configs/suites``::
     metrics: [miou, rayiou]     # of tools/test.py --metrics
     quoted: [occ3d-val]         # benchmarks of configs/published_results.yaml
     work_dir: work_dirs/NAME    # the default; suites may share trainings
+    teachers: 1                 # trainings of a teacher; students share them in turn
     rows:                       # in the order of the table
     - id: bevdet-occ            # folder of its runs
       name: BEVDet-Occ          # label
@@ -18,10 +19,12 @@ A suite is a YAML file, by default of ``configs/suites``::
       test: [--tta]             # further arguments of tools/test.py
     - records: 'elsewhere/*/record.json'   # or: rows measured elsewhere
 
-The run of a row with seed ``s`` lives in ``<work dir>/<id>/seed<s>``. A
-teacher, and a row with a checkpoint, runs once; all students share the
-teacher. Paths are relative to the current folder; configs also to where this
-package keeps its own.
+The run of a row with seed ``s`` lives in ``<work dir>/<id>/seed<s>``. A row
+with a checkpoint runs once. So does a teacher, whom all students share; with
+``teachers: 2`` it is trained with seeds 0 and 1, and students of even seeds
+learn from the first, those of odd ones from the second, so that the interval
+of a gain covers the teacher too. Paths are relative to the current folder;
+configs also to where this package keeps its own.
 """
 
 import glob
@@ -68,6 +71,7 @@ class Suite:
     quoted: List[str]
     rows: List[SuiteRow]
     records: List[str]
+    teachers: int = 1
 
     @property
     def names(self) -> List[str]:
@@ -126,6 +130,9 @@ def read_suite(path: Union[str, Path]) -> Suite:
     metrics = content.get('metrics', ['miou'])
     if not set(metrics) <= set(METRICS):
         raise ValueError(f'{path}: metrics take {METRICS}, got {metrics}')
+    teachers = content.get('teachers', 1)
+    if not isinstance(teachers, int) or teachers < 1:
+        raise ValueError(f'{path}: teachers takes a positive number, got {teachers!r}')
     entries = content['rows']
     records = [entry['records'] for entry in entries if 'records' in entry]
     rows = [
@@ -150,6 +157,7 @@ def read_suite(path: Union[str, Path]) -> Suite:
         content.get('quoted', []),
         rows,
         records,
+        teachers,
     )
 
 
@@ -173,20 +181,23 @@ def plan_runs(suite: Suite, seeds: Sequence[int]) -> List[Run]:
     """Runs of a suite, teachers before their students.
 
     Those of one seed stand together, so that an interrupted suite has
-    complete pairs. What runs once does so with the first seed.
+    complete pairs. What runs once does so with seed 0, whatever seeds are asked
+    for: seeds that are added later share it.
     """
 
-    def once(row: SuiteRow) -> bool:
-        return row.role == 'teacher' or row.checkpoint is not None
+    def seed_of(row: SuiteRow, seed: int) -> int:
+        if row.checkpoint is not None:
+            return 0
+        return seed % suite.teachers if row.role == 'teacher' else seed
 
     runs: Dict[tuple, Run] = {}
     rows = {row.id: row for row in suite.rows}
 
     def add(row: SuiteRow, seed: int) -> Run:
-        seed = seeds[0] if once(row) else seed
+        asked, seed = seed, seed_of(row, seed)
         key = row.id, seed
         if key not in runs:
-            teacher = row.teacher and add(rows[row.teacher], seed)
+            teacher = row.teacher and add(rows[row.teacher], asked)
             folder = suite.work_dir / row.id / f'seed{seed}'
             runs[key] = Run(
                 row, seed, folder, folder / f'record_{suite.name}.json', teacher or None

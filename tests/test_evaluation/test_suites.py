@@ -57,6 +57,19 @@ def test_teachers_run_once_and_before_their_students(write):
     assert runs[3].teacher is runs[0]
 
 
+def test_students_of_two_teachers_take_turns(write):
+    runs = plan_runs(write(ROWS, teachers=2), seeds=[3, 0, 2])
+    students = {run.seed: run for run in runs if run.row.id == 'student'}
+    assert {seed: run.teacher.seed for seed, run in students.items()} == {3: 1, 0: 0, 2: 0}
+    assert students[0].teacher is students[2].teacher
+    assert sum(run.row.id == 'teacher' for run in runs) == 2
+
+
+def test_seeds_that_are_added_later_share_the_teacher(write):
+    first, later = plan_runs(write(ROWS), seeds=[0]), plan_runs(write(ROWS), seeds=[4])
+    assert first[0].folder == later[0].folder
+
+
 def test_checkpoints_are_tested_once(write):
     suite = write([row('official', 'baseline', checkpoint='x.pth')])
     (run,) = plan_runs(suite, seeds=[0, 1, 2])
@@ -147,6 +160,12 @@ def test_wrong_suites_name_file_and_row(write, rows, message):
         write(rows)
 
 
+@pytest.mark.parametrize('teachers', [0, 'two'])
+def test_a_suite_needs_a_number_of_teachers(write, teachers):
+    with pytest.raises(ValueError, match='mine.yml: teachers takes a positive number, got'):
+        write(ROWS, teachers=teachers)
+
+
 def test_unknown_metrics_are_an_error(write):
     with pytest.raises(ValueError, match='metrics take .* got'):
         write(ROWS, metrics=['psnr'])
@@ -162,8 +181,10 @@ def test_shipped_suites_name_configs_that_exist(path):
     for one in suite.rows:
         assert (ROOT / one.config).is_file(), one.config
     assert {r.role for r in suite.rows} == {'teacher', 'baseline', 'radocc'}
+    roles = [run.row.role for run in plan_runs(suite, [0, 1])]
     teachers = sum(row.role == 'teacher' for row in suite.rows)
-    assert len(plan_runs(suite, [0, 1])) == 2 * len(suite.rows) - teachers
+    assert len(roles) - roles.count('teacher') == 2 * (len(suite.rows) - teachers)
+    assert roles.count('teacher') == suite.teachers * teachers
 
 
 @pytest.mark.parametrize('path', SHIPPED, ids=[p.stem for p in SHIPPED])
