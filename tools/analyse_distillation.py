@@ -150,7 +150,7 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             model.losses.values(),
             device,
             generator,
-            needs=('segments',) if draws_segments else (),
+            needs=('gt_occ', 'mask_camera') + ('segments',) * draws_segments,
         )
         geometry = model.renderer.trace(
             cameras,
@@ -160,7 +160,8 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             segments=batch.segments,
         )
         theirs, ours = model.renderer.render_pair(
-            *(model.rendered_volumes(output, name) for name, output in outputs.items()), geometry
+            *(model.rendered_volumes(output, name, batch) for name, output in outputs.items()),
+            geometry,
         )
         rays = dict(
             kl=ours.ray_kl(theirs),
@@ -168,7 +169,7 @@ def study(model: RadOccDistiller, data: dict) -> dict:
             error=(ours.depth - theirs.depth).abs(),
             no_hit=theirs.no_hit,
         )
-        volumes, density = model.rendered_volumes(outputs['teacher'], 'teacher')
+        volumes, density = model.rendered_volumes(outputs['teacher'], 'teacher', batch)
         light = model.renderer.light(volumes, geometry, density).entered
     hidden = None
     if bool(mask.any()):

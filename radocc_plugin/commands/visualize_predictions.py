@@ -39,7 +39,7 @@ from rich.progress import track
 from radocc_plugin.checkpoints import DISTILL, load_weights
 from radocc_plugin.config_file import load_config
 from radocc_plugin.datasets import BENCHMARKS
-from radocc_plugin.distillation.distiller import class_frequency_logits
+from radocc_plugin.distillation.calibration import class_frequency_logits
 from radocc_plugin.engine.streaming import is_streaming, with_history
 from radocc_plugin.evaluation import confusion_matrix, scores
 from radocc_plugin.evaluation.sample_fields import MASKS

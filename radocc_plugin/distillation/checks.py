@@ -8,7 +8,7 @@ from mmengine.logging import MessageHub, print_log
 from torch import Tensor, nn
 
 from radocc_plugin.label_space import LabelSpace
-from radocc_plugin.losses import ModelOutputs, compared_part
+from radocc_plugin.losses import ModelOutputs, compared_part, needs_of
 
 NONFINITE = ('error', 'skip')
 
@@ -40,6 +40,20 @@ def check_features(
                     f'feature, got {feature!r}; RadOccDistiller.{field} '
                     f'has {sorted(taps)}'
                 )
+
+
+def check_views(renderer: nn.Module, losses: Mapping[str, nn.Module]) -> None:
+    """Raises a ValueError if virtual cameras meet segments, which only real
+    images have."""
+    views = getattr(renderer, 'views', ('sensor',))
+    users = sorted(name for name, loss in losses.items() if 'segments' in needs_of(loss))
+    if getattr(renderer, 'ray_sampler', None) == 'segments':
+        users.append("renderer.ray_sampler='segments'")
+    if users and views != ('sensor',):
+        raise ValueError(
+            f"renderer.views takes ('sensor',) with {', '.join(users)}, which need the segments "
+            f'of real images, got {views}'
+        )
 
 
 def check_volumes(student: Tensor, teacher: Tensor) -> None:

@@ -13,16 +13,30 @@ from torch import Tensor, nn
 from radocc_plugin.checkpoints import plain_keys
 from radocc_plugin.distillation import checks
 from radocc_plugin.distillation.cached_teacher import CachedTeacher
+from radocc_plugin.distillation.calibration import (
+    class_frequency_logits,
+    fit_free_odds,
+    free_log_odds,
+    with_free_odds,
+)
 from radocc_plugin.distillation.checkpoint_keys import keep_plain_keys, plain_name
 from radocc_plugin.distillation.label_teacher import LabelTeacher
+from radocc_plugin.distillation.pull import limit_pull
 from radocc_plugin.distillation.schedule import WeightSchedule, active_factors
 from radocc_plugin.distillation.tap import build_feature_taps, build_tap, record_taps
 from radocc_plugin.distillation.teacher import FrozenTeacher
-from radocc_plugin.geometry import Cameras
-from radocc_plugin.losses import DistillBatch, ModelOutputs, compared_part, distill_losses, needs_of
+from radocc_plugin.geometry import Cameras, Rays, input_cameras
+from radocc_plugin.losses import (
+    DistillBatch,
+    ModelOutputs,
+    TeacherView,
+    compared_part,
+    distill_losses,
+    needs_of,
+)
 from radocc_plugin.losses.common import check_choice, connected_zero, seeded_generator
 from radocc_plugin.registry import MODELS
-from radocc_plugin.rendering import VoxelLight
+from radocc_plugin.rendering import Render, VoxelLight
 
 
 @MODELS.register_module()
@@ -54,7 +68,10 @@ class RadOccDistiller(BaseModel):
         calibrate: Whether the class weights of each model's cross entropy
             (``class_weight`` of its tap) are taken out of the logits that
             are rendered. A model trained with small weights for free space
-            sees fog in front of every camera without it.
+            sees fog in front of every camera without it. ``'fit'`` also fits
+            scale and shift of its log-odds of free space to the labelled
+            voxels of each batch, which is right for any loss, such as focal
+            loss.
         nonfinite: What NaN or infinity in a compared tensor does: ``error``,
             or ``skip`` the distillation in this step and count it.
         init_from_teacher: Names of modules of the student, such as
@@ -63,6 +80,11 @@ class RadOccDistiller(BaseModel):
             have one of equal shape; each must give some. None for none.
         seed: Seed of the ray draw. It has a generator of its own, so that
             the student's random numbers are those of plain training.
+        max_pull: Largest norm of the gradient of all our losses at the
+            student's logits, in units of that of the student's own losses;
+            above it ours are scaled down together (logged as
+            ``distill_scale``). Clipping the sum would shrink both. None for
+            no limit.
 
     Raises:
         ValueError: If a field is not valid, or, at the first step, the
@@ -81,14 +103,20 @@ class RadOccDistiller(BaseModel):
         student_features: Optional[Dict[str, dict]] = None,
         teacher_features: Optional[Dict[str, dict]] = None,
         schedules: Optional[Dict[str, dict]] = None,
-        calibrate: bool = True,
+        calibrate: Union[bool, str] = True,
         nonfinite: str = 'error',
         init_from_teacher: Optional[Sequence[str]] = None,
         seed: int = 0,
+        max_pull: Optional[float] = None,
     ) -> None:
         built = MODELS.build(student) if isinstance(student, dict) else student
         super().__init__(data_preprocessor=built.data_preprocessor)
         check_choice('RadOccDistiller.nonfinite', nonfinite, checks.NONFINITE)
+        check_choice('RadOccDistiller.calibrate', calibrate, (True, False, 'fit'))
+        if max_pull is not None and max_pull <= 0:
+            raise ValueError(
+                f'RadOccDistiller.max_pull takes a positive number or None, got {max_pull}'
+            )
         checks.check_choices('RadOccDistiller.schedules', schedules or (), losses)
         self.student: nn.Module = built
         self.student_tap = build_tap(student_tap, built, 'student_tap')
@@ -98,6 +126,7 @@ class RadOccDistiller(BaseModel):
         with torch.random.fork_rng(devices=[]):
             self.renderer = MODELS.build(renderer)
             self.losses = nn.ModuleDict({name: MODELS.build(loss) for name, loss in losses.items()})
+        checks.check_views(self.renderer, dict(self.losses))
         checks.check_features(dict(self.losses), self.student_features, teacher_features or {})
         self.schedules = {
             name: WeightSchedule(**schedule) for name, schedule in (schedules or {}).items()
@@ -108,6 +137,7 @@ class RadOccDistiller(BaseModel):
                 loss.requires_grad_(False)
         self.calibrate = calibrate
         self.nonfinite = nonfinite
+        self.max_pull = max_pull
         self.init_from_teacher = tuple(init_from_teacher or ())
         self.seed = seed
         # Names of the losses that it has returned beside the student's.
@@ -184,6 +214,9 @@ class RadOccDistiller(BaseModel):
         if checks.skips_step(self.nonfinite, student, teacher, data_samples):
             return self._join(losses, {}, ())
         ours = self.consistency(student, teacher, data_samples, inputs.get('points'), factors)
+        if self.max_pull is not None and training:
+            tapped = self.student_tap.output(logits)
+            ours = limit_pull(ours, losses, tapped, self.max_pull)
         return self._join(losses, ours, factors)
 
     def consistency(
@@ -212,6 +245,8 @@ class RadOccDistiller(BaseModel):
         compared = {compared_part(loss) for loss in losses.values()}
         needs_light = any('light' in needs_of(x) for x in losses.values())
         traces = needs_light or 'render' in compared
+        looks = any('teacher_view' in needs_of(x) for x in losses.values())
+        fits = self.calibrate == 'fit' and (traces or looks)
         if traces or 'occ_logits' in compared:
             checks.check_volumes(student.occ_logits, teacher.occ_logits)
         checks.check_label_space(
@@ -224,7 +259,7 @@ class RadOccDistiller(BaseModel):
             losses.values(),
             device,
             self._generator('losses'),
-            needs=('segments',) if draws_segments else (),
+            needs=('segments',) * draws_segments + ('gt_occ', 'mask_camera') * fits,
         )
         if draws_segments:
             batch.require('segments', "renderer.ray_sampler='segments'")
@@ -238,11 +273,13 @@ class RadOccDistiller(BaseModel):
                 segments=batch.segments,
             )
         if needs_light:
-            batch = replace(batch, light=self._light(teacher, geometry, cameras))
+            batch = replace(batch, light=self._light(teacher, geometry, cameras, batch))
+        if looks:
+            batch = replace(batch, teacher_view=self._teacher_view(teacher, data_samples, batch))
         if 'render' in compared:
             renders = self.renderer.render_pair(
-                self.rendered_volumes(teacher, 'teacher'),
-                self.rendered_volumes(student, 'student'),
+                self.rendered_volumes(teacher, 'teacher', batch),
+                self.rendered_volumes(student, 'student', batch),
                 geometry,
             )
             teacher, student = (
@@ -250,24 +287,40 @@ class RadOccDistiller(BaseModel):
             )
         return distill_losses(losses, student, teacher, batch, factors)
 
-    def _light(self, teacher: ModelOutputs, geometry, cameras: Cameras) -> VoxelLight:
+    def _light(
+        self, teacher: ModelOutputs, geometry, cameras: Cameras, batch: DistillBatch
+    ) -> VoxelLight:
         """The teacher's light, in rays of the full render: where only
         ``max_rays`` of its pixels were drawn, each stands for several."""
-        logits, density_logits = self.rendered_volumes(teacher, 'teacher')
+        logits, density_logits = self.rendered_volumes(teacher, 'teacher', batch)
         light = self.renderer.light(logits, geometry, density_logits)
-        height, width = self.renderer.render_size
-        pixels = cameras.cam2img.shape[:2].numel() * height * width
-        share = pixels / max(len(geometry.rays), 1)
+        share = self.renderer.num_pixels(cameras) / max(len(geometry.rays), 1)
         return VoxelLight(*(share * x for x in light))
 
+    def _teacher_view(
+        self, teacher: ModelOutputs, data_samples: list, batch: DistillBatch
+    ) -> TeacherView:
+        device = teacher.occ_logits.device
+        volumes = self.rendered_volumes(teacher, 'teacher', batch)
+
+        @torch.no_grad()
+        def render(rays: Rays) -> Render:
+            shape = teacher.occ_logits.shape[1:4]
+            geometry = self.renderer.geometry(rays, raw, shape)
+            return self.renderer(volumes[0], geometry, volumes[1])
+
+        raw = Cameras.from_data_samples(data_samples, device)
+        return TeacherView(input_cameras(raw, data_samples), render)
+
     def rendered_volumes(
-        self, outputs: ModelOutputs, model: str
+        self, outputs: ModelOutputs, model: str, batch: Optional[DistillBatch] = None
     ) -> Tuple[Tensor, Optional[Tensor]]:
         """What is rendered of a model.
 
         Args:
             outputs: Of the student or the teacher.
             model: Which of the two, for messages.
+            batch: Labels and camera mask; for ``calibrate='fit'`` only.
 
         Returns:
             Its logits (B, X, Y, Z, C), without class weights if they are
@@ -275,13 +328,26 @@ class RadOccDistiller(BaseModel):
             ``density``) where the renderer asks for them, else None.
 
         Raises:
-            ValueError: If there is no density head.
+            ValueError: If there is no density head, or no labels to fit to.
         """
         logits = outputs.occ_logits
+        free_index = getattr(self.renderer, 'free_index', -1)
         if self.calibrate and outputs.class_weight is not None:
-            logits = class_frequency_logits(
-                logits, outputs.class_weight, getattr(self.renderer, 'free_index', -1), model
+            logits = class_frequency_logits(logits, outputs.class_weight, free_index, model)
+        if self.calibrate == 'fit':
+            if batch is None:
+                raise ValueError("RadOccDistiller.calibrate='fit' needs labels, got no batch")
+            labels, mask = (
+                batch.require(name, "RadOccDistiller.calibrate='fit'")
+                for name in ('gt_occ', 'mask_camera')
             )
+            free = free_index % logits.shape[-1]
+            scale, shift = fit_free_odds(
+                free_log_odds(logits.detach(), free).flatten(),
+                (labels == free).flatten(),
+                mask.flatten(),
+            )
+            logits = with_free_odds(logits, scale, shift, free)
         if getattr(self.renderer, 'density', None) != 'head':
             return logits, None
         if 'density' not in outputs.features:
@@ -322,33 +388,6 @@ class RadOccDistiller(BaseModel):
         # see other samples and draw other rays.
         iteration = MessageHub.get_current_instance().get_info('iter', 0)
         return seeded_generator(self.seed, get_rank(), iteration, purpose)
-
-
-def class_frequency_logits(
-    logits: Tensor, class_weight: Sequence[float], free_index: int, model: str
-) -> Tensor:
-    """Logits whose softmax is the frequency of the classes.
-
-    A weighted cross entropy has its minimum where softmax is proportional to
-    weight times frequency; the logarithm of the weights is taken off again
-    (logit adjustment, Menon et al., ICLR 2021). The free logit stays.
-
-    Args:
-        logits: Occupancy logits, (B, X, Y, Z, C).
-        class_weight: Weights of the C classes.
-        free_index: The free class.
-        model: Whose they are, for the message.
-
-    Raises:
-        ValueError: If there is not one weight a class.
-    """
-    if len(class_weight) != logits.shape[-1]:
-        raise ValueError(
-            f'tap.class_weight of the {model} takes {logits.shape[-1]} '
-            f'numbers, one a class, got {len(class_weight)}'
-        )
-    weight = torch.tensor(class_weight, device=logits.device)
-    return logits - (weight / weight[free_index]).log()
 
 
 def take_weights(student: nn.Module, checkpoint: Optional[str], modules: Sequence[str]) -> None:

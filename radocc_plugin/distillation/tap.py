@@ -103,15 +103,11 @@ class FeatureTap:
         finally:
             handle.remove()
 
-    def read(self, outputs: List, needs_grad: bool = False) -> Tensor:
-        """The recorded output in the layout wanted.
-
-        Args:
-            outputs: What ``record`` yielded.
-            needs_grad: Whether an output without gradient is an error.
+    def output(self, outputs: List) -> Tensor:
+        """The recorded output as the module returned it.
 
         Raises:
-            ValueError: If nothing was recorded or the output does not fit.
+            ValueError: If nothing was recorded or it is no tensor.
         """
         where = f'the tapped module {self.module!r}'
         if not outputs:
@@ -123,6 +119,20 @@ class FeatureTap:
             raise ValueError(
                 f'{where} returned {type(output).__name__}, not a tensor; set tap.output_index'
             )
+        return output
+
+    def read(self, outputs: List, needs_grad: bool = False) -> Tensor:
+        """The recorded output in the layout wanted.
+
+        Args:
+            outputs: What ``record`` yielded.
+            needs_grad: Whether an output without gradient is an error.
+
+        Raises:
+            ValueError: If nothing was recorded or the output does not fit.
+        """
+        output = self.output(outputs)
+        where = f'the tapped module {self.module!r}'
         if needs_grad and not output.requires_grad:
             raise ValueError(
                 f'the output of {where} carries no gradient: it is frozen, or '

@@ -3,7 +3,8 @@
 B batch, N cameras, P points.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Sequence, Tuple, Union
 
 import numpy as np
@@ -11,6 +12,10 @@ import torch
 from torch import Tensor
 
 from radocc_plugin.geometry.frames import invert, transform_points, upload
+
+VIEWS = ('sensor', 'elevated', 'above')
+# How far a camera is raised, metres, and tilted towards the ground, radians.
+ELEVATION, TILT = 3.0, math.radians(20)
 
 
 @dataclass(frozen=True)
@@ -109,3 +114,99 @@ class Cameras:
         homogeneous = in_camera.double() @ self.cam2img.double().transpose(-1, -2)
         pixels = homogeneous[..., :2] / depth[..., None]
         return pixels.to(points.dtype), depth
+
+
+def input_cameras(raw: Cameras, data_samples: Sequence) -> Cameras:
+    """Cameras of the network's input images.
+
+    Args:
+        raw: Those of the raw images.
+        data_samples: Samples with ``img_aug_mat`` (N, 4, 4), raw to augmented
+            pixels.
+
+    Raises:
+        ValueError: If a sample lacks it.
+    """
+    for sample in data_samples:
+        if 'img_aug_mat' not in sample.metainfo:
+            raise ValueError(
+                "data_samples lack the metainfo 'img_aug_mat'; add it to meta_keys of the packing "
+                f'transform (have {sorted(sample.metainfo)})'
+            )
+    matrices = [np.asarray(s.metainfo['img_aug_mat'], np.float64) for s in data_samples]
+    augment = upload(torch.from_numpy(np.stack(matrices)), raw.cam2img.device)
+    pixel_map = augment[..., [0, 1, 3]][..., [0, 1, 3], :]
+    return replace(raw, cam2img=(pixel_map @ raw.cam2img.double()).to(raw.cam2img.dtype))
+
+
+def camera_views(
+    cameras: Cameras, views: Sequence[str], point_cloud_range: Sequence[float]
+) -> Cameras:
+    """The cameras of a rig, virtual ones, or both.
+
+    Virtual cameras see what occlusion hides from the rig. GaussRender (arXiv
+    2502.05040) supervises rendered labels from such.
+
+    Args:
+        cameras: Cameras of the batch, (B, N).
+        views: Of ``VIEWS``, in this order: ``'sensor'``, the cameras as they
+            are; ``'elevated'``, each raised by 3 m and tilted down by 20
+            degrees; ``'above'``, one camera that looks down on all of the
+            range.
+        point_cloud_range: ``(x0, y0, z0, x1, y1, z1)``, metres.
+
+    Returns:
+        Cameras (B, M) with one image size a sample where it was one.
+
+    Raises:
+        ValueError: If there is no view, or an unknown one.
+    """
+    if not views or not set(views) <= set(VIEWS):
+        raise ValueError(f'views take some of {VIEWS}, got {tuple(views)}')
+    parts = []
+    if 'sensor' in views:
+        parts.append((cameras.cam2img, cameras.cam2ego, cameras.image_sizes))
+    if 'elevated' in views:
+        parts.append((cameras.cam2img, _elevated(cameras.cam2ego), cameras.image_sizes))
+    if 'above' in views:
+        sizes = cameras.image_sizes[:, :1]
+        parts.append((*_above(cameras, sizes, point_cloud_range), sizes))
+    cam2img, cam2ego, sizes = (torch.cat(part, 1) for part in zip(*parts))
+    image_size = sizes if torch.is_tensor(cameras.image_size) else cameras.image_size
+    return Cameras(cam2img, cam2ego, cameras.bda_mat, image_size)
+
+
+def _elevated(cam2ego: Tensor) -> Tensor:
+    """Raised along the z axis of the ego frame, turned about the camera's x
+    axis, which points to the right."""
+    cos, sin = math.cos(TILT), math.sin(TILT)
+    tilt = cam2ego.new_tensor([[1, 0, 0, 0], [0, cos, sin, 0], [0, -sin, cos, 0], [0, 0, 0, 1]])
+    raised = (cam2ego.double() @ tilt.double()).to(cam2ego.dtype)
+    raised[..., 2, 3] += ELEVATION
+    return raised
+
+
+def _above(
+    cameras: Cameras, sizes: Tensor, point_cloud_range: Sequence[float]
+) -> Tuple[Tensor, Tensor]:
+    """Intrinsics and pose of a camera at half the range's extent above it,
+    whose image is the range's upper face: image right is y down, image up is
+    x up."""
+    x0, y0, _, x1, y1, z1 = point_cloud_range
+    height = max(x1 - x0, y1 - y0) / 2
+    pose = cameras.cam2ego.new_tensor(
+        [
+            [0, -1, 0, (x0 + x1) / 2],
+            [-1, 0, 0, (y0 + y1) / 2],
+            [0, 0, -1, z1 + height],
+            [0, 0, 0, 1],
+        ]
+    )
+    rows, columns = sizes.to(cameras.cam2img.dtype).unbind(-1)
+    cam2img = cameras.cam2img.new_zeros(*sizes.shape[:2], 3, 3)
+    cam2img[..., 0, 0] = columns * height / (y1 - y0)
+    cam2img[..., 1, 1] = rows * height / (x1 - x0)
+    cam2img[..., 0, 2] = columns / 2
+    cam2img[..., 1, 2] = rows / 2
+    cam2img[..., 2, 2] = 1
+    return cam2img, pose.expand(*sizes.shape[:2], 4, 4)

@@ -10,11 +10,17 @@ from radocc_plugin.losses.base import (
     DistillBatch,
     DistillLoss,
     ModelOutputs,
+    TeacherView,
     compared_part,
     distill_losses,
     needs_of,
 )
 from radocc_plugin.losses.common import class_kl
+from radocc_plugin.losses.depth_distribution import (
+    DepthDistributionConsistency,
+    binned_termination,
+    depth_distribution_kl,
+)
 from radocc_plugin.losses.instance_affinity import (
     AffinityAlignment,
     affinity_alignment,
@@ -72,6 +78,7 @@ from radocc_plugin.losses.voxel_consistency import (
 __all__ = [
     'AffinityAlignment',
     'ChannelWiseDistillation',
+    'DepthDistributionConsistency',
     'DistillBatch',
     'DistillLoss',
     'FeatureAlignment',
@@ -90,12 +97,15 @@ __all__ = [
     'RenderedSemanticConsistency',
     'RenderedSemanticElementwiseKL',
     'RenderedVoxelConsistency',
+    'TeacherView',
     'affinity',
     'affinity_alignment',
+    'binned_termination',
     'channel_wise_kl',
     'class_balanced_weights',
     'class_kl',
     'compared_part',
+    'depth_distribution_kl',
     'depth_map_distance',
     'distill_losses',
     'elementwise_semantic_kl',

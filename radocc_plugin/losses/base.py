@@ -4,12 +4,13 @@ B batch, N cameras, X Y Z grid, C classes or channels.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from radocc_plugin.geometry import Cameras, Rays
 from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses.common import check_choice, seeded_generator
 from radocc_plugin.rendering import Render, VoxelLight
@@ -26,6 +27,7 @@ REMEDY = dict(
     gt_occ='the training pipeline must load data_sample.gt_occ.semantics',
     mask_camera='the training pipeline must load data_sample.gt_occ.mask_camera',
     light="only RadOccDistiller's renderer finds it",
+    teacher_view='only RadOccDistiller provides it',
     generator='pass a CPU torch.Generator of its own, never the global one',
 )
 
@@ -85,6 +87,20 @@ class ModelOutputs:
 
 
 @dataclass(frozen=True)
+class TeacherView:
+    """The teacher's volume, for a loss that looks along rays of its own.
+
+    Args:
+        cameras: Cameras of the network's input images, augmented as those;
+            their ``image_size`` is that of the raw images.
+        render: Renders the teacher, without gradient.
+    """
+
+    cameras: Cameras
+    render: Callable[[Rays], Render]
+
+
+@dataclass(frozen=True)
 class DistillBatch:
     """What a distillation loss may know besides the two models' outputs.
 
@@ -97,6 +113,7 @@ class DistillBatch:
         generator: CPU generator of the losses' random draws, so that the
             student's random numbers are those of plain training.
         light: Light of the teacher's rays in each voxel.
+        teacher_view: What looks at the teacher's volume.
     """
 
     segments: Optional[Tensor] = None
@@ -104,6 +121,7 @@ class DistillBatch:
     mask_camera: Optional[Tensor] = None
     generator: Optional[torch.Generator] = None
     light: Optional[VoxelLight] = None
+    teacher_view: Optional[TeacherView] = None
 
     @classmethod
     def from_data_samples(

@@ -48,7 +48,11 @@ def logits_kd(
 
 @full_precision
 def feature_distance(
-    student: Tensor, teacher: Tensor, mask: Optional[Tensor] = None, kind: str = 'l2'
+    student: Tensor,
+    teacher: Tensor,
+    mask: Optional[Tensor] = None,
+    kind: str = 'l2',
+    weight: Optional[Tensor] = None,
 ) -> Tensor:
     """Mean distance of features over visible cells and channels.
 
@@ -57,6 +61,7 @@ def feature_distance(
         teacher: The same of the teacher; detached.
         mask: Cells that count, bool, (...); all if None.
         kind: ``'l1'`` or ``'l2'`` (squared).
+        weight: Weight of each cell, >= 0, (...); 1 if None.
 
     Returns:
         Scalar; a connected zero without visible cells.
@@ -70,7 +75,12 @@ def feature_distance(
     rows = visible_rows(student, mask)
     if not rows.numel():
         return connected_zero(student)
-    return distance(rows - visible_rows(teacher.detach(), mask), kind).mean()
+    each = distance(rows - visible_rows(teacher.detach(), mask), kind)
+    if weight is None:
+        return each.mean()
+    check_shape('weight', weight, student.shape[:-1], 'the cells of student')
+    weights = visible_rows(weight.detach()[..., None], mask).squeeze(-1)
+    return (weights * each.mean(-1)).sum() / weights.sum().clamp_min(1e-6)
 
 
 @full_precision
@@ -164,6 +174,10 @@ class FeatureAlignment(_VolumeLoss):
         loss_weight: Weight of the loss; the author tried L1 with 0.1 to 1.
         visible_only: Only the voxels that a camera sees; the feature has the
             grid of the labels then.
+        surfaces_only: Only the teacher's surfaces: each voxel weighs by the
+            light of the teacher's rays that ends in it, at most that of one
+            ray of the full render; the feature has the grid of the labels
+            then. Beside ``visible_only`` both hold.
 
     Raises:
         ValueError: If only one number of channels is given.
@@ -184,9 +198,13 @@ class FeatureAlignment(_VolumeLoss):
         loss_weight: float = 1.0,
         visible_only: bool = False,
         loss_name: Optional[str] = None,
+        surfaces_only: bool = False,
     ) -> None:
         super().__init__(loss_weight, loss_name, visible_only)
         check_choice('FeatureAlignment.distance', distance, DISTANCES)
+        self.surfaces_only = surfaces_only
+        if surfaces_only:
+            self.needs = (*self.needs, 'light')
         if (student_channels is None) != (teacher_channels is None):
             raise ValueError(
                 'FeatureAlignment.student_channels and teacher_channels take '
@@ -220,7 +238,10 @@ class FeatureAlignment(_VolumeLoss):
             )
         if self.adapter is not None:
             student = self.adapter(student)
-        loss = feature_distance(student, teacher, self._mask(batch), self.distance)
+        weight = None
+        if self.surfaces_only:
+            weight = batch.require('light', type(self).__name__).ended.clamp_max(1)
+        loss = feature_distance(student, teacher, self._mask(batch), self.distance, weight)
         return {self.loss_name: self.loss_weight * loss}
 
 

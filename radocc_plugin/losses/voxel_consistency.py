@@ -4,7 +4,7 @@ B batch, X Y Z grid, C classes, V voxels.
 """
 
 from dataclasses import replace
-from typing import Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from radocc_plugin.losses.base import DistillBatch, DistillLoss, ModelOutputs
 from radocc_plugin.losses.common import check_choice, check_shape, full_precision
 from radocc_plugin.registry import MODELS
 
-LIGHTS = ('entered', 'ended')
+LIGHTS = ('entered', 'ended', 'shuffled')
 
 
 # Objects, background and free space of ``regions_of``.
@@ -21,7 +21,9 @@ NUM_REGIONS = 3
 
 
 @full_precision
-def voxel_kl(student: Tensor, teacher: Tensor) -> Tensor:
+def voxel_kl(
+    student: Tensor, teacher: Tensor, free: Optional[int] = None, free_factor: float = 1.0
+) -> Tensor:
     """KL(teacher || student) of the classes of each voxel.
 
     Weighted with the light that enters each voxel, its sum is what the rays
@@ -32,6 +34,11 @@ def voxel_kl(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: Logits, (V, C).
         teacher: The same of the teacher, (V, C); detached.
+        free: The free class; only for ``free_factor``.
+        free_factor: Factor of the free class's part. The parts are those of
+            the generalised KL, ``p_t log(p_t / p_s) - p_t + p_s``, whose sum
+            is the KL: each is >= 0 and 0 where the two agree, so that the
+            teacher stays the minimum whatever the factor.
 
     Returns:
         Nats, (V,).
@@ -41,7 +48,13 @@ def voxel_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """
     check_shape('teacher', teacher, student.shape, 'student')
     log_teacher = teacher.detach().log_softmax(-1)
-    return (log_teacher.exp() * (log_teacher - student.log_softmax(-1))).sum(-1)
+    log_student = student.log_softmax(-1)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+    if free is None or free_factor == 1:
+        return divergence
+    own, target = log_student[:, free], log_teacher[:, free]
+    free_part = target.exp() * (target - own) - target.exp() + own.exp()
+    return divergence + (free_factor - 1) * free_part
 
 
 @full_precision
@@ -105,7 +118,9 @@ class RenderedVoxelConsistency(DistillLoss):
         labelled_factor: Factor of it on frames with labels, which teach the
             same voxels better.
         light: Which light weighs: ``'entered'`` compares free space up to
-            the first surface and the surface, ``'ended'`` surfaces only.
+            the first surface and the surface, ``'ended'`` surfaces only;
+            ``'shuffled'`` is a control, the entered light of each sample
+            dealt out among its voxels at random.
         cap: Largest light of a voxel, in rays of the full render; None for
             none. Rays are uniform over pixels, so near voxels hold thousands
             and far ones less than one.
@@ -121,13 +136,15 @@ class RenderedVoxelConsistency(DistillLoss):
         objects: Classes of objects: objects, background and free space are
             averaged apart if given.
         free_index: Class of free space.
+        free_factor: Factor of the free class's part of the divergence, see
+            ``voxel_kl``; 0 leaves only what the teacher holds for occupied.
 
     Raises:
         ValueError: If an argument is not valid.
     """
 
     compares = 'outputs'
-    needs = ('light', 'gt_occ', 'mask_camera')
+    needs: Tuple[str, ...] = ('light', 'gt_occ', 'mask_camera')
     loss_name = 'loss_voxel'
 
     def __init__(
@@ -145,14 +162,26 @@ class RenderedVoxelConsistency(DistillLoss):
         objects: Optional[Sequence[int]] = None,
         free_index: int = -1,
         loss_name: Optional[str] = None,
+        free_factor: float = 1.0,
     ) -> None:
         super().__init__(loss_weight, loss_name)
         name = type(self).__name__
         check_choice(f'{name}.light', light, LIGHTS)
         check_choice(f'{name}.observed', observed, ('light', 'mask_camera'))
-        for field, value in (('labelled_factor', labelled_factor), ('min_light', min_light)):
+        for field, value in (
+            ('labelled_factor', labelled_factor),
+            ('min_light', min_light),
+            ('free_factor', free_factor),
+        ):
             if value < 0:
                 raise ValueError(f'{name}.{field} takes a number >= 0, got {value}')
+        if occupied_only and free_factor != 1:
+            raise ValueError(
+                f'{name}.free_factor takes 1 with occupied_only=True, which leaves the free '
+                f'class out, got {free_factor}'
+            )
+        if light == 'shuffled':
+            self.needs = (*self.needs, 'generator')
         if cap is not None and cap <= 0:
             raise ValueError(f'{name}.cap takes a positive number or None, got {cap}')
         self.labelled_factor = labelled_factor
@@ -166,6 +195,7 @@ class RenderedVoxelConsistency(DistillLoss):
         self.hard = hard
         self.objects = objects
         self.free_index = free_index
+        self.free_factor = free_factor
 
     def forward(
         self, student: ModelOutputs, teacher: ModelOutputs, batch: DistillBatch
@@ -205,13 +235,17 @@ class RenderedVoxelConsistency(DistillLoss):
             )
         if self.hard:
             target = one_class_logits(target.argmax(-1), target.shape[1])
-        loss = weighted_mean(factor * voxel_kl(rows, target), weight, region)
+        divergence = voxel_kl(rows, target, None if self.occupied_only else free, self.free_factor)
+        loss = weighted_mean(factor * divergence, weight, region)
         return {self.loss_name: self.loss_weight * loss}
 
     def _light(self, batch: DistillBatch) -> Tensor:
         """Light by which each voxel weighs, 0 for those that do not count,
         (B, X, Y, Z)."""
-        light = getattr(batch.require('light', type(self).__name__), self.light)
+        light = batch.require('light', type(self).__name__)
+        light = light.ended if self.light == 'ended' else light.entered
+        if self.light == 'shuffled':
+            light = shuffled(light, batch.require('generator', type(self).__name__))
         light = light * (light > self.min_light)
         if self.cap is not None:
             light = light.clamp_max(self.cap)
@@ -219,6 +253,13 @@ class RenderedVoxelConsistency(DistillLoss):
             visible = batch.require('mask_camera', type(self).__name__).bool()
             light = light * (visible | ~labelled(visible))
         return light
+
+
+def shuffled(light: Tensor, generator: torch.Generator) -> Tensor:
+    """Each sample's values dealt out anew among its voxels, (B, X, Y, Z)."""
+    flat = light.flatten(1)
+    order = torch.stack([torch.randperm(flat.shape[1], generator=generator) for _ in flat])
+    return flat.gather(1, order.to(light.device)).view_as(light)
 
 
 def labelled(mask_camera: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from radocc_plugin.geometry import RAY_SAMPLERS, Cameras, VoxelGrid, draw_rays
+from radocc_plugin.geometry import RAY_SAMPLERS, VIEWS, Cameras, VoxelGrid, camera_views, draw_rays
 from radocc_plugin.registry import MODELS
 from radocc_plugin.rendering.backends import BACKENDS
 from radocc_plugin.rendering.density import (
@@ -52,6 +52,8 @@ class VolumeRenderer(BaseModule):
             see ``rendering.backends.get_backend``.
         min_transmittance: Compiled backends end a ray where less light than
             this is left; 0 for never.
+        views: Cameras that get rays: ``sensor`` and the virtual ones of
+            ``camera_views``, which see what the rig's cameras do not.
 
     Raises:
         ValueError: If an option is not valid.
@@ -67,6 +69,7 @@ class VolumeRenderer(BaseModule):
         free_index: int = -1,
         backend: str = 'auto',
         min_transmittance: float = 1e-4,
+        views: Sequence[str] = ('sensor',),
     ) -> None:
         super().__init__()
         for name, value, allowed in (
@@ -86,6 +89,9 @@ class VolumeRenderer(BaseModule):
             raise ValueError(
                 f'VolumeRenderer.min_transmittance takes 0 to 1, got {min_transmittance}'
             )
+        if not views or not set(views) <= set(VIEWS):
+            raise ValueError(f'VolumeRenderer.views takes some of {VIEWS}, got {tuple(views)}')
+        self.views = tuple(views)
         self.point_cloud_range = tuple(point_cloud_range)
         height, width = render_size
         self.render_size = (height, width)
@@ -113,7 +119,7 @@ class VolumeRenderer(BaseModule):
                 need them, see ``draw_rays``.
         """
         rays = draw_rays(
-            cameras,
+            self._views_of(cameras),
             self.render_size,
             self.ray_sampler,
             max_rays=self.max_rays,
@@ -122,8 +128,18 @@ class VolumeRenderer(BaseModule):
         )
         return self.geometry(rays, cameras, grid_shape)
 
+    def num_pixels(self, cameras: Cameras) -> int:
+        """Pixels of the full render, of all views of the batch."""
+        height, width = self.render_size
+        return self._views_of(cameras).cam2img.shape[:2].numel() * height * width
+
+    def _views_of(self, cameras: Cameras) -> Cameras:
+        if self.views == ('sensor',):
+            return cameras
+        return camera_views(cameras, self.views, self.point_cloud_range)
+
     def trace_all(self, cameras: Cameras, grid_shape: Tuple[int, int, int]) -> RenderGeometry:
-        """Every pixel of the render, for maps and pictures."""
+        """Every pixel of the rig's render, for maps and pictures."""
         rays = draw_rays(cameras, self.render_size, 'grid')
         return self.geometry(rays, cameras, grid_shape)
 

@@ -40,6 +40,10 @@ def step(config, batch=None):
             r"'hiden'.*\['hidden'\]",
         ),
         (dict(nonfinite='ignore'), 'nonfinite.*error.*skip'),
+        (
+            dict(renderer=dict(distilled()['renderer'], views=('sensor', 'above'))),
+            r"renderer.views takes \('sensor',\) with semantics",
+        ),
         (dict(student_tap=dict(module='head', layout='b x y z')), 'tap.layout'),
     ],
 )

@@ -23,6 +23,7 @@ from tests.test_distillation.toy_distillation import (
 )
 
 from radocc_plugin.distillation import FrozenTeacher, OccTap, RadOccDistiller, distiller
+from radocc_plugin.distillation.pull import limit_pull
 from radocc_plugin.geometry import Cameras
 from radocc_plugin.losses import DistillLoss, ModelOutputs
 from radocc_plugin.registry import MODELS
@@ -379,3 +380,41 @@ def test_a_teacher_that_wants_other_images_is_refused(teacher, name, value):
     model = MODELS.build(config)
     model.init_weights()
     model(inputs, samples, mode='loss')
+
+
+@pytest.mark.parametrize('max_pull', [0.01, 1e6])
+def test_our_pull_at_the_logits_is_at_most_a_share_of_the_students_own(max_pull):
+    def gradients(**options):
+        torch.manual_seed(0)
+        model = MODELS.build(distilled(rdc=100.0, **options))
+        inputs, samples = batch_of()
+        with model.student_tap.record(model.student) as outputs:
+            torch.manual_seed(0)
+            losses = model(inputs, samples, mode='loss')
+        own, ours = losses.pop('loss_occ'), [v for k, v in losses.items() if 'loss' in k]
+        slopes = [
+            torch.autograd.grad(value, outputs[0], retain_graph=True)[0]
+            for value in (own, torch.stack(ours).sum())
+        ]
+        return slopes, losses.get('distill_scale')
+
+    (own, free), scale = gradients()
+    assert scale is None and free.norm() > own.norm()
+    (_, limited), scale = gradients(max_pull=max_pull)
+    torch.testing.assert_close(limited, scale * free)
+    if max_pull < 1:
+        torch.testing.assert_close(limited.norm(), max_pull * own.norm())
+    else:
+        assert scale == 1
+
+
+def test_a_batch_without_labels_has_no_limit():
+    tapped = torch.ones(3, requires_grad=True)
+    ours, own = dict(loss_a=(5 * tapped).sum()), dict(loss_depth=torch.ones(2, requires_grad=True))
+    found = limit_pull(ours, own, tapped, 0.1)
+    assert found['distill_scale'] == 1 and found['loss_a'] == 15
+
+
+def test_a_pull_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match='max_pull takes a positive number or None, got 0'):
+        MODELS.build(distilled(max_pull=0))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from radocc_plugin.geometry import Cameras, VoxelGrid, draw_rays
+from radocc_plugin.geometry import Cameras, VoxelGrid, camera_views, draw_rays
 
 
 def rig(batch=2, flip=True):
@@ -90,3 +90,55 @@ def test_grid_centres_index_their_own_cells():
     assert torch.equal(grid.ravel(cells).flatten(), torch.arange(grid.num_voxels))
     with pytest.raises(ValueError, match='voxel_size'):
         VoxelGrid.from_voxel_size((0, 0, 0, 1, 1, 1), 0.3)
+
+
+RANGE = (-10.0, -20.0, -1.0, 30.0, 20.0, 5.4)
+
+
+def test_the_view_from_above_is_the_upper_face_of_the_range():
+    """Every ray enters the range by its top; the image is a map with the
+    vehicle's front up and its left to the left."""
+    cameras = camera_views(rig(flip=False), ('above',), RANGE)
+    assert cameras.cam2img.shape == (2, 1, 3, 3)
+    rays = draw_rays(cameras, (225, 400))
+    depth = rays.origins[:, 2] - RANGE[5]
+    top = rays.origins + depth[:, None] / -rays.directions[:, 2:] * rays.directions
+    top = top.view(2, 225, 400, 3)
+    low, high = torch.tensor(RANGE[:3]), torch.tensor(RANGE[3:])
+    half = (high - low)[:2] / torch.tensor((225, 400)) / 2
+    front_left, back_right = top[0, 0, 0, :2], top[0, -1, -1, :2]
+    torch.testing.assert_close(front_left, high[:2] - half)
+    torch.testing.assert_close(back_right, low[:2] + half)
+    torch.testing.assert_close(top[..., 2], torch.full_like(top[..., 2], RANGE[5]))
+
+
+def test_elevated_cameras_are_raised_and_look_down():
+    plain = rig()
+    raised = camera_views(plain, ('elevated',), RANGE)
+    torch.testing.assert_close(
+        raised.cam2ego[..., :3, 3] - plain.cam2ego[..., :3, 3],
+        torch.tensor([0.0, 0, 3]).expand(2, 2, 3),
+    )
+    before, after = plain.cam2ego[..., :3, 2], raised.cam2ego[..., :3, 2]  # where they look
+    torch.testing.assert_close(after[..., 2], torch.full((2, 2), -math.sin(math.radians(20))))
+    torch.testing.assert_close(
+        (before * after).sum(-1), torch.full((2, 2), math.cos(math.radians(20)))
+    )
+    rotation = raised.cam2ego[..., :3, :3]
+    torch.testing.assert_close(rotation.mT @ rotation, torch.eye(3).expand(2, 2, 3, 3))
+    # to the right stays level
+    assert rotation[..., 2, 0].abs().max() < 1e-6
+
+
+def test_views_stand_beside_each_other():
+    plain = rig()
+    every = camera_views(plain, ('sensor', 'elevated', 'above'), RANGE)
+    assert every.cam2img.shape == (2, 5, 3, 3) and every.image_size == plain.image_size
+    assert torch.equal(every.cam2ego[:, :2], plain.cam2ego)
+    sizes = torch.tensor([[[225, 400], [112, 200]]] * 2)
+    other = Cameras(plain.cam2img, plain.cam2ego, plain.bda_mat, sizes)
+    views = camera_views(other, ('elevated', 'above'), RANGE)
+    assert views.image_sizes[0].tolist() == [[225, 400], [112, 200], [225, 400]]
+    for wrong in ((), ('behind',)):
+        with pytest.raises(ValueError, match='views take some of'):
+            camera_views(plain, wrong, RANGE)

@@ -22,6 +22,7 @@ from radocc_plugin.losses import (
     scale_invariant_log,
 )
 from radocc_plugin.registry import MODELS
+from radocc_plugin.rendering import VoxelLight
 
 
 def pair(*shape, seed=0):
@@ -72,6 +73,33 @@ def test_feature_distance_is_a_mean_over_visible_cells(kind, reference):
     torch.testing.assert_close(
         feature_distance(student, teacher, mask, kind), reference(student[mask], teacher[mask])
     )
+
+
+def test_feature_distance_weighs_cells():
+    student, teacher = pair(2, 3, 2, 4)
+    weight = torch.arange(12).view(2, 3, 2).to(student)
+    each = (student - teacher).square().mean(-1)
+    torch.testing.assert_close(
+        feature_distance(student, teacher, weight=weight), (each * weight).sum() / weight.sum()
+    )
+    twos = torch.full_like(weight, 2)
+    mask = weight > 3
+    torch.testing.assert_close(
+        feature_distance(student, teacher, mask, weight=twos),
+        feature_distance(student, teacher, mask),
+    )
+    with pytest.raises(ValueError, match='weight .*student'):
+        feature_distance(student, teacher, weight=weight[0])
+
+
+def test_features_at_surfaces_weigh_by_the_light_that_ends_there():
+    student, teacher = pair(1, 3, 2, 2, 4)
+    ended = torch.arange(12).view(1, 3, 2, 2) / 6
+    loss = MODELS.build(dict(type='FeatureAlignment', surfaces_only=True))
+    outputs = [ModelOutputs(volume, dict(voxel=volume)) for volume in (student, teacher)]
+    batch = DistillBatch(light=VoxelLight(ended + 1, ended))
+    found = distill_losses(dict(own=loss), *outputs, batch)['loss_feature']
+    torch.testing.assert_close(found, feature_distance(student, teacher, weight=ended.clamp_max(1)))
 
 
 def feature_loss(student, teacher, **kwargs):

@@ -28,6 +28,7 @@ CONFIGS = dict(
     kd=dict(type='LogitsKD', temperature=2.0),
     feature=dict(type='FeatureAlignment', visible_only=True),
     feature_l1=dict(type='FeatureAlignment', visible_only=True, distance='l1'),
+    feature_surfaces=dict(type='FeatureAlignment', surfaces_only=True),
     cwd=dict(type='ChannelWiseDistillation'),
     cwd_feature=dict(type='ChannelWiseDistillation', compares='features'),
     affinity=dict(type='AffinityAlignment', num_instances=8, free_index=FREE),
@@ -41,6 +42,7 @@ CONFIGS = dict(
     voxel_visible=dict(
         type='RenderedVoxelConsistency', min_light=0.2, cap=None, observed='mask_camera'
     ),
+    voxel_free=dict(type='RenderedVoxelConsistency', min_light=0.2, free_factor=0.3),
     voxel_regions=dict(
         type='RenderedVoxelConsistency',
         light='ended',

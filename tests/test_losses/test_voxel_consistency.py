@@ -1,5 +1,7 @@
 """The voxel form of the rendered consistencies: identities and weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from radocc_plugin.losses import (
     voxel_kl,
     weighted_mean,
 )
+from radocc_plugin.losses.voxel_consistency import shuffled
 from radocc_plugin.rendering import (
     RenderGeometry,
     VoxelLight,
@@ -134,6 +137,41 @@ def test_labelled_frames_weigh_by_their_factor():
         value(visible, student, teacher, batch(mask)), voxel_kl(student[0, 0], teacher[0, 0]).mean()
     )
     torch.testing.assert_close(value(visible, student, teacher), unlabelled)
+
+
+@pytest.mark.parametrize('factor', [0.0, 0.3, 2.0])
+def test_the_free_part_weighs_by_its_factor(factor):
+    """The generalised KL: parts that sum to the KL, minimal at the teacher."""
+    student, teacher = logits(0).flatten(0, 3), logits(1).flatten(0, 3)
+    p, q = teacher.softmax(-1), student.softmax(-1)
+    parts = p * (p / q).log() - p + q
+    torch.testing.assert_close(parts.sum(-1), voxel_kl(student, teacher))
+    scale = torch.ones(CLASSES).double()
+    scale[FREE] = factor
+    torch.testing.assert_close(voxel_kl(student, teacher, FREE, factor), (scale * parts).sum(-1))
+    own = teacher.clone().requires_grad_()
+    found = voxel_kl(own, teacher, FREE, factor)
+    (slope,) = torch.autograd.grad(found.sum(), own)
+    torch.testing.assert_close(found, torch.zeros_like(found))
+    torch.testing.assert_close(slope, torch.zeros_like(slope))
+    loss = RenderedVoxelConsistency(free_factor=factor)
+    torch.testing.assert_close(
+        value(loss, logits(0), logits(1)), voxel_kl(student, teacher, FREE, factor).mean()
+    )
+
+
+def test_shuffled_light_is_the_same_light_elsewhere():
+    light = torch.zeros(2, *SHAPE)
+    light[0, 0] = torch.rand(SHAPE[1:]) + 1
+    dealt = shuffled(light, torch.Generator().manual_seed(0))
+    for before, after in zip(light, dealt):
+        torch.testing.assert_close(after.flatten().sort()[0], before.flatten().sort()[0])
+    assert not torch.equal(dealt[0], light[0])
+    loss = RenderedVoxelConsistency(light='shuffled')
+    known = replace(batch(light=light[:1]), generator=torch.Generator().manual_seed(0))
+    assert value(loss, logits(0), logits(1), known) > 0
+    with pytest.raises(ValueError, match='RenderedVoxelConsistency needs generator'):
+        value(loss, logits(0), logits(1))
 
 
 def test_a_gate_keeps_what_the_teacher_has_right():

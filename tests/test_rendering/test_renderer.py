@@ -309,3 +309,21 @@ def test_voxels_that_are_no_cubes_are_named():
     geometry = renderer.trace(cameras(), (20, 20, 8))
     with pytest.raises(ValueError, match='cubic'):
         renderer(torch.zeros(1, 20, 20, 8, 4), geometry)
+
+
+def test_virtual_views_light_what_the_rig_does_not_see():
+    """Behind an opaque wall: dark for the rig, lit from above."""
+    labels = torch.full((1, *SHAPE), 3)
+    labels[:, 15, :, :] = 0  # x = 4 m
+    logits = 20.0 * torch.nn.functional.one_hot(labels, 4).float()
+    reached = {}
+    for views in (('sensor',), ('sensor', 'above')):
+        renderer = build(views=views, max_rays=None)
+        geometry = renderer.trace(cameras(), SHAPE)
+        assert len(geometry.rays) == renderer.num_pixels(cameras()) == 60 * len(views)
+        reached[views] = renderer.light(logits, geometry).entered[0, 16:, :, 1:].amax()
+    assert reached['sensor',] < 1e-3
+    assert reached['sensor', 'above'] > 0.1
+    assert len(build(views=('above',)).trace_all(cameras(), SHAPE).rays) == 60  # pictures: the rig
+    with pytest.raises(ValueError, match='views takes some of .* got'):
+        build(views=('below',))
