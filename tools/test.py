@@ -130,6 +130,7 @@ def main(argv=None) -> None:
             testing.leave_labels_out(config)
     evaluators = testing.evaluators_of(config)
     testing.check_probabilities(evaluators, args.tta)
+    testing.bring_logits(config, evaluators, args.tta)
     masks = testing.record_masks(evaluators)
     if args.dump is not None:
         config.test_evaluator = evaluators + [

@@ -11,6 +11,7 @@ from radocc_plugin.evaluation.lidarseg_metric import (
     lidarseg_scores,
     read_labelled_points,
 )
+from radocc_plugin.evaluation.likelihood import OccLikelihood, negative_log_likelihood
 from radocc_plugin.evaluation.occ_metric import OccMetric, confusion_matrix, ring_mask, scores
 from radocc_plugin.evaluation.lidar_rays import RayHits, cast_rays, lidar_directions
 from radocc_plugin.evaluation.ray_iou import RayIoU, count_rays, ray_scores
@@ -20,6 +21,7 @@ from radocc_plugin.evaluation.tta import OccTTAModel, tta_pipeline
 __all__ = [
     'DumpPredictions',
     'LidarSegMetric',
+    'OccLikelihood',
     'OccMetric',
     'OccTTAModel',
     'RayHits',
@@ -32,6 +34,7 @@ __all__ = [
     'lidar_directions',
     'lidarseg_scores',
     'make_record',
+    'negative_log_likelihood',
     'prediction_path',
     'ray_scores',
     'read_labelled_points',

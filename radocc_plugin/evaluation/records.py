@@ -7,6 +7,7 @@
     family      runs to compare with each other: same student, same schedule
     metrics     mIoU, IoU and per_class (in order), percent; null = absent;
                 RayIoU, RayIoU@1, @2 and @4 where they were measured;
+                NLL (nats) and depth_error (metres) of OccLikelihood likewise;
                 out_of_range and free of LiDAR segmentation
     mask        voxels that were counted: 'camera', 'lidar', 'both' or
                 'none'; or 'points' for LiDAR segmentation
@@ -44,6 +45,7 @@ from radocc_plugin.occ3d import OCC3D_NUSCENES
 
 ROLES = ('teacher', 'baseline', 'radocc')
 RAY_SCORES = ('RayIoU', 'RayIoU@1', 'RayIoU@2', 'RayIoU@4')
+SOFT_SCORES = ('NLL', 'depth_error')
 POINT_SCORES = ('out_of_range', 'free')
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'radocc_plugin')
 
@@ -150,6 +152,8 @@ def make_record(
     more = {key: metric(key) for key in POINT_SCORES if of_points}
     if not of_points and 'ray/RayIoU' in (metrics or ()):
         more = {key: metric(f'ray/{key}') for key in RAY_SCORES}
+    if not of_points and 'soft/NLL' in (metrics or ()):
+        more.update((key, metric(f'soft/{key}')) for key in SOFT_SCORES)
     record = dict(
         name=name,
         role=role,
@@ -273,7 +277,10 @@ def _check(record: dict, where: str) -> None:
         if name not in metrics['per_class']:
             raise ValueError(f"{where}: field 'metrics.per_class.{name}' is missing")
     values = dict(
-        metrics['per_class'], mIoU=metrics['mIoU'], IoU=metrics['IoU'], RayIoU=metrics.get('RayIoU')
+        metrics['per_class'],
+        mIoU=metrics['mIoU'],
+        IoU=metrics['IoU'],
+        **{name: metrics.get(name) for name in ('RayIoU', *SOFT_SCORES)},
     )
     for name, value in values.items():
         if value is not None and not isinstance(value, (int, float)):

@@ -40,7 +40,7 @@ from radocc_plugin.engine.checkpoint_hook import latest_checkpoint
 from radocc_plugin.evaluation.records import ROLES, config_hash
 from radocc_plugin.fileio import write_atomically
 
-METRICS = ('miou', 'rayiou', 'lidarseg')
+METRICS = ('miou', 'rayiou', 'lidarseg', 'likelihood')
 _REQUIRED = ('id', 'name', 'role', 'family', 'config')
 _OPTIONAL = dict(teacher=str, options=dict, checkpoint=str, test=list)
 

@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from radocc_plugin.evaluation.published import BENCHMARKS, SCORES, Quoted
-from radocc_plugin.evaluation.records import ROLES, space_of
+from radocc_plugin.evaluation.records import ROLES, SOFT_SCORES, space_of
 from radocc_plugin.label_space import LabelSpace
 from radocc_plugin.occ3d import OCC3D_NUSCENES
 
@@ -97,8 +97,9 @@ class Row:
 
     Args:
         name: Label.
-        values: Percent, by seed: mIoU, IoU, RayIoU and the K non-free
-            classes, shape (3 + K,); NaN for what is absent.
+        values: By seed: mIoU, IoU, RayIoU and the K non-free classes in
+            percent, then ``SOFT_SCORES``, shape (3 + K + 2,); NaN for what is
+            absent.
         config: Config file name.
         config_hash: Hash of the config.
         epochs: Epochs of the training, None if unknown or trained by steps.
@@ -108,7 +109,8 @@ class Row:
         role: 'teacher', 'baseline' or 'radocc'.
         delta: To the baseline of the family; None for other roles, or where
             no seed is shared.
-        further: The same for IoU and the groups of classes, by name.
+        further: The same for IoU, the groups of classes and
+            ``SOFT_SCORES`` (where less is better), by name.
     """
 
     name: str
@@ -136,7 +138,7 @@ class Row:
     @property
     def classes(self) -> np.ndarray:
         """Mean over seeds of the classes."""
-        return self.mean[len(SCORES) :]
+        return self.mean[len(SCORES) : -len(SOFT_SCORES)]
 
     @property
     def std(self) -> Optional[np.ndarray]:
@@ -302,7 +304,11 @@ def _rows(records: Sequence[dict], order: Sequence[str], space: LabelSpace) -> L
 
 def _values(metrics: dict, space: LabelSpace) -> np.ndarray:
     per_class = metrics['per_class']
-    values = [*map(metrics.get, SCORES), *map(per_class.get, space.classes[:-1])]
+    values = [
+        *map(metrics.get, SCORES),
+        *map(per_class.get, space.classes[:-1]),
+        *map(metrics.get, SOFT_SCORES),
+    ]
     return np.array([np.nan if v is None else v for v in values], float)
 
 
@@ -314,6 +320,8 @@ def _further(space: LabelSpace) -> Dict[str, Callable[[np.ndarray], float]]:
     for group, members in space.groups.items():
         columns = [len(SCORES) + space.classes.index(name) for name in members]
         scores[group] = partial(_nanmean, columns)
+    for index, name in enumerate(SOFT_SCORES):
+        scores[name] = partial(_nanmean, [index - len(SOFT_SCORES)])
     return scores
 
 

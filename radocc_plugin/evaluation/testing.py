@@ -11,14 +11,16 @@ from typing import List, Mapping, Optional, Sequence, Union
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import METRICS, TRANSFORMS
+from mmengine.registry import HOOKS, METRICS, TRANSFORMS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from radocc_plugin.checkpoints import DISTILL, load_from_checkpoint
 from radocc_plugin.datasets import LoadLabels
 from radocc_plugin.config_file import dataset_configs
+from radocc_plugin.engine.logits_hook import LogitsForMetrics
 from radocc_plugin.evaluation.lidarseg_metric import LidarSegMetric
+from radocc_plugin.evaluation.likelihood import OccLikelihood
 from radocc_plugin.evaluation.occ_metric import OccMetric
 from radocc_plugin.evaluation.records import make_record, write_record
 from radocc_plugin.evaluation.training_log import seconds_per_step, training_gpus
@@ -31,6 +33,7 @@ NAMED_METRICS = dict(
     miou=dict(type='radocc_plugin.OccMetric'),
     rayiou=dict(type='radocc_plugin.RayIoU'),
     lidarseg=dict(type='radocc_plugin.LidarSegMetric', free_voxels='occupied'),
+    likelihood=dict(type='radocc_plugin.OccLikelihood'),
 )
 FLIPS = ('flip_x', 'flip_y', 'flip_image')
 UNKNOWN = 'unknown'
@@ -89,6 +92,21 @@ def check_probabilities(evaluators: Sequence[dict], views: Optional[Sequence[str
                 "without, leave --metrics out and set free_voxels='miss' in "
                 'the test_evaluator of the config'
             )
+
+
+def bring_logits(config: Config, evaluators: Sequence[dict], views: Optional[Sequence[str]]):
+    """Adds the hook that gives logits to the evaluators that take them.
+
+    Raises:
+        ValueError: If several views of a sample are averaged.
+    """
+    if not any(is_type(evaluator, OccLikelihood, METRICS) for evaluator in evaluators):
+        return
+    if views is not None:
+        raise ValueError('OccLikelihood takes the logits of one view; leave --tta out')
+    hooks = list(config.get('custom_hooks') or ())
+    if not any(is_type(hook, LogitsForMetrics, HOOKS) for hook in hooks):
+        config.custom_hooks = [*hooks, dict(type='radocc_plugin.LogitsForMetrics')]
 
 
 def leave_labels_out(config: Config) -> None:
