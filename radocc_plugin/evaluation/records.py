@@ -63,6 +63,8 @@ RUNTIME_KEYS = (
     'env_cfg',
     'custom_imports',
     'data_root',
+    'pin_memory',
+    'non_blocking',
 )
 
 # field -> type, in the order of the file

@@ -6,7 +6,19 @@ import torch
 from mmengine.structures import BaseDataElement
 
 
-class OccData(BaseDataElement):
+class _PinnedByLoaders(BaseDataElement):
+    """Has what a DataLoader with ``pin_memory=True`` asks for."""
+
+    def pin_memory(self) -> '_PinnedByLoaders':
+        """A copy whose tensors lie in page-locked memory."""
+        pinned = self.new()
+        for name, value in self.items():
+            if hasattr(value, 'pin_memory'):
+                pinned.set_field(value.pin_memory(), name)
+        return pinned
+
+
+class OccData(_PinnedByLoaders):
     """An occupancy volume: labels and visibility masks, shape (X, Y, Z) each.
 
     Fields: ``semantics`` (uint8, Occ3D classes, 17 free), ``mask_camera`` and
@@ -27,7 +39,7 @@ class OccData(BaseDataElement):
         super().set_field(value, name, dtype=dtype, field_type=field_type)
 
 
-class OccDataSample(BaseDataElement):
+class OccDataSample(_PinnedByLoaders):
     """Labels, predictions and calibration of one keyframe.
 
     Data fields, each optional:

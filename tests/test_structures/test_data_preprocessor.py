@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 from mmengine.dataset import pseudo_collate
 
-from radocc_plugin.structures import OccDataPreprocessor, OccDataSample
+from radocc_plugin.structures import OccData, OccDataPreprocessor, OccDataSample
 
 
 def _item(value, shape=(2, 3, 4, 6), **inputs):
@@ -50,3 +51,22 @@ def test_images_of_different_shapes_are_refused():
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         OccDataPreprocessor(**bad)
+
+
+def test_a_loader_pins_every_tensor_of_a_sample(monkeypatch):
+    """Pinned and then moved in the background; only there is a GPU to see it."""
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda self, device=None: self + 0)
+    sample = OccDataSample(metainfo=dict(token='a'))
+    sample.gt_occ = OccData(semantics=torch.zeros(2, 2, 2), mask_camera=torch.ones(2, 2, 2))
+    sample.gt_depth = torch.ones(1, 2, 3)
+    batch = dict(inputs=dict(img=[torch.ones(2)]), data_samples=[sample])
+    pinned = pin_memory(batch)
+    (copy,) = pinned['data_samples']
+    assert type(copy) is OccDataSample and copy.token == 'a'
+    for after, before in (
+        (copy.gt_depth, sample.gt_depth),
+        (copy.gt_occ.semantics, sample.gt_occ.semantics),
+        (copy.gt_occ.mask_camera, sample.gt_occ.mask_camera),
+        (pinned['inputs']['img'][0], batch['inputs']['img'][0]),
+    ):
+        assert torch.equal(after, before) and after.data_ptr() != before.data_ptr()

@@ -135,7 +135,8 @@ def key_ego_of(name):
 
 
 def preprocessor(model):
-    return {'channel_order': 'rgb', **model.data_preprocessor}
+    # what it computes, not how it moves data
+    return {'channel_order': 'rgb', **model.data_preprocessor, 'non_blocking': None}
 
 
 def image_width(config):

@@ -40,12 +40,14 @@ train_dataloader = dict(
     batch_size=1,
     num_workers=1,
     persistent_workers=False,
+    pin_memory=False,  # trained on CPUs
     # label_every=4: labels on a quarter of the frames
     dataset=dict(data_root=data_root, pipeline=train_pipeline, label_every=1),
 )
 val_dataloader = dict(
     num_workers=1,
     persistent_workers=False,
+    pin_memory=False,
     dataset=dict(data_root=data_root, pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from radocc_plugin.models.bevdet.occ_head import occ_loss
 from radocc_plugin.models.bevformer.encoder import PreviousBEV
+from radocc_plugin.occ3d import POINT_CLOUD_RANGE
 from radocc_plugin.registry import MODELS
 from radocc_plugin.structures import check_use_mask
 
@@ -37,7 +38,7 @@ class BEVFormerOccHead(BaseModule):
         bev_w: int,
         transformer: dict,
         positional_encoding: dict,
-        point_cloud_range: Sequence[float] = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4),
+        point_cloud_range: Sequence[float] = POINT_CLOUD_RANGE,
         use_mask: Union[bool, str] = False,
         class_weight: Optional[Sequence[float]] = None,
         init_cfg: Optional[dict] = None,

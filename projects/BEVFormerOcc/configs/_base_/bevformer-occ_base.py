@@ -9,6 +9,7 @@ model = dict(
         mean=(103.53, 116.28, 123.675),
         std=(1.0, 1.0, 1.0),
         channel_order='bgr',
+        non_blocking=True,
         pad_size_divisor=32,
     ),
     use_grid_mask=True,

@@ -4,7 +4,10 @@ _base_ = './bevformer-occ_base.py'
 model = dict(
     # as the teacher that its twin shares with BEVDet-Occ
     data_preprocessor=dict(
-        _delete_=True, type='radocc_plugin.OccDataPreprocessor', channel_order='bgr'
+        _delete_=True,
+        type='radocc_plugin.OccDataPreprocessor',
+        channel_order='bgr',
+        non_blocking=True,
     ),
     use_grid_mask=False,
     img_backbone=dict(

@@ -5,7 +5,7 @@ lidar_range = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)
 occ_range = (-40.0, -40.0, -1.0, 40.0, 40.0, 5.4)
 model = dict(
     type='radocc_plugin.DAOcc',
-    data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor'),
+    data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor', non_blocking=True),
     encoders=dict(
         camera=dict(
             backbone=dict(

@@ -3,7 +3,9 @@
 custom_imports = dict(imports=['radocc_plugin.models'])
 model = dict(
     type='radocc_plugin.FBOcc',
-    data_preprocessor=dict(type='radocc_plugin.OccDataPreprocessor', channel_order='bgr'),
+    data_preprocessor=dict(
+        type='radocc_plugin.OccDataPreprocessor', channel_order='bgr', non_blocking=True
+    ),
     img_backbone=dict(
         type='mmdet.ResNet',
         depth=50,
