@@ -194,12 +194,18 @@ def config_hash(config: Mapping, initial_weights: Optional[dict] = None) -> str:
     """Short hash of what a config computes, and of what it starts from.
 
     Two runs of one config that differ in work folder, data folder, seed,
-    launcher or logging (``RUNTIME_KEYS``, at any depth) have the same hash.
+    launcher or logging (``RUNTIME_KEYS``, at any depth) have the same hash, as
+    have those that differ in the folder of a checkpoint alone: students of
+    several teachers are one row.
     """
 
     def strip(value):
         if isinstance(value, Mapping):
-            return {str(k): strip(v) for k, v in value.items() if k not in RUNTIME_KEYS}
+            return {
+                str(k): Path(v).name if k == 'checkpoint' and isinstance(v, str) else strip(v)
+                for k, v in value.items()
+                if k not in RUNTIME_KEYS
+            }
         if isinstance(value, (list, tuple)):
             return [strip(v) for v in value]
         return value

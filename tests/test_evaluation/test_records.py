@@ -45,6 +45,16 @@ def test_config_hash_ignores_where_and_how_a_config_runs():
     assert config_hash(config) != config_hash(changed)
 
 
+def test_students_of_several_teachers_are_one_row():
+    """Their folders differ, what they compute does not; another file does."""
+
+    def of(checkpoint):
+        return config_hash(dict(model=dict(teacher=dict(checkpoint=checkpoint))))
+
+    assert of('runs/teacher/seed0/iter_9.pth') == of('runs/teacher/seed1/iter_9.pth')
+    assert of('seed0/iter_9.pth') != of('seed0/iter_10.pth') != of(None)
+
+
 def test_missing_metric_is_an_error(new_record):
     with pytest.raises(ValueError, match='metrics lack mIoU'):
         new_record(metrics={})
