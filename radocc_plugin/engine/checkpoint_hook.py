@@ -6,8 +6,9 @@ import re
 import warnings
 import zipfile
 from collections import deque
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Iterator, List, Optional, Union
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import BaseStorageBackend, LocalBackend, get_file_backend, register_backend
@@ -34,6 +35,7 @@ class CheckedBackend(BaseStorageBackend):
 
     def __init__(self, folder: str, backend_args: Optional[dict] = None) -> None:
         self.backend = get_file_backend(folder, backend_args=backend_args)
+        self._outdated: Optional[List[str]] = None
 
     def __getattr__(self, name: str):
         return getattr(self.backend, name)
@@ -60,8 +62,24 @@ class CheckedBackend(BaseStorageBackend):
             self.backend.put_text(line, filepath + CHECKSUM)
 
     def remove(self, filepath: str) -> None:
+        if self._outdated is not None:
+            self._outdated.append(filepath)
+            return
         self._remove_checksum(filepath)
         self.backend.remove(filepath)
+
+    @contextmanager
+    def removing_last(self) -> Iterator[List[str]]:
+        """Removes what is to go only when all else of the context is done,
+        and nothing if that fails. Yields the paths."""
+        outdated: List[str] = []
+        self._outdated = outdated
+        try:
+            yield outdated
+        finally:
+            self._outdated = None
+        for path in outdated:
+            self.remove(path)
 
     def remove_unfinished(self, folder: str) -> None:
         """Removes what killed processes have left of their writing."""
@@ -85,7 +103,8 @@ class SafeCheckpointHook(CheckpointHook):
     - A file is written beside its place and renamed: under its name it is
       complete or absent. Its SHA-256 stands beside it (``FILE.sha256``).
     - The oldest goes only when the newest is written, so that
-      ``max_keep_ckpts`` intact ones are there at any time.
+      ``max_keep_ckpts`` intact ones are there at any time; so does the best
+      of before (``save_best``).
     - If writing fails, all processes raise the same error; what was written
       before stays.
     - Gradients that wait for the rest of their step are part of it, and
@@ -173,13 +192,39 @@ class SafeCheckpointHook(CheckpointHook):
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)
 
-    def _raise_everywhere(self, failure: Optional[Exception]) -> None:
+    def _save_best_checkpoint(self, runner, metrics) -> None:
+        if not self.save_best:
+            return
+        save = runner.save_checkpoint
+
+        def save_or_raise_everywhere(*args, **kwargs) -> None:
+            failure = None
+            try:
+                save(*args, **kwargs)
+            except Exception as error:  # of any backend
+                failure = error
+            self._raise_everywhere(failure, kwargs.get('filename', self.last_ckpt))
+
+        runner.save_checkpoint = save_or_raise_everywhere
+        try:
+            # MMEngine removes the best of before first.
+            with self.file_backend.removing_last() as outdated:
+                super()._save_best_checkpoint(runner, metrics)
+                best = [
+                    getattr(self, 'best_ckpt_path', None),
+                    *getattr(self, 'best_ckpt_path_dict', {}).values(),
+                ]
+                outdated[:] = [path for path in outdated if path not in best]
+        finally:
+            runner.save_checkpoint = save
+
+    def _raise_everywhere(self, failure: Optional[Exception], name: Optional[str] = None) -> None:
         """Raises what the main process met; others would wait for it."""
         failures = [repr(failure) if failure else None]
         broadcast_object_list(failures)
         if failures[0]:
             raise OSError(
-                f'checkpoint {self.last_ckpt} was not written: {failures[0]}. '
+                f'checkpoint {name or self.last_ckpt} was not written: {failures[0]}. '
                 'Those before are as they were; make room, then go on with '
                 '--resume'
             ) from failure

@@ -221,6 +221,42 @@ def test_the_best_has_a_checksum(tmp_path):
     assert info['runtime_info']['best_ckpt'] == hook.best_ckpt_path
 
 
+@pytest.fixture(params=[['score'], ['score', 'other']], ids=len)
+def best_of_one_epoch(request, tmp_path):
+    """A function that evaluates as a later epoch, after the first was best."""
+    runner = train(tmp_path / 'run', 1, save_best=request.param, rule='greater')
+    hook = next(h for h in runner.hooks if isinstance(h, SafeCheckpointHook))
+
+    def evaluate(epoch, score):
+        runner.train_loop._epoch = epoch
+        hook.after_val_epoch(runner, {key: score for key in request.param})
+
+    evaluate(1, 1.0)
+    return tmp_path / 'run', request.param, evaluate
+
+
+def test_the_best_of_before_stays_where_the_next_is_not_written(best_of_one_epoch, monkeypatch):
+    folder, _, evaluate = best_of_one_epoch
+    before = names(folder)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fileio.os, 'fsync', full)
+    with pytest.raises(OSError, match='best_score_epoch_2.pth was not written.*No space left'):
+        evaluate(2, 2.0)
+    assert names(folder) == before
+    check_checkpoint(str(folder / 'best_score_epoch_1.pth'))
+
+
+def test_the_best_of_before_goes_with_its_checksum(best_of_one_epoch):
+    folder, keys, evaluate = best_of_one_epoch
+    for epoch, score in ((2, 0.5), (3, 3.0), (4, 3.0)):  # the last is no better
+        evaluate(epoch, score)
+    best = [name for name in names(folder) if name.startswith('best')]
+    assert best == sorted(f'best_{k}_epoch_3.pth{end}' for k in keys for end in ('', CHECKSUM))
+
+
 def test_processes_that_write_nothing_raise_too(monkeypatch):
     hook = SafeCheckpointHook()
     hook._raise_everywhere(None)
