@@ -51,6 +51,8 @@ def test_a_distilled_config_is_a_few_statements(path):
 def test_distilled_config_differs_in_model_and_loads_only(path):
     distilled = Config.fromfile(path).to_dict()
     _, name = path.name.split('_', 1)
+    beside = '-sweeps-' in name  # unlabelled frames beside the student's batch
+    name = name.replace('-sweeps-', '-').replace('8xb6', '8xb4')
     (student_path,) = (ROOT / 'projects').glob(f'*/configs/{name}')
     student = Config.fromfile(student_path).to_dict()
     assert distilled.pop('radocc')
@@ -72,6 +74,19 @@ def test_distilled_config_differs_in_model_and_loads_only(path):
     for transform in (*own, *loaded):
         transform.pop('num_sweeps', None)
     assert loaded == student['train_dataloader']['dataset'].pop('pipeline')
+    if beside:
+        loaders = [config.pop('train_dataloader') for config in (distilled, student)]
+        ours, theirs = (loader.pop('batch_size') for loader in loaders)
+        sampler = loaders[0].pop('sampler')
+        assert sampler['labelled'] == theirs and theirs + sampler['unlabelled'] == ours
+        assert loaders[0]['dataset'].pop('sweeps_per_keyframe')
+        loaders[1].pop('sampler')
+        assert loaders[0] == loaders[1]
+        # as many labels a step, so the learning rate of the student
+        scales = [config.pop('auto_scale_lr')['base_batch_size'] for config in (distilled, student)]
+        assert scales[0] * theirs == scales[1] * ours
+        assert distilled == student
+        return
     # Beside the student's labelled frames ours may draw unlabelled ones.
     for config in (distilled, student):
         config['train_dataloader']['sampler'].pop('unlabelled', None)
