@@ -109,6 +109,7 @@ class HardVoxelMean(BaseModule):
             )
         points = points.half().float() if self.round_to_half else points.float()
         cells, inside = self.grid.index(points[:, :3])
+        inside = inside.nonzero()[:, 0]  # one wait for the device in place of two
         points = points[inside]
         voxel_of, order = self.grid.ravel(cells[inside]).sort(stable=True)
         keys, counts = voxel_of.unique_consecutive(return_counts=True)
@@ -118,12 +119,12 @@ class HardVoxelMean(BaseModule):
         if len(keys) > limit:
             kept = torch.zeros_like(keys, dtype=torch.bool)
             kept[opened[:limit]] = True
-            order = order[kept.repeat_interleave(counts)]
+            order = order[kept.repeat_interleave(counts, output_size=len(order))]
             keys, counts = keys[kept], counts[kept]
             starts = counts.cumsum(0) - counts
             opened = order[starts].argsort()
         place = torch.arange(len(order), device=order.device)
-        rank = place - starts.repeat_interleave(counts)
+        rank = place - starts.repeat_interleave(counts, output_size=len(order))
         counts = counts.clamp(max=self.max_num_points)
         # A mean over bags of points: unlike index_add, deterministic on CUDA.
         features = F.embedding_bag(

@@ -3,7 +3,6 @@
 B batch, V active cells, K cells of a kernel, Z Y X grid.
 """
 
-import itertools
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -46,17 +45,15 @@ class ActiveCells:
         Output cell ``o`` and kernel cell ``k`` read cell ``o + k - K // 2``.
         """
         if kernel_size not in self._submanifold:
-            centre = [size // 2 for size in kernel_size]
-            cells, pairs = self.cells(), []
-            for offset in _kernel_cells(kernel_size):
-                shift = [k - c for k, c in zip(offset, centre)]
-                keys, inside = _moved(cells, shift, self.shape)
-                row = torch.searchsorted(self.keys, keys)
-                inside &= row < len(self.keys)
-                output = inside.nonzero()[:, 0]
-                output = output[self.keys[row[output]] == keys[output]]
-                pairs.append((row[output], output))
-            self._submanifold[kernel_size] = pairs
+            batch, *place = self.cells().unbind(1)
+            moved = [
+                x + (k - size // 2)[:, None]
+                for x, k, size in zip(place, self._kernel(kernel_size), kernel_size)
+            ]
+            keys, inside = _keys(batch, moved, self.shape)
+            row = torch.searchsorted(self.keys, keys).clamp_max(max(len(self.keys) - 1, 0))
+            inside &= self.keys[row] == keys
+            self._submanifold[kernel_size] = _pairs(inside, row)
         return self._submanifold[kernel_size]
 
     def strided(
@@ -76,26 +73,28 @@ class ActiveCells:
                 (n + 2 * p - k) // s + 1
                 for n, k, s, p in zip(self.shape, kernel_size, stride, padding)
             )
-            cells = self.cells()
-            steps = cells.new_tensor(stride)
-            inputs, keys = [], []
-            for offset in _kernel_cells(kernel_size):
-                shifted = cells[:, 1:] + cells.new_tensor([p - k for k, p in zip(offset, padding)])
-                meets = (shifted % steps == 0).all(1)
-                outputs = torch.cat(
-                    [cells[:, :1], torch.div(shifted, steps, rounding_mode='floor')], 1
-                )
-                key, inside = _moved(outputs, (0, 0, 0), shape)
-                row = (meets & inside).nonzero()[:, 0]
-                inputs.append(row)
-                keys.append(key[row])
-            active, outputs = torch.cat(keys).unique(return_inverse=True)
-            outputs = outputs.split([len(row) for row in inputs])
+            batch, *place = self.cells().unbind(1)
+            read = [
+                x + (p - k)[:, None] for x, k, p in zip(place, self._kernel(kernel_size), padding)
+            ]
+            outputs = [torch.div(x, step, rounding_mode='floor') for x, step in zip(read, stride)]
+            keys, inside = _keys(batch, outputs, shape)
+            for x, output, step in zip(read, outputs, stride):
+                inside &= x == output * step
+            pairs = _pairs(inside, keys)
+            # a cell of the kernel at a time, as ``_pairs`` has them
+            active, index = torch.cat([key for key, _ in pairs]).unique(return_inverse=True)
+            outputs = index.split([len(key) for key, _ in pairs])
             self._strided[kind] = (
                 ActiveCells(active, shape, self.batch_size),
-                list(zip(inputs, outputs)),
+                [(cell, output) for (_, cell), output in zip(pairs, outputs)],
             )
         return self._strided[kind]
+
+    def _kernel(self, kernel_size: Sequence[int]) -> List[Tensor]:
+        """z, y and x of the K cells of a kernel in row-major order, (K,) each."""
+        axes = [torch.arange(size, device=self.keys.device) for size in kernel_size]
+        return [axis.flatten() for axis in torch.meshgrid(*axes, indexing='ij')]
 
 
 class SparseVolume(NamedTuple):
@@ -165,13 +164,19 @@ def _add_product(output: Tensor, rows: Tensor, left: Tensor, right: Tensor) -> N
     output.index_copy_(0, rows, torch.addmm(output.index_select(0, rows), left, right))
 
 
-def _kernel_cells(kernel_size: Sequence[int]):
-    return itertools.product(*map(range, kernel_size))
+def _keys(batch: Tensor, place: Sequence[Tensor], shape: Sequence[int]) -> Tuple[Tensor, Tensor]:
+    """Keys of places (z, y, x), (K, V) each, and which lie in the grid."""
+    key, inside = batch, torch.ones_like(place[0], dtype=torch.bool)
+    for x, size in zip(place, shape):
+        key = key * size + x
+        inside &= (x >= 0) & (x < size)
+    return key, inside
 
 
-def _moved(cells: Tensor, shift: Sequence[int], shape: Sequence[int]) -> Tuple[Tensor, Tensor]:
-    """Keys of cells (V, 4) moved by a shift, and which stay in the grid."""
-    batch, z, y, x = cells.unbind(1)
-    z, y, x = z + shift[0], y + shift[1], x + shift[2]
-    inside = (z >= 0) & (z < shape[0]) & (y >= 0) & (y < shape[1]) & (x >= 0) & (x < shape[2])
-    return ((batch * shape[0] + z) * shape[1] + y) * shape[2] + x, inside
+def _pairs(connected: Tensor, value: Tensor) -> Pairs:
+    """For each cell of the kernel the values (K, V) of the cells that it
+    connects, and these cells. The host waits twice: for all of them, and for
+    their numbers."""
+    kernel, cell = connected.nonzero(as_tuple=True)
+    counts = connected.sum(1).tolist()
+    return list(zip(value[kernel, cell].split(counts), cell.split(counts)))
