@@ -293,9 +293,11 @@ class RadOccDistiller(BaseModel):
         """The teacher's light, in rays of the full render: where only
         ``max_rays`` of its pixels were drawn, each stands for several."""
         logits, density_logits = self.rendered_volumes(teacher, 'teacher', batch)
-        light = self.renderer.light(logits, geometry, density_logits)
+        crossed = any(getattr(loss, 'light', None) == 'share' for loss in self.losses.values())
+        options = dict(crossed=True) if crossed else {}
+        light = self.renderer.light(logits, geometry, density_logits, **options)
         share = self.renderer.num_pixels(cameras) / max(len(geometry.rays), 1)
-        return VoxelLight(*(share * x for x in light))
+        return VoxelLight(*(share * x for x in light if x is not None))
 
     def _teacher_view(
         self, teacher: ModelOutputs, data_samples: list, batch: DistillBatch

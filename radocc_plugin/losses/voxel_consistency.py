@@ -13,7 +13,7 @@ from radocc_plugin.losses.base import DistillBatch, DistillLoss, ModelOutputs
 from radocc_plugin.losses.common import check_choice, check_shape, full_precision
 from radocc_plugin.registry import MODELS
 
-LIGHTS = ('entered', 'ended', 'shuffled')
+LIGHTS = ('entered', 'ended', 'share', 'shuffled')
 
 
 # Objects, background and free space of ``regions_of``.
@@ -118,7 +118,9 @@ class RenderedVoxelConsistency(DistillLoss):
         labelled_factor: Factor of it on frames with labels, which teach the
             same voxels better.
         light: Which light weighs: ``'entered'`` compares free space up to
-            the first surface and the surface, ``'ended'`` surfaces only;
+            the first surface and the surface, ``'ended'`` surfaces only,
+            ``'share'`` is the entered light over the rays that cross the
+            voxel, at most 1 near and far;
             ``'shuffled'`` is a control, the entered light of each sample
             dealt out among its voxels at random.
         cap: Largest light of a voxel, in rays of the full render; None for
@@ -242,11 +244,18 @@ class RenderedVoxelConsistency(DistillLoss):
     def _light(self, batch: DistillBatch) -> Tensor:
         """Light by which each voxel weighs, 0 for those that do not count,
         (B, X, Y, Z)."""
-        light = batch.require('light', type(self).__name__)
-        light = light.ended if self.light == 'ended' else light.entered
+        rays = batch.require('light', type(self).__name__)
+        light = rays.ended if self.light == 'ended' else rays.entered
         if self.light == 'shuffled':
             light = shuffled(light, batch.require('generator', type(self).__name__))
         light = light * (light > self.min_light)
+        if self.light == 'share':
+            if rays.crossed is None:
+                raise ValueError(
+                    f"{type(self).__name__}.light='share' takes a light with the rays that cross "
+                    'each voxel: VolumeRenderer.light(crossed=True)'
+                )
+            light = light / rays.crossed.clamp_min(1e-6)
         if self.cap is not None:
             light = light.clamp_max(self.cap)
         if self.observed == 'mask_camera':

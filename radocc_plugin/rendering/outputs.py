@@ -20,10 +20,13 @@ class VoxelLight(NamedTuple):
     Args:
         entered: Light that enters a voxel, in rays of the full render.
         ended: Light that ends in it.
+        crossed: Rays that would cross it if nothing stopped them; None where
+            nobody asks.
     """
 
     entered: Tensor
     ended: Tensor
+    crossed: Optional[Tensor] = None
 
 
 @dataclass(frozen=True)

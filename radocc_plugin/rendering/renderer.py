@@ -225,7 +225,11 @@ class VolumeRenderer(BaseModule):
 
     @torch.no_grad()
     def light(
-        self, occ_logits: Tensor, geometry: RenderGeometry, density_logits: Optional[Tensor] = None
+        self,
+        occ_logits: Tensor,
+        geometry: RenderGeometry,
+        density_logits: Optional[Tensor] = None,
+        crossed: bool = False,
     ) -> VoxelLight:
         """The light of a volume's rays in each of its voxels, no gradient.
 
@@ -233,6 +237,8 @@ class VolumeRenderer(BaseModule):
             occ_logits: (B, X, Y, Z, C).
             geometry: What ``trace`` returned.
             density_logits: As in ``forward``.
+            crossed: Whether the rays through each voxel are counted too, in a
+                walk of their own.
 
         Raises:
             ValueError: As in ``forward``.
@@ -251,7 +257,11 @@ class VolumeRenderer(BaseModule):
                     free_index=self.free_index,
                     **self._options,
                 )
-        return VoxelLight(*(x.view(occ_logits.shape[:4]) for x in light))
+            parts = [*light]
+            if crossed:
+                empty = torch.zeros_like(light[0])
+                parts.append(voxel_light(empty, geometry, **self._options)[0])
+        return VoxelLight(*(x.view(occ_logits.shape[:4]) for x in parts))
 
     def render_labels(self, labels: Tensor, geometry: RenderGeometry, num_classes: int) -> Render:
         """Renders a label volume (B, X, Y, Z), such as ground truth, see

@@ -382,6 +382,14 @@ def test_a_teacher_that_wants_other_images_is_refused(teacher, name, value):
     model(inputs, samples, mode='loss')
 
 
+@pytest.mark.parametrize('light', ['entered', 'ended', 'share', 'shuffled'])
+def test_every_light_of_the_voxel_form_is_brought_to_it(light):
+    voxel = dict(type='radocc_plugin.RenderedVoxelConsistency', light=light, min_light=0.01)
+    torch.manual_seed(0)
+    model = MODELS.build(distilled(losses=dict(voxel=voxel)))
+    assert model(*batch_of(), mode='loss')['loss_voxel'] > 0
+
+
 @pytest.mark.parametrize('max_pull', [0.01, 1e6])
 def test_our_pull_at_the_logits_is_at_most_a_share_of_the_students_own(max_pull):
     def gradients(**options):

@@ -160,6 +160,23 @@ def test_the_free_part_weighs_by_its_factor(factor):
     )
 
 
+def test_a_share_is_light_over_rays():
+    """Whatever their number, half of the rays weigh half."""
+    entered = torch.zeros(1, *SHAPE).double()
+    entered[0, 0, 0] = torch.tensor([1.0, 50.0, 0.1])
+    crossed = torch.zeros_like(entered)
+    crossed[0, 0, 0] = torch.tensor([2.0, 200.0, 0.1])
+    student, teacher = logits(0), logits(1)
+    each = voxel_kl(student[0, 0, 0], teacher[0, 0, 0])
+    lit = replace(batch(), light=VoxelLight(entered, entered, crossed))
+    torch.testing.assert_close(
+        value(RenderedVoxelConsistency(light='share'), student, teacher, lit),
+        weighted_mean(each, torch.tensor((0.5, 0.25, 0)).double()),  # too little light: left out
+    )
+    with pytest.raises(ValueError, match='crossed=True'):
+        value(RenderedVoxelConsistency(light='share'), student, teacher)
+
+
 def test_shuffled_light_is_the_same_light_elsewhere():
     light = torch.zeros(2, *SHAPE)
     light[0, 0] = torch.rand(SHAPE[1:]) + 1

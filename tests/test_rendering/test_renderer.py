@@ -327,3 +327,16 @@ def test_virtual_views_light_what_the_rig_does_not_see():
     assert len(build(views=('above',)).trace_all(cameras(), SHAPE).rays) == 60  # pictures: the rig
     with pytest.raises(ValueError, match='views takes some of .* got'):
         build(views=('below',))
+
+
+def test_rays_through_each_voxel_are_counted_on_demand():
+    renderer = build(max_rays=None)
+    geometry = renderer.trace(cameras(2), SHAPE)
+    light = renderer.light(logits_of(2), geometry, crossed=True)
+    count = torch.zeros(2 * math.prod(SHAPE)).index_add(
+        0, geometry.crossings.voxel, torch.ones(len(geometry.crossings.voxel))
+    )
+    torch.testing.assert_close(light.crossed.flatten(), count)
+    assert (light.entered <= light.crossed + 1e-4).all()
+    plain = renderer.light(logits_of(2), geometry)
+    assert plain.crossed is None and torch.equal(plain.entered, light.entered)
