@@ -20,9 +20,9 @@ from tests.support.streams import make_frames
 FILE = Path(__file__).parent / 'data' / 'loss_fixtures.json'
 CONFIG = 'configs/radocc/radocc_{}_tiny_1xb1-3e_synthetic.py'
 STEPS = 4
-# Relative. Every step amplifies the rounding of the machine: two machines were
-# 1e-6 apart in the third loss and 1.4e-5 in the fourth (FB-OCC, distilled).
-TOLERANCES = (1e-5, 1e-5, 5e-5, 5e-5)
+# Every step amplifies the rounding of the machine: at 1e-3 two machines were
+# 1.4e-5 apart in the fourth loss of FB-OCC, distilled.
+RATES = {'fbocc': 1e-4}
 # The voxel form, which reads no segments, beside the paper's.
 VOXEL = dict(type='radocc_plugin.RenderedVoxelConsistency', labelled_factor=0.5)
 
@@ -54,7 +54,7 @@ def losses_of(family, distilled):
     changes = {'teacher.checkpoint': None, 'renderer.max_rays': 1000, 'losses.voxels': VOXEL}
     model = build_model(path, **changes)
     model = (model if distilled else model.student).train()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), RATES.get(family, 1e-3))
     sums = []
     for inputs, samples in frames_of(family):
         torch.manual_seed(0)
@@ -73,8 +73,7 @@ FAMILIES = ('bevdet-occ', 'flashocc', 'bevformer-occ', 'fbocc')
 @pytest.mark.parametrize('family', FAMILIES)
 def test_training_gives_the_losses_that_it_gave(family, distilled):
     want = json.loads(FILE.read_text())[family]['distilled' if distilled else 'plain']
-    for found, loss, tolerance in zip(losses_of(family, distilled), want, TOLERANCES, strict=True):
-        assert found == pytest.approx(loss, rel=tolerance)
+    assert losses_of(family, distilled) == pytest.approx(want, rel=1e-5)
 
 
 if __name__ == '__main__':
