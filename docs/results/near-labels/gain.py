@@ -46,7 +46,7 @@ def main() -> None:
     axes.set_xlabel('labelled keyframes of 360 (with all: frames without labels are sweeps)')
     axes.set_ylabel('mIoU, test scenes')
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc='lower right')
     axes.set_title('Small: seeds, with their number', fontsize=8)
     figure.tight_layout()
     figure.savefig(HERE.parents[1] / 'gain.png')
