@@ -26,6 +26,7 @@ from radocc_plugin.distillation.schedule import WeightSchedule, active_factors
 from radocc_plugin.distillation.tap import build_feature_taps, build_tap, record_taps
 from radocc_plugin.distillation.teacher import FrozenTeacher
 from radocc_plugin.geometry import Cameras, Rays, input_cameras
+from radocc_plugin.label_space import UNLABELLED
 from radocc_plugin.losses import (
     DistillBatch,
     ModelOutputs,
@@ -263,8 +264,10 @@ class RadOccDistiller(BaseModel):
         )
         if draws_segments:
             batch.require('segments', "renderer.ray_sampler='segments'")
-        if traces:
+        if traces or looks:
             cameras = Cameras.from_data_samples(data_samples, device)
+            volumes = self.rendered_volumes(teacher, 'teacher', batch)
+        if traces:
             geometry = self.renderer.trace(
                 cameras,
                 student.occ_logits.shape[1:4],
@@ -273,14 +276,13 @@ class RadOccDistiller(BaseModel):
                 segments=batch.segments,
             )
         if needs_light:
-            batch = replace(batch, light=self._light(teacher, geometry, cameras, batch))
+            batch = replace(batch, light=self._light(volumes, geometry, cameras))
         if looks:
-            batch = replace(batch, teacher_view=self._teacher_view(teacher, data_samples, batch))
+            view = self._teacher_view(volumes, cameras, data_samples)
+            batch = replace(batch, teacher_view=view)
         if 'render' in compared:
             renders = self.renderer.render_pair(
-                self.rendered_volumes(teacher, 'teacher', batch),
-                self.rendered_volumes(student, 'student', batch),
-                geometry,
+                volumes, self.rendered_volumes(student, 'student', batch), geometry
             )
             teacher, student = (
                 replace(model, render=render) for model, render in zip((teacher, student), renders)
@@ -288,31 +290,25 @@ class RadOccDistiller(BaseModel):
         return distill_losses(losses, student, teacher, batch, factors)
 
     def _light(
-        self, teacher: ModelOutputs, geometry, cameras: Cameras, batch: DistillBatch
+        self, volumes: Tuple[Tensor, Optional[Tensor]], geometry, cameras: Cameras
     ) -> VoxelLight:
         """The teacher's light, in rays of the full render: where only
         ``max_rays`` of its pixels were drawn, each stands for several."""
-        logits, density_logits = self.rendered_volumes(teacher, 'teacher', batch)
         crossed = any(getattr(loss, 'light', None) == 'share' for loss in self.losses.values())
         options = dict(crossed=True) if crossed else {}
-        light = self.renderer.light(logits, geometry, density_logits, **options)
+        light = self.renderer.light(volumes[0], geometry, volumes[1], **options)
         share = self.renderer.num_pixels(cameras) / max(len(geometry.rays), 1)
         return VoxelLight(*(share * x for x in light if x is not None))
 
     def _teacher_view(
-        self, teacher: ModelOutputs, data_samples: list, batch: DistillBatch
+        self, volumes: Tuple[Tensor, Optional[Tensor]], cameras: Cameras, data_samples: list
     ) -> TeacherView:
-        device = teacher.occ_logits.device
-        volumes = self.rendered_volumes(teacher, 'teacher', batch)
-
         @torch.no_grad()
         def render(rays: Rays) -> Render:
-            shape = teacher.occ_logits.shape[1:4]
-            geometry = self.renderer.geometry(rays, raw, shape)
+            geometry = self.renderer.geometry(rays, cameras, volumes[0].shape[1:4])
             return self.renderer(volumes[0], geometry, volumes[1])
 
-        raw = Cameras.from_data_samples(data_samples, device)
-        return TeacherView(input_cameras(raw, data_samples), render)
+        return TeacherView(input_cameras(cameras, data_samples), render)
 
     def rendered_volumes(
         self, outputs: ModelOutputs, model: str, batch: Optional[DistillBatch] = None
@@ -343,11 +339,17 @@ class RadOccDistiller(BaseModel):
                 batch.require(name, "RadOccDistiller.calibrate='fit'")
                 for name in ('gt_occ', 'mask_camera')
             )
+            counted = mask.bool() & (labels != UNLABELLED)
+            if not bool(counted.any()):
+                raise ValueError(
+                    "RadOccDistiller.calibrate='fit' takes a labelled frame in every batch (see "
+                    'LabelledUnlabelledSampler), got none'
+                )
             free = free_index % logits.shape[-1]
             scale, shift = fit_free_odds(
                 free_log_odds(logits.detach(), free).flatten(),
                 (labels == free).flatten(),
-                mask.flatten(),
+                counted.flatten(),
             )
             logits = with_free_odds(logits, scale, shift, free)
         if getattr(self.renderer, 'density', None) != 'head':

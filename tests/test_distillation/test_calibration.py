@@ -112,9 +112,14 @@ def test_fitted_calibration_changes_what_is_rendered_and_needs_labels():
     torch.manual_seed(0)
     model = MODELS.build(distilled(calibrate='fit'))
     inputs, samples = batch_of()
+    outputs = model.teacher.outputs(inputs, samples, torch.device('cpu'))
+    for sample in samples:  # as a frame between keyframes has them
+        sample.gt_occ.semantics.fill_(255)
+        sample.gt_occ.mask_camera.fill_(False)
+    with pytest.raises(ValueError, match='takes a labelled frame in every batch'):
+        model.consistency(outputs, outputs, samples)
     for sample in samples:
         del sample.gt_occ
-    outputs = model.teacher.outputs(inputs, samples, torch.device('cpu'))
     with pytest.raises(ValueError, match="calibrate='fit' needs gt_occ"):
         model.consistency(outputs, outputs, samples)
 

@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModel
 
 from radocc_plugin.evaluation import OccLikelihood, negative_log_likelihood
 from radocc_plugin.evaluation.table import build_tables
 from radocc_plugin.label_space import UNLABELLED, LabelSpace
-from radocc_plugin.registry import MODELS
-from radocc_plugin.structures import OccData
-from tests.test_tools.test_test_command import CONFIG, run  # noqa: F401 (a fixture)
 
 SHAPE, WEIGHT = (20, 16, 8), [2.0, 1.0, 0.25]
 SPACE = LabelSpace(
@@ -85,42 +81,6 @@ def test_light_that_hits_nothing_ends_where_the_ray_leaves():
     assert 4 < scores['soft/depth_error'] < 9.5
     nothing = measured([sure_of(wall_at(3))], [sample_of(torch.full(SHAPE, 2))])
     assert np.isnan(nothing['soft/depth_error'])
-
-
-@MODELS.register_module(force=True)
-class SoftPredictor(BaseModel):
-    """Is fairly sure of the labels, in logits of a weighted cross entropy."""
-
-    occ_tap = dict(module='head', layout='b x y z c', class_weight=[2.0] * 17 + [0.5])
-
-    def __init__(self, data_preprocessor=None):
-        super().__init__(data_preprocessor)
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.head = torch.nn.Identity()
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        labels = torch.stack([sample.gt_occ.semantics for sample in data_samples])
-        weight = torch.tensor(self.occ_tap['class_weight']).log()
-        self.head(3.0 * F.one_hot(labels, 18) + weight)
-        for sample in data_samples:
-            sample.pred_occ = OccData(semantics=sample.gt_occ.semantics.to(torch.uint8))
-        return data_samples
-
-
-def test_the_test_command_measures_and_records_it(run):  # noqa: F811
-    """The class weights are taken out: each voxel has p = e^3 / (e^3 + 17)."""
-    model = dict(type='radocc_plugin.SoftPredictor')
-    arguments = ('--metrics', 'miou', 'likelihood')
-    record = run(model=model, arguments=arguments)
-    metrics = record['metrics']
-    assert metrics['NLL'] == pytest.approx(-np.log(np.exp(3) / (np.exp(3) + 17)), rel=1e-5)
-    assert metrics['depth_error'] >= 0 and metrics['mIoU'] == 100
-    with pytest.raises(ValueError, match='OccLikelihood takes the logits of one view'):
-        run(model=model, arguments=(*arguments, '--tta'))
-    with pytest.raises(ValueError, match='PerfectPredictor brings no occ_tap'):
-        run(arguments=arguments)
-    assert 'NLL' not in run(model=model)['metrics']
-    assert CONFIG['model'] != model
 
 
 def test_without_the_hook_it_says_what_is_missing():

@@ -1,9 +1,11 @@
 """tools/test.py on configs and checkpoints that others have."""
 
 import json
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
 
 from radocc_plugin.evaluation import testing
@@ -195,3 +197,38 @@ def test_the_record_tells_the_weights_that_training_began_with(run):
     assert pretrained['initial_weights'] == weights
     hashes = {r['config']['hash'] for r in (plain, pretrained, other)}
     assert len(hashes) == 3
+
+
+@MODELS.register_module(force=True)
+class SoftPredictor(BaseModel):
+    """Is fairly sure of the labels, in logits of a weighted cross entropy."""
+
+    occ_tap = dict(module='head', layout='b x y z c', class_weight=[2.0] * 17 + [0.5])
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.head = torch.nn.Identity()
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        labels = torch.stack([sample.gt_occ.semantics for sample in data_samples])
+        weight = torch.tensor(self.occ_tap['class_weight']).log()
+        self.head(3.0 * F.one_hot(labels, 18) + weight)
+        for sample in data_samples:
+            sample.pred_occ = OccData(semantics=sample.gt_occ.semantics.to(torch.uint8))
+        return data_samples
+
+
+def test_the_test_command_measures_and_records_it(run):
+    """The class weights are taken out: each voxel has p = e^3 / (e^3 + 17)."""
+    model = dict(type='radocc_plugin.SoftPredictor')
+    arguments = ('--metrics', 'miou', 'likelihood')
+    record = run(model=model, arguments=arguments)
+    metrics = record['metrics']
+    assert metrics['NLL'] == pytest.approx(-math.log(math.exp(3) / (math.exp(3) + 17)), rel=1e-5)
+    assert metrics['depth_error'] >= 0 and metrics['mIoU'] == 100
+    with pytest.raises(ValueError, match='OccLikelihood takes the logits of one view'):
+        run(model=model, arguments=(*arguments, '--tta'))
+    with pytest.raises(ValueError, match='PerfectPredictor brings no occ_tap'):
+        run(arguments=arguments)
+    assert 'NLL' not in run(model=model)['metrics']
