@@ -135,8 +135,18 @@ def input_cameras(raw: Cameras, data_samples: Sequence) -> Cameras:
             )
     matrices = [np.asarray(s.metainfo['img_aug_mat'], np.float64) for s in data_samples]
     augment = upload(torch.from_numpy(np.stack(matrices)), raw.cam2img.device)
-    pixel_map = augment[..., [0, 1, 3]][..., [0, 1, 3], :]
-    return replace(raw, cam2img=(pixel_map @ raw.cam2img.double()).to(raw.cam2img.dtype))
+    cam2img = augmented_cam2img(raw.cam2img.double(), augment)
+    return replace(raw, cam2img=cam2img.to(raw.cam2img.dtype))
+
+
+def augmented_cam2img(cam2img: Tensor, img_aug_mat: Tensor) -> Tensor:
+    """Projection of cameras onto their augmented images, (..., 3, 3).
+
+    Args:
+        cam2img: Intrinsics of the raw images, (..., 3, 3).
+        img_aug_mat: Raw to augmented pixel: acts on (u, v, depth, 1), (..., 4, 4).
+    """
+    return img_aug_mat[..., [0, 1, 3]][..., [0, 1, 3], :] @ cam2img
 
 
 def camera_views(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from radocc_plugin.geometry import to_homogeneous, transform_points
+from radocc_plugin.geometry.cameras import augmented_cam2img
 
 SHAPES = dict(cam2img=(3, 3), cam2ego=(4, 4), img_aug_mat=(4, 4), bda_mat=(4, 4))
 
@@ -77,8 +78,7 @@ class ViewGeometry:
 
     def augmented_cam2img(self) -> Tensor:
         """Projection of a camera onto its augmented image, (B, N, 3, 3)."""
-        pixel_map = self.img_aug_mat[..., [0, 1, 3]][..., [0, 1, 3], :]
-        return pixel_map @ self.cam2img
+        return augmented_cam2img(self.cam2img, self.img_aug_mat)
 
     def cam2augmented_ego(self) -> Tensor:
         """Camera to augmented ego, shape (B, N, 4, 4)."""
